@@ -1,0 +1,179 @@
+"""C simulation with g++: the generated sources, compiled against real ap_int headers (exact) or our native twin (fast)."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+
+from broadaxe.emit import Dataflow, Port, Stream
+from broadaxe.errors import MissingToolError, RequestError, VerificationError
+from broadaxe.ir import Graph, IntArray, carrier
+
+FLAGS = ("-std=c++11", "-O2", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-unused-label")
+MESSAGE_BYTES = 512
+
+
+class Mode(str, Enum):
+    """How the sources are compiled: `native` with built-in integers that wrap, `exact` with vendor ap_int headers."""
+
+    NATIVE = "native"
+    EXACT = "exact"
+
+
+def ap_types() -> Path | None:
+    """The folder of Xilinx's Apache-2.0 ap_int headers, or None: $BROADAXE_AP_TYPES, or the ones hls4ml installs."""
+    named = os.environ.get("BROADAXE_AP_TYPES")
+    if named:
+        return Path(named) if (Path(named) / "ap_int.h").is_file() else None
+    found = importlib.util.find_spec("hls4ml")
+    for root in (found.submodule_search_locations or []) if found else []:
+        candidate = Path(root) / "templates" / "vivado" / "ap_types"
+        if (candidate / "ap_int.h").is_file():
+            return candidate
+    return None
+
+
+def compiler() -> str:
+    """The C++ compiler: $CXX or g++."""
+    name = os.environ.get("CXX", "g++")
+    if shutil.which(name) is None:
+        raise MissingToolError(f"{name}: not found; install g++ (Debian: apt-get install g++) or set CXX")
+    return name
+
+
+def include_flags(build: Path, mode: Mode) -> list[str]:
+    """Preprocessor flags of a mode. Our stand-ins for hls_stream.h and ap_axi_sdata.h come before the ap_int headers."""
+    flags = [f"-I{build / 'firmware'}", f"-I{build / 'tb'}"]
+    if mode is Mode.NATIVE:
+        return [*flags, "-DBROADAXE_NATIVE", f"-I{build / 'tb' / 'sim' / 'native'}", f"-I{build / 'tb' / 'sim'}"]
+    headers = ap_types()
+    if headers is None:
+        raise MissingToolError(
+            "ap_int headers: not found, so there is no exact C simulation; pip install hls4ml==1.3.0, or set"
+            " BROADAXE_AP_TYPES to a folder with ap_int.h"
+        )
+    return [*flags, f"-I{build / 'tb' / 'sim'}", f"-isystem{headers}"]
+
+
+def compile_sources(build: Path, mode: Mode, sources: Sequence[str], name: str, flags: Sequence[str] = ()) -> Path:
+    """Compile sources of a build folder into BUILD/sim, once per content.
+
+    Returns the program or library; VerificationError carries g++'s first complaint.
+    """
+    command = [compiler(), *FLAGS, *flags, *include_flags(build, mode)]
+    key = hashlib.sha256("\0".join([*command, *sources]).encode())
+    for path in sorted([*(build / "firmware").rglob("*"), *(build / "tb").rglob("*")]):
+        if path.suffix in (".hpp", ".cpp", ".h"):
+            key.update(path.read_bytes())
+    target = build / "sim" / f"{name}-{mode.value}-{key.hexdigest()[:16]}"
+    if target.is_file():
+        return target
+    target.parent.mkdir(exist_ok=True)
+    partial = target.with_suffix(f".{os.getpid()}.partial")
+    done = subprocess.run(
+        [*command, *(str(build / s) for s in sources), "-o", str(partial)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        partial.unlink(missing_ok=True)
+        errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["?"]
+        raise VerificationError(f"g++: {name} ({mode.value}) does not compile: {errors[0]}")
+    partial.replace(target)
+    return target
+
+
+def run_program(program: Path, *arguments: str) -> tuple[int, str]:
+    """Run a compiled testbench; returns its exit status and output."""
+    done = subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@dataclass(frozen=True, eq=False)
+class Simulator:
+    """The design as a shared library; integers in stream order in and out."""
+
+    graph: Graph
+    flow: Dataflow
+    library: ctypes.CDLL
+    mode: Mode
+    traced: bool
+
+    @classmethod
+    def of(cls, build: Path, top: str, graph: Graph, flow: Dataflow, mode: Mode, traced: bool = False) -> Simulator:
+        """Compile (or reuse) the library of a build folder. `traced` keeps what every stream carries."""
+        flags = ["-shared", "-fPIC", "-fno-gnu-unique", "-fvisibility=hidden", *(["-DBROADAXE_TRACE"] if traced else [])]
+        sources = ["tb/library.cpp", f"firmware/{top}.cpp"]
+        path = compile_sources(build, mode, sources, "traced" if traced else "library", flags)
+        library = ctypes.CDLL(str(path.resolve()))
+        library.broadaxe_run.restype = ctypes.c_int
+        if traced:
+            library.broadaxe_trace_size.restype = ctypes.c_int64
+        return cls(graph, flow, library, mode, traced)
+
+    def run(self, inputs: Mapping[str, IntArray]) -> dict[str, IntArray]:
+        """Outputs of the design, by graph value, shape (batch, *shape)."""
+        feeds = [np.ascontiguousarray(inputs[p.value].reshape(-1, p.size), dtype=np.int64) for p in self.flow.inputs]
+        frames = len(feeds[0])
+        results = [np.zeros((frames, p.size), dtype=np.int64) for p in self.flow.outputs]
+        message = ctypes.create_string_buffer(MESSAGE_BYTES)
+        status = self.library.broadaxe_run(
+            ctypes.c_int(frames), _pointers(feeds), _pointers(results), message, ctypes.c_int(MESSAGE_BYTES)
+        )
+        if status:
+            raise VerificationError(f"C simulation ({self.mode.value}): {message.value.decode(errors='replace')}")
+        return {p.value: self._shaped(p, r) for p, r in zip(self.flow.outputs, results, strict=True)}
+
+    def _shaped(self, port: Port, flat: IntArray) -> IntArray:
+        return flat.reshape(len(flat), *port.shape).astype(carrier(self.graph.values[port.value].dtype))
+
+    def trace(self, inputs: Mapping[str, IntArray]) -> dict[str, IntArray]:
+        """Every value that a stream carries, by graph value, shape (batch, *shape)."""
+        if not self.traced:
+            raise RequestError("simulator: built without tracing; build it with traced=True")
+        self.library.broadaxe_trace_clear()
+        self.run(inputs)
+        frames = len(next(iter(inputs.values())))
+        return {
+            name: self._history(stream, name).reshape(frames, *self.graph.values[name].shape)
+            for name, stream in self.flow.sources.items()
+        }
+
+    def _history(self, stream: Stream, value: str) -> IntArray:
+        name = stream.name.encode()
+        words = np.zeros(int(self.library.broadaxe_trace_size(name)), dtype=np.int64)
+        self.library.broadaxe_trace_read(name, words.ctypes.data_as(ctypes.c_void_p))
+        dtype = self.graph.values[value].dtype
+        if self.mode is Mode.EXACT:
+            words = _lanes(words, stream.lanes, dtype.width, dtype.signed)
+        return words.astype(carrier(dtype))
+
+
+def _pointers(arrays: Sequence[IntArray]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
+
+
+def _lanes(limbs: IntArray, lanes: int, width: int, signed: bool) -> IntArray:
+    """Cut packed words, each ceil(lanes * width / 64) limbs from bit 0, into lanes."""
+    per_word = -(-lanes * width // 64)
+    words = limbs.view(np.uint64).reshape(-1, per_word)
+    words = np.concatenate([words, np.zeros((len(words), 1), dtype=np.uint64)], axis=1)
+    out = np.empty((len(words), lanes), dtype=np.int64)
+    mask = np.uint64((1 << width) - 1)
+    for lane in range(lanes):
+        limb, bit = divmod(lane * width, 64)
+        value = words[:, limb] >> np.uint64(bit)
+        if bit + width > 64:
+            value = value | (words[:, limb + 1] << np.uint64(64 - bit))
+        value = value & mask
+        unsigned = value.astype(np.int64)
+        out[:, lane] = unsigned - ((unsigned >> (width - 1)) << width) if signed else unsigned
+    return out.reshape(-1)

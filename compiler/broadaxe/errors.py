@@ -1,0 +1,37 @@
+"""The exceptions a user can meet. Each message is one line: `<where>: <what is wrong>, <value>; <what to do>`."""
+
+from __future__ import annotations
+
+
+class BroadaxeError(Exception):
+    """Base of every error Broadaxe raises on purpose; the command line prints its text and exits with `exit_code`."""
+
+    exit_code = 2
+
+
+class RequestError(BroadaxeError):
+    """The request is wrong: a missing file, a bad option, data of the wrong shape."""
+
+
+class UnsupportedModelError(BroadaxeError):
+    """The model has something that cannot be lowered exactly; the message names the node and the operator."""
+
+
+class VerificationError(BroadaxeError):
+    """A check failed: a mismatch between two executions, a proof that does not hold."""
+
+    exit_code = 1
+
+
+class ProofError(VerificationError):
+    """A claimed bound, width or requantizer does not hold."""
+
+
+class GraphError(VerificationError):
+    """An integer graph breaks its own contract; the message names the pass that broke it."""
+
+
+class MissingToolError(BroadaxeError):
+    """A program or package that this step needs is not installed; the message says how to get it."""
+
+    exit_code = 3

@@ -1,0 +1,55 @@
+"""Open the batch axis of a model that was exported with a fixed one, so that many samples run in one call."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+
+def symbolic_batch(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with a symbolic first axis on every input and output.
+
+    Reshape nodes whose constant shape starts with the fixed batch copy that axis from their input instead. Only tensors
+    that depend on an input are touched.
+    """
+    opened = onnx.ModelProto()
+    opened.CopyFrom(model)
+    graph = opened.graph
+    constants = {t.name: t for t in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            constants.update({node.output[0]: a.t for a in node.attribute if a.name == "value"})
+    live, batches = set(), {1}
+    for info in graph.input:
+        if info.name in constants:
+            continue
+        live.add(info.name)
+        batches.add(_open(info))
+    for info in graph.output:
+        _open(info)
+    del graph.value_info[:]
+    for count, node in enumerate(graph.node):
+        if live.isdisjoint(node.input):
+            continue
+        live.update(node.output)
+        if node.op_type == "Reshape" and node.input[0] in live and node.input[1] in constants:
+            shape = numpy_helper.to_array(constants[node.input[1]]).astype(np.int64).reshape(-1)
+            if len(shape) and int(shape[0]) in batches and not (shape == 0).any():
+                name = f"{node.output[0]}_shape_{count}"
+                graph.initializer.append(numpy_helper.from_array(np.array([0, *shape[1:]], dtype=np.int64), name))
+                node.input[1] = name
+                for attribute in [a for a in node.attribute if a.name == "allowzero"]:
+                    node.attribute.remove(attribute)
+    return opened
+
+
+def _open(info: onnx.ValueInfoProto) -> int:
+    """Make the first dimension symbolic; returns what it was, or 1."""
+    shape = info.type.tensor_type.shape
+    if not info.type.HasField("tensor_type") or not shape.dim:
+        return 1
+    fixed = int(shape.dim[0].dim_value)
+    shape.dim[0].Clear()
+    shape.dim[0].dim_param = "batch"
+    return fixed or 1

@@ -1,0 +1,345 @@
+"""QONNX model -> standard ONNX, so that one onnxruntime session runs the whole graph.
+
+Each quantizer becomes the chain of float32 operators that the qonnx package executes, in its order:
+
+    Quant         clamp and round x/s + z, then (q - z)*s; signed 1-bit is bipolar, whatever the rounding mode
+    BipolarQuant  x >= 0 ? s : -s
+    Trunc v1      round to even x/s + z, divide by 2**(input bits - output bits), round by mode, (q - z)*s
+    Trunc v2      round to even x/s + z, divide by t = 2**round(log2(s_out/s)), clamp, round by mode, (q - z/t)*s_out
+
+The result is the same float32 number bit for bit, save that a zero may change its sign (Max(-0, 0) is either).
+Nothing here is newer than operator set 9, except Round (11), which has an exact substitute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+from onnx import helper, numpy_helper
+
+from broadaxe.errors import UnsupportedModelError
+
+DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
+QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant", "Trunc")
+ROUNDING_MODES = ("ROUND", "HALF_EVEN", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
+
+IR_VERSION = 10
+LOWEST_OPSET = 9  # Where and Sign
+ROUND_OPSET = 11
+
+Array = npt.NDArray[Any]
+
+
+def is_quantizer(node: onnx.NodeProto) -> bool:
+    """Whether `expand_quant` rewrites this node."""
+    return node.domain in DOMAINS and node.op_type in QUANTIZERS
+
+
+def expand_quant(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Rewrite every Quant, IntQuant, BipolarQuant and Trunc node into standard operators.
+
+    Scales and zero points may be any tensor, bit widths must be constants. Every tensor of `model` keeps its name, its
+    value and its place in the order of nodes; `model` itself is not changed.
+    """
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    opset = versions.get("", versions.get("ai.onnx", 1))
+    if opset < LOWEST_OPSET:
+        raise UnsupportedModelError(
+            f"model: operator set too old, {opset}; convert it to {LOWEST_OPSET} or newer with onnx.version_converter"
+        )
+    for node in model.graph.node:
+        _refuse_subgraphs(node)
+
+    expanded = onnx.ModelProto()
+    expanded.CopyFrom(model)
+    expanded.ir_version = IR_VERSION
+    writer = _NodeWriter(expanded.graph, opset)
+    for node in model.graph.node:
+        if not is_quantizer(node):
+            writer.nodes.append(node)
+        elif node.op_type == "BipolarQuant":
+            _expand_bipolar(node, writer)
+        elif node.op_type == "Trunc":
+            _expand_trunc(node, writer, versions.get(node.domain, 1))
+        else:
+            _expand_quant(node, writer)
+
+    del expanded.graph.node[:]
+    expanded.graph.node.extend(writer.nodes)
+    expanded.graph.initializer.extend(writer.new_constants)
+    _drop_unused(expanded)
+    return expanded
+
+
+def session(
+    model: onnx.ModelProto, outputs: Sequence[str] | None = None, *, threads: int = 1
+) -> onnxruntime.InferenceSession:
+    """Open an onnxruntime session that runs the graph as it is written: no graph optimization.
+
+    Args:
+        model: standard ONNX (see `expand_quant`).
+        outputs: tensors to return instead of the model's outputs, in this order; any tensor that a node writes.
+        threads: threads within an operator. One, the default, keeps the order of a sum the same from run to run.
+    """
+    if outputs is not None:
+        written = {name for node in model.graph.node for name in node.output if name}
+        known = {value.name: value for value in (*model.graph.output, *model.graph.value_info)}
+        for name in outputs:
+            if name not in written:
+                raise UnsupportedModelError(f"{name}: no node writes this tensor; ask for the output of a node")
+        chosen = [known.get(name, onnx.ValueInfoProto(name=name)) for name in outputs]
+        model_with_outputs = onnx.ModelProto()
+        model_with_outputs.CopyFrom(model)
+        model = model_with_outputs
+        del model.graph.output[:]
+        model.graph.output.extend(chosen)
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    try:
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exception classes share no base
+        raise UnsupportedModelError(
+            f"model: onnxruntime does not load it, {str(error).strip().splitlines()[0]}; "
+            "every operator has to be standard ONNX once expand_quant has rewritten the quantizers"
+        ) from error
+
+
+def _expand_quant(node: onnx.NodeProto, writer: _NodeWriter) -> None:
+    x, scale, zero_point = _inputs(node, 4, writer)[:3]
+    signed, narrow = bool(_flag(node, "signed")), bool(_flag(node, "narrow"))
+    mode = _rounding_mode(node, "ROUND")
+    bits = writer.bit_width(node, 3)
+    writer.begin(node)
+    y = writer.op("Add", writer.op("Div", x, scale), zero_point)
+    if signed and np.any(bits == 1):
+        if not np.all(bits == 1):
+            raise UnsupportedModelError(
+                f"{_where(node)}: only some channels are bipolar, bit widths {bits.ravel().tolist()}; "
+                "give every channel 1 bit or none"
+            )
+        y = writer.op("Where", writer.op("Less", y, writer.constant(0)), writer.constant(-1), writer.constant(1))
+    else:
+        y = writer.round(writer.clamp(y, *_range(bits, signed, narrow)), mode)
+    y = writer.op("Sub", y, zero_point)
+    writer.op("Mul", y, scale, output=node.output[0])
+
+
+def _expand_bipolar(node: onnx.NodeProto, writer: _NodeWriter) -> None:
+    x, scale = _inputs(node, 2, writer)
+    writer.begin(node)
+    y = writer.op("Where", writer.op("Less", x, writer.constant(0)), writer.constant(-1), writer.constant(1))
+    writer.op("Mul", y, scale, output=node.output[0])
+
+
+def _expand_trunc(node: onnx.NodeProto, writer: _NodeWriter, version: int) -> None:
+    x, scale, zero_point, _, *rest = _inputs(node, 5 if version < 2 else 6, writer)
+    mode = _rounding_mode(node, None)
+    writer.begin(node)
+    if version < 2:
+        shift = writer.bit_width(node, 3) - writer.bit_width(node, 4)
+        divisor = writer.constant(2.0**shift)
+    else:
+        signed, narrow = bool(_flag(node, "signed", 1)), bool(_flag(node, "narrow", 0))
+        ratio = writer.known(node, 4, "output scale") / writer.known(node, 1, "scale")
+        divisor = writer.constant(2 ** np.round(np.log2(ratio)))
+    y = writer.op("Add", writer.op("Div", x, scale), zero_point)
+    y = writer.op("Div", writer.round(y, "ROUND"), divisor)
+    if version < 2:
+        y = writer.op("Sub", writer.round(y, mode), zero_point)
+        writer.op("Mul", y, scale, output=node.output[0])
+    else:
+        y = writer.round(writer.clamp(y, *_range(writer.bit_width(node, 5), signed, narrow)), mode)
+        y = writer.op("Sub", y, writer.op("Div", zero_point, divisor))
+        writer.op("Mul", y, rest[0], output=node.output[0])
+
+
+class _NodeWriter:
+    """The nodes and constants of an expanded graph, in the making."""
+
+    def __init__(self, graph: onnx.GraphProto, opset: int) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.new_constants: list[onnx.TensorProto] = []
+        self._opset = opset
+        self._constants = _constants(graph)
+        self._names = {name for node in graph.node for name in (*node.input, *node.output)}
+        self._names |= set(self._constants) | {value.name for value in (*graph.input, *graph.output)}
+        self._shared: dict[tuple[tuple[int, ...], bytes], str] = {}
+        self._prefix = ""
+
+    def begin(self, node: onnx.NodeProto) -> None:
+        """What follows takes the place of `node`."""
+        self._prefix = node.output[0]
+
+    def op(self, op_type: str, *inputs: str, output: str | None = None) -> str:
+        """Append a node; returns the name of its output."""
+        output = output or self._fresh(f"{self._prefix}/{op_type}")
+        self.nodes.append(helper.make_node(op_type, inputs, [output], name=output))
+        return output
+
+    def constant(self, value: float | Array) -> str:
+        """The name of a float32 initializer; equal ones are shared."""
+        array = np.asarray(value, dtype=np.float32)
+        key = (array.shape, array.tobytes())
+        if key not in self._shared:
+            self._shared[key] = self._fresh(f"quant_constant_{len(self._shared)}")
+            self.new_constants.append(numpy_helper.from_array(array, self._shared[key]))
+        return self._shared[key]
+
+    def clamp(self, x: str, lowest: Array, highest: Array) -> str:
+        return self.op("Max", self.op("Min", x, self.constant(highest)), self.constant(lowest))
+
+    def round(self, x: str, mode: str) -> str:
+        """Round by the formulas of the qonnx package, the additions of 0.5 in float32 included."""
+        if mode in ("ROUND", "HALF_EVEN"):
+            return self.op("Round", x) if self._opset >= ROUND_OPSET else self._round_half_even(x)
+        if mode in ("CEIL", "FLOOR"):
+            return self.op(mode.capitalize(), x)
+        size = self.op("Abs", x)
+        half = self.constant(0.5)
+        if mode == "UP":
+            size = self.op("Ceil", size)
+        elif mode == "DOWN":
+            size = self.op("Floor", size)
+        elif mode == "HALF_UP":
+            size = self.op("Floor", self.op("Add", size, half))
+        else:
+            size = self.op("Ceil", self.op("Sub", size, half))
+        return self.op("Mul", self.op("Sign", x), size)
+
+    def _round_half_even(self, x: str) -> str:
+        """Round without Round: |x| - floor(|x|) and the parity of the floor are exact in float32."""
+        half, one = self.constant(0.5), self.constant(1)
+        size = self.op("Abs", x)
+        floor = self.op("Floor", size)
+        fraction = self.op("Sub", size, floor)
+        parity = self.op("Sub", floor, self.op("Mul", self.constant(2), self.op("Floor", self.op("Mul", floor, half))))
+        above = self.op("Greater", fraction, half)
+        tie_of_odd = self.op("And", self.op("Not", self.op("Less", fraction, half)), self.op("Greater", parity, half))
+        step = self.op("Where", self.op("Or", above, tie_of_odd), one, self.constant(0))
+        return self.op("Mul", self.op("Sign", x), self.op("Add", floor, step))
+
+    def known(self, node: onnx.NodeProto, index: int, what: str) -> Array:
+        """The value of a constant input."""
+        value = self._constants.get(node.input[index])
+        if value is None:
+            raise UnsupportedModelError(
+                f"{_where(node)}: {what} is not a constant, {node.input[index]}; make it an initializer or a Constant"
+            )
+        return value
+
+    def bit_width(self, node: onnx.NodeProto, index: int) -> Array:
+        bits = self.known(node, index, "bit width")
+        if bits.size == 0 or not np.all(np.isfinite(bits)) or np.any(bits <= 0):
+            raise UnsupportedModelError(
+                f"{_where(node)}: bit width is not a positive number, {bits.tolist()}; give it 1 bit or more"
+            )
+        return bits
+
+    def check_float32(self, node: onnx.NodeProto) -> None:
+        """Refuse constants that would have qonnx compute in another type than float32."""
+        widths = {"Trunc": (3, 4) if len(node.input) == 5 else (3, 5)}.get(node.op_type, (3,))
+        for index, name in enumerate(node.input):
+            value = self._constants.get(name)
+            if index not in widths and value is not None and value.dtype != np.float32:
+                raise UnsupportedModelError(
+                    f"{_where(node)}: input {index} is not float32, {value.dtype}; store {name} as float32"
+                )
+
+    def _fresh(self, stem: str) -> str:
+        name, count = stem, 1
+        while name in self._names:
+            count += 1
+            name = f"{stem}_{count}"
+        self._names.add(name)
+        return name
+
+
+def _range(bits: Array, signed: bool, narrow: bool) -> tuple[Array, Array]:
+    """The lowest and the highest code, computed in the type of `bits` as qonnx does and used as float32."""
+    if signed:
+        return -(2 ** (bits - 1)) + narrow, 2 ** (bits - 1) - 1
+    return 0 * bits, 2**bits - 1 - narrow
+
+
+def _inputs(node: onnx.NodeProto, count: int, writer: _NodeWriter) -> list[str]:
+    if len(node.input) != count or not all(node.input) or len(node.output) != 1:
+        raise UnsupportedModelError(
+            f"{_where(node)}: wrong number of tensors, {len(node.input)} inputs and {len(node.output)} outputs; "
+            f"this version has {count} inputs and 1 output"
+        )
+    writer.check_float32(node)
+    return list(node.input)
+
+
+def _flag(node: onnx.NodeProto, name: str, default: int | None = None) -> int:
+    value = _attribute(node, name, default)
+    if value not in (0, 1):
+        found = "missing" if value is None else value
+        raise UnsupportedModelError(f"{_where(node)}: attribute {name} is neither 0 nor 1, {found}; set one of them")
+    return int(value)
+
+
+def _rounding_mode(node: onnx.NodeProto, default: str | None) -> str:
+    value = _attribute(node, "rounding_mode", default)
+    mode = value.decode() if isinstance(value, bytes) else str(value)
+    if mode.upper() not in ROUNDING_MODES:
+        found = "missing" if value is None else mode
+        raise UnsupportedModelError(
+            f"{_where(node)}: rounding mode is unknown, {found}; use one of {', '.join(ROUNDING_MODES)}"
+        )
+    return mode.upper()
+
+
+def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    return next((helper.get_attribute_value(entry) for entry in node.attribute if entry.name == name), default)
+
+
+def _constants(graph: onnx.GraphProto) -> dict[str, Array]:
+    """The values of all initializers and Constant nodes."""
+    values = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+            (entry,) = node.attribute
+            value = helper.get_attribute_value(entry)
+            if isinstance(value, onnx.TensorProto):
+                values[node.output[0]] = numpy_helper.to_array(value)
+            elif entry.name in ("value_float", "value_floats"):
+                values[node.output[0]] = np.asarray(value, dtype=np.float32)
+            elif entry.name in ("value_int", "value_ints"):
+                values[node.output[0]] = np.asarray(value, dtype=np.int64)
+    return values
+
+
+def _refuse_subgraphs(node: onnx.NodeProto) -> None:
+    for entry in node.attribute:
+        bodies = [entry.g] if entry.type == onnx.AttributeProto.GRAPH else list(entry.graphs)
+        for inner in (inner for body in bodies for inner in body.node):
+            if is_quantizer(inner):
+                raise UnsupportedModelError(
+                    f"{_where(node)}: a quantizer stands in its subgraph, {_where(inner)}; unroll the control flow"
+                )
+            _refuse_subgraphs(inner)
+
+
+def _drop_unused(model: onnx.ModelProto) -> None:
+    """Drop what only the quantizers needed: their local functions and their operator sets."""
+    functions = [entry for entry in model.functions if not (entry.domain in DOMAINS and entry.name in QUANTIZERS)]
+    del model.functions[:]
+    model.functions.extend(functions)
+    domains = {node.domain for node in model.graph.node} | {entry.domain for entry in functions} | {"", "ai.onnx"}
+    imports = [entry for entry in model.opset_import if entry.domain in domains]
+    del model.opset_import[:]
+    model.opset_import.extend(imports)
+
+
+def _where(node: onnx.NodeProto) -> str:
+    return f"{node.name or (node.output[0] if node.output else '?')} ({node.op_type})"

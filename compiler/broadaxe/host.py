@@ -1,0 +1,92 @@
+"""The host's side of an accelerator: reals to input codes, output integers to reals.
+
+Before the hardware: whatever the model does to its input up to and with the first quantizer. Behind it: the exact chain
+from the last integers to reals, evaluated in float64, and any float operators that the model ends with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from broadaxe.errors import RequestError
+from broadaxe.frontend.batch import symbolic_batch
+from broadaxe.frontend.standard import expand_quant, session
+from broadaxe.ir import Graph, IntArray, carrier
+from broadaxe.lower import HostInput, HostOutput, Lowered, extract, run_float
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Host:
+    """Float arithmetic around an integer graph."""
+
+    graph: Graph
+    lowered: Lowered
+    standard: onnx.ModelProto
+    """The whole model in standard ONNX operators with an open batch axis."""
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto, lowered: Lowered, graph: Graph) -> Host:
+        return cls(graph, lowered, symbolic_batch(expand_quant(model)))
+
+    def codes(self, data: Mapping[str, Array]) -> dict[str, IntArray]:
+        """Integer inputs of the graph for the model's inputs, in stream order, shape (batch, *shape)."""
+        reals = {i.tensor: _checked(i, data) for i in self.lowered.inputs}
+        quantized = [i.quantized for i in self.lowered.inputs if i.quantized is not None]
+        floats: dict[str, Array] = {}
+        if quantized:
+            run = session(self.standard, outputs=quantized)
+            feeds = {i.name: reals[i.name].astype(np.float32) for i in run.get_inputs() if i.name in reals}
+            floats = dict(zip(quantized, run.run(quantized, feeds), strict=True))
+        return {i.value: self._integers(i, floats.get(i.quantized or "", reals[i.tensor])) for i in self.lowered.inputs}
+
+    def _integers(self, host: HostInput, x: Array) -> IntArray:
+        value = self.graph.values[host.value]
+        stream = np.empty((len(x), value.size), dtype=np.float64)
+        stream[:, host.index.reshape(-1)] = x.reshape(len(x), -1)
+        stream = stream.reshape(len(x), *value.shape)
+        scale = np.array([float(s) for s in value.scale])
+        shift = np.array([float(s) for s in value.shift])
+        return np.rint((stream - shift) / scale).astype(carrier(value.dtype))
+
+    def reals(self, integers: Mapping[str, IntArray]) -> dict[str, Array]:
+        """The model's outputs for the integer outputs of the graph, float32, batch first."""
+        tensors = {o.tensor: real(o, integers[o.value]) for o in self.lowered.outputs}
+        wanted = list(self.lowered.outputs_of_model)
+        rest = [name for name in wanted if name not in tensors]
+        if rest:
+            tail = extract(self.standard, sorted(tensors), rest)
+            tensors |= run_float(tail, {i.name: tensors[i.name] for i in tail.graph.input})
+        return {name: tensors[name] for name in wanted}
+
+
+def real(output: HostOutput, integers: IntArray) -> Array:
+    """Reals of a model tensor from the integers of its value, float32, shape (batch, ...)."""
+    channels = integers.shape[-1]
+    x = integers.reshape(-1, channels).T.astype(np.float64)
+    for step in output.chain:
+        x = step.approximate(x)
+    stream = x.T.reshape(len(integers), -1)
+    picked = stream[:, output.index.reshape(-1)]
+    return picked.reshape(len(integers), *output.index.shape[1:]).astype(np.float32)
+
+
+def _checked(host: HostInput, data: Mapping[str, Array]) -> Array:
+    if host.tensor not in data:
+        raise RequestError(f"input {host.tensor}: missing; the data hold {', '.join(sorted(data)) or 'nothing'}")
+    x = np.asarray(data[host.tensor])
+    shape = host.index.shape[1:]
+    if x.dtype.kind not in "fiub":
+        raise RequestError(f"input {host.tensor}: holds {x.dtype}; numbers are needed")
+    if x.ndim != len(shape) + 1 or len(x) == 0:
+        raise RequestError(f"input {host.tensor}: shape {x.shape}; give (samples, {', '.join(map(str, shape))})")
+    if not np.isfinite(x).all():
+        raise RequestError(f"input {host.tensor}: holds values that are not finite numbers; clean the data")
+    return x

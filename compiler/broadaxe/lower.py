@@ -1,0 +1,414 @@
+"""From a QONNX model to the integer graph, in one forward walk.
+
+Every tensor gets a state (see `broadaxe.ops.importing`): constants are folded with float32 operator semantics; what comes
+before the first quantizer stays with the host (`Head`), what follows the last integer value too (`Tail`); everything in
+between becomes integers with proven bounds, and chains of exact steps from one integer tensor to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from broadaxe.chain import Chain
+from broadaxe.errors import RequestError, UnsupportedModelError
+from broadaxe.ir import Graph, IntArray, Shape, Value
+from broadaxe.ops import importing
+from broadaxe.ops.importing import Constant, GraphBuilder, Head, ModelNode, Scaled, Tail, Tensor
+from broadaxe.ops.requantize import quant_attributes, quantize_constant, quantizer_of
+from broadaxe.types import Interval, IntType
+
+MAX_ELEMENTS = 1 << 27
+QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant")
+CUSTOM_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
+HEAD_OPERATORS = frozenset(
+    "Abs Add Cast Clip Div Flatten Identity Mul Neg Reshape Squeeze Sub Transpose Unsqueeze".split()
+)
+TAIL_OPERATORS = frozenset("ArgMax Cast Identity LogSoftmax Sigmoid Softmax Squeeze Tanh Unsqueeze Reshape".split())
+
+
+@dataclass(frozen=True, eq=False)
+class HostInput:
+    """How a model input becomes one of the graph's integer inputs.
+
+    Attributes:
+        tensor: the model's input.
+        value: the graph's input.
+        index: of the model tensor's shape (batch 1); where each element goes in the value's stream.
+        quantized: the model's tensor that holds the quantized input, or None if the input is integer already.
+    """
+
+    tensor: str
+    value: str
+    index: IntArray
+    quantized: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class HostOutput:
+    """How integers of a graph output become a model tensor: reals = chain(integers), then picked by index.
+
+    Attributes:
+        tensor: the model's tensor that the integers stand for.
+        value: the graph's output.
+        index: of the model tensor's shape (batch 1).
+        chain: exact function from integers to reals.
+    """
+
+    tensor: str
+    value: str
+    index: IntArray
+    chain: Chain
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """A lowered model: the integer graph and what stays with the host.
+
+    Attributes:
+        graph: the integer graph.
+        inputs, outputs: the host's side of the graph's inputs and outputs.
+        tensors: model tensors that have an integer value of their own, in order: what can be compared node by node.
+        outputs_of_model: names of the model's outputs; one that is no HostOutput tensor needs the float tail.
+    """
+
+    graph: Graph
+    inputs: tuple[HostInput, ...]
+    outputs: tuple[HostOutput, ...]
+    tensors: tuple[HostOutput, ...]
+    outputs_of_model: tuple[str, ...]
+
+
+def lower(
+    model: onnx.ModelProto,
+    input_types: Mapping[str, IntType] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Lowered:
+    """Lower a QONNX model.
+
+    Args:
+        model: QONNX; shapes are static except for the batch axis.
+        input_types: integer types of inputs that carry integers and need no quantizer, by input name.
+        progress: called with (nodes done, nodes in all).
+
+    Raises:
+        UnsupportedModelError: names the node, its operator, why it cannot be lowered and what would help.
+    """
+    return _Walk(model, dict(input_types or {})).run(progress)
+
+
+class _Walk:
+    def __init__(self, model: onnx.ModelProto, input_types: dict[str, IntType]) -> None:
+        self.model = model
+        self.opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+        self.builder = GraphBuilder("network")
+        self.states: dict[str, Tensor] = {}
+        self.host_inputs: list[HostInput] = []
+        self.tensors: list[HostOutput] = []
+        self.input_types = input_types
+        self.batch = 1
+        self.heads: dict[str, str] = {}
+
+    def run(self, progress: Callable[[int, int], None] | None) -> Lowered:
+        graph = self.model.graph
+        for tensor in graph.initializer:
+            self.states[tensor.name] = Constant(_initializer(tensor))
+        for info in graph.input:
+            if info.name not in self.states:
+                self._input(info)
+        unknown = set(self.input_types) - {i.name for i in graph.input}
+        if unknown:
+            raise RequestError(f"input {sorted(unknown)[0]}: the model has no such input; it has {self._input_names()}")
+        for done, proto in enumerate(graph.node):
+            self._node(proto)
+            if progress is not None:
+                progress(done + 1, len(graph.node))
+        return self._finish()
+
+    def _input_names(self) -> str:
+        constants = {t.name for t in self.model.graph.initializer}
+        return ", ".join(i.name for i in self.model.graph.input if i.name not in constants)
+
+    # inputs
+
+    def _input(self, info: onnx.ValueInfoProto) -> None:
+        shape = _input_shape(info)
+        if not self.host_inputs and not self.heads:
+            self.batch = info.type.tensor_type.shape.dim[0].dim_value or 1
+        self.heads[info.name] = info.name
+        if info.name in self.input_types:
+            self.states[info.name] = self._integer_input(info.name, info.name, shape, self.input_types[info.name])
+        else:
+            self.states[info.name] = Head(info.name)
+
+    def _integer_input(self, tensor: str, source: str, shape: Shape, dtype: IntType) -> Scaled:
+        stream, index = _stream_order(shape)
+        bounds = (dtype.range,) * stream[-1]
+        value = self.builder.add_input(Value(self.builder.fresh("input"), stream, dtype, bounds))
+        quantized = None if tensor == source else tensor
+        self.host_inputs.append(HostInput(source, value.name, index, quantized))
+        return Scaled(value.name, index, (value.affine,))
+
+    def _quantized_input(self, node: ModelNode, head: Head) -> Scaled:
+        """The first quantizer on a path: the host quantizes, the hardware starts from its codes."""
+        spec = quant_attributes(node)
+        shape = self._head_shape(head.name)
+        stream, index = _stream_order(shape)
+        probe = Value("probe", stream, IntType(1, False), (IntType(1, False).range,) * stream[-1])
+        builder = GraphBuilder("probe", values={"probe": probe})
+        placed = Scaled("probe", index, (probe.affine,))
+        quantizer = quantizer_of(builder, node, placed)
+        affine = quantizer.affine
+        bounds = (Interval(spec.lo, spec.hi),) * stream[-1]
+        name = self.builder.fresh("input")
+        value = Value(name, stream, quantizer.dtype, bounds, affine.scale, affine.shift)
+        self.builder.add_input(value)
+        self.host_inputs.append(HostInput(self.heads[head.name], name, index, node.output))
+        return Scaled(name, index, (affine,))
+
+    def _head_shape(self, tensor: str) -> Shape:
+        """Shape of a float tensor before the first quantizer, with a batch of 1, by running what leads to it."""
+        source = self.heads[tensor]
+        info = next(i for i in self.model.graph.input if i.name == source)
+        if tensor == source:
+            return _input_shape(info)
+        head = extract(self.model, [source], [tensor])
+        zeros = np.zeros(_input_shape(info), dtype=helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type))
+        return tuple(int(n) for n in run_float(head, {source: zeros})[tensor].shape)
+
+    # nodes
+
+    def _node(self, proto: onnx.NodeProto) -> None:
+        outputs = [o for o in proto.output if o]
+        name = _printable(proto.name or (outputs[0] if outputs else "unnamed"))
+        where = f"{name} ({_printable(proto.op_type)})"
+        for tensor in proto.input:
+            if tensor and tensor not in self.states:
+                raise UnsupportedModelError(
+                    f"{where}: reads {_printable(tensor)!r}, which nothing before it computes; sort the model's nodes"
+                )
+        if proto.domain not in ("", "ai.onnx", *CUSTOM_DOMAINS) and not proto.domain.startswith("qonnx."):
+            raise UnsupportedModelError(
+                f"{where}: domain {_printable(proto.domain)!r} is unknown; QONNX and standard ONNX operators are supported"
+            )
+        node = ModelNode(
+            name,
+            proto.op_type,
+            tuple(self.states[i] if i else None for i in proto.input),
+            tuple(proto.input),
+            outputs[0] if outputs else "",
+            {a.name: _attribute(a, where) for a in proto.attribute},
+            self.opset,
+            self.batch,
+        )
+        state = self._import(node, proto)
+        for output in outputs:
+            self.states[output] = state
+        if isinstance(state, Scaled) and outputs and not state.pools:
+            self.tensors.append(HostOutput(outputs[0], state.value, state.index, state.chain))
+
+    def _import(self, node: ModelNode, proto: onnx.NodeProto) -> Tensor:
+        live = [t for t in node.inputs if t is not None]
+        if all(isinstance(t, Constant) for t in live):
+            return self._fold(node, proto)
+        if node.op_type == "Shape":
+            return self._shape(node)
+        if node.op_type in QUANTIZERS and isinstance(live[0], Head):
+            return self._quantized_input(node, live[0])
+        heads = [t for t in live if isinstance(t, Head)]
+        if heads and node.op_type in HEAD_OPERATORS and all(isinstance(t, Head | Constant) for t in live):
+            sources = {self.heads[t.name] for t in heads}
+            if len(sources) == 1:
+                self.heads[node.output] = sources.pop()
+                return Head(node.output)
+        ends = [t for t in live if isinstance(t, Tail)]
+        importer = importing.IMPORTERS.get(node.op_type)
+        if node.op_type in TAIL_OPERATORS and (ends or importer is None) and not heads:
+            return self._tail(node, ends)
+        if importer is None:
+            known = ", ".join(sorted({*importing.IMPORTERS}))
+            raise node.fail(f"operator {_printable(node.op_type)} is not supported; supported are {known}")
+        return importer(self.builder, node)
+
+    def _tail(self, node: ModelNode, ends: list[Tail]) -> Tail:
+        starts = {s for tail in ends for s in tail.starts}
+        origin = ends[0].origin if ends else node.where
+        for name, tensor in zip(node.input_names, node.inputs, strict=True):
+            if isinstance(tensor, Scaled):
+                if tensor.pools:
+                    raise node.fail("reads a MaxPool that no Quant follows; put a Quant behind the pool")
+                starts.add(name)
+        return Tail(node.output, tuple(sorted(starts)), origin)
+
+    def _fold(self, node: ModelNode, proto: onnx.NodeProto) -> Constant:
+        if node.op_type in QUANTIZERS:
+            return quantize_constant(node)
+        if node.op_type == "Transpose" and isinstance(node.inputs[0], Constant) and node.inputs[0].grid is not None:
+            source, grid = node.inputs[0], node.inputs[0].grid
+            perm = node.attribute("perm", list(range(source.array.ndim))[::-1])
+            turned = importing.Grid(grid.integers.transpose(perm), grid.scale.transpose(perm))
+            return Constant(source.array.transpose(perm), turned, source.bits, source.signed)
+        if node.op_type == "Identity" and isinstance(node.inputs[0], Constant):
+            return node.inputs[0]
+        arrays = {n: t.array for n, t in zip(node.input_names, node.inputs, strict=True) if isinstance(t, Constant)}
+        return Constant(_evaluate(node, proto, arrays, self.opset))
+
+    def _shape(self, node: ModelNode) -> Constant:
+        x = node.scaled(0)
+        start, end = int(node.attribute("start", 0)), node.attribute("end", None)
+        return Constant(np.array(x.shape, dtype=np.int64)[start : None if end is None else int(end)])
+
+    # outputs
+
+    def _finish(self) -> Lowered:
+        starts: dict[str, Scaled] = {}
+        for info in self.model.graph.output:
+            state = self.states.get(info.name)
+            match state:
+                case Scaled():
+                    starts[info.name] = state
+                case Tail(starts=names):
+                    for name in names:
+                        tensor = self.states[name]
+                        assert isinstance(tensor, Scaled)
+                        starts[name] = tensor
+                case _:
+                    raise UnsupportedModelError(
+                        f"output {_printable(info.name)}: does not come from a quantized tensor; there is nothing to compile"
+                    )
+        if not starts:
+            raise UnsupportedModelError("model: has no output; there is nothing to compile")
+        for name, tensor in starts.items():
+            if tensor.pools:
+                raise UnsupportedModelError(
+                    f"{tensor.pools[-1].origin}: no Quant follows it before output {_printable(name)}; put one there"
+                )
+        if not self.builder.inputs:
+            raise UnsupportedModelError("model: no output depends on an input; there is nothing to compile")
+        outputs = tuple(HostOutput(n, t.value, t.index, t.chain) for n, t in starts.items())
+        graph = self.builder.finish(tuple(dict.fromkeys(o.value for o in outputs)))
+        graph.check("lower")
+        tensors = tuple(t for t in self.tensors if t.value in graph.values)
+        names = tuple(info.name for info in self.model.graph.output)
+        return Lowered(graph, tuple(self.host_inputs), outputs, tensors, names)
+
+
+def extract(model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> onnx.ModelProto:
+    """The part of a model that computes `outputs` from `inputs`, with every dimension of them left open."""
+    graph = model.graph
+    needed, nodes = set(outputs), []
+    for node in reversed(graph.node):
+        made = set(node.output) & needed
+        if made and not made <= set(inputs):
+            nodes.append(node)
+            needed.update(i for i in node.input if i not in inputs)
+    kinds = {i.name: i.type.tensor_type.elem_type for i in (*graph.input, *graph.value_info, *graph.output)}
+    part = helper.make_model(
+        helper.make_graph(
+            list(reversed(nodes)),
+            "part",
+            [helper.make_tensor_value_info(n, kinds.get(n, TensorProto.FLOAT), None) for n in inputs],
+            [onnx.ValueInfoProto(name=n) for n in outputs],
+            [t for t in graph.initializer if t.name in needed],
+        ),
+        opset_imports=list(model.opset_import),
+    )
+    part.ir_version = min(model.ir_version, 10)
+    return part
+
+
+def run_float(model: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, Any]:
+    """Run a float model in onnxruntime, graph optimizations off."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = [o.name for o in session.get_outputs()]
+    return dict(zip(names, session.run(names, feeds), strict=True))
+
+
+def _initializer(tensor: onnx.TensorProto) -> importing.Array:
+    if prod(tensor.dims) > MAX_ELEMENTS:
+        raise UnsupportedModelError(
+            f"initializer {_printable(tensor.name)}: holds {prod(tensor.dims)} elements; at most {MAX_ELEMENTS} are supported"
+        )
+    try:
+        return numpy_helper.to_array(tensor)
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"initializer {_printable(tensor.name)}: its data do not fit its shape and type ({type(error).__name__});"
+            " repair the model"
+        ) from None
+
+
+def _input_shape(info: onnx.ValueInfoProto) -> Shape:
+    """The shape of an input with a batch of 1; every other dimension has to be fixed."""
+    name = _printable(info.name)
+    dims = info.type.tensor_type.shape.dim
+    if not info.type.HasField("tensor_type") or not info.type.tensor_type.HasField("shape") or len(dims) < 2:
+        raise UnsupportedModelError(f"input {name}: has no shape (batch, ...); give it a static one")
+    for axis, dim in enumerate(dims):
+        if axis and dim.dim_value < 1:
+            shown = dim.dim_param or "unknown"
+            raise UnsupportedModelError(
+                f"input {name}: dimension {axis} is {_printable(shown)!r}; only the batch (dimension 0) may be"
+                " dynamic, export the model with a fixed shape"
+            )
+    shape = (1, *(int(d.dim_value) for d in dims[1:]))
+    if prod(shape) > MAX_ELEMENTS:
+        raise UnsupportedModelError(f"input {name}: holds {prod(shape)} elements; at most {MAX_ELEMENTS} are supported")
+    return shape
+
+
+def _stream_order(shape: Shape) -> tuple[Shape, IntArray]:
+    """The channels-last stream shape of a model tensor (batch 1), and where each of its elements goes."""
+    if len(shape) == 4:
+        _, channels, height, width = shape
+        return (height, width, channels), importing.channels_first(height, width, channels)
+    return shape[1:], np.arange(prod(shape)).reshape(shape)
+
+
+def _printable(text: str) -> str:
+    """Names from a model file as one safe line: nothing that is not printable, at most 80 characters."""
+    shown = "".join(ch if ch.isprintable() else "?" for ch in text)
+    return shown if len(shown) <= 80 else shown[:77] + "..."
+
+
+def _attribute(attribute: onnx.AttributeProto, where: str) -> Any:
+    if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+        raise UnsupportedModelError(f"{where}: holds a subgraph; control flow cannot be compiled into hardware")
+    value = helper.get_attribute_value(attribute)
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _evaluate(node: ModelNode, proto: onnx.NodeProto, arrays: dict[str, Any], opset: int) -> importing.Array:
+    """One standard operator on constants, by onnxruntime."""
+    if proto.domain not in ("", "ai.onnx"):
+        raise node.fail("is not supported on constants; fold it before the export")
+    if len(proto.output) != 1:
+        raise node.fail("has several outputs; only one is supported on constants")
+    if node.op_type in ("ConstantOfShape", "Expand", "Tile", "Range"):
+        sizes = [int(v) for a in arrays.values() if a.dtype.kind == "i" for v in a.reshape(-1)[:16]]
+        if prod(max(1, abs(s)) for s in sizes) > MAX_ELEMENTS:
+            raise node.fail(f"makes a constant of more than {MAX_ELEMENTS} elements; shrink it")
+    graph = helper.make_graph(
+        [proto],
+        "constant",
+        [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in arrays.items()],
+        [onnx.ValueInfoProto(name=proto.output[0])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    model.ir_version = 10
+    try:
+        result = run_float(model, arrays)[proto.output[0]]
+    except Exception as error:
+        reason = _printable(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        raise node.fail(f"cannot be computed from its constants: {reason}") from None
+    return np.asarray(result)

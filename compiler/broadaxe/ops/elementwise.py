@@ -1,0 +1,101 @@
+"""Elementwise operators with constants: they never become hardware of their own. Each extends the exact chain of its
+input by one monotone step, and the next quantizer turns the whole chain into one integer staircase."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from broadaxe.chain import Affine, Clamp, PerChannel, normalize, spread
+from broadaxe.ops.importing import (
+    Array,
+    GraphBuilder,
+    ModelNode,
+    Scaled,
+    Tensor,
+    along_channels,
+    extend,
+    imports,
+    per_channel,
+)
+
+ONE, ZERO = (Fraction(1),), (Fraction(0),)
+
+
+@imports("Mul", "Add", "Sub", "Div")
+def import_arithmetic(graph: GraphBuilder, node: ModelNode) -> Tensor:
+    """x op constant, or constant op x where that is affine in x."""
+    left, right = node.inputs[0], node.inputs[1]
+    if isinstance(left, Scaled) and isinstance(right, Scaled):
+        raise node.fail("combines two activations; only a constant on one side is supported so far")
+    position = 0 if isinstance(left, Scaled) else 1
+    x = node.scaled(position)
+    values = node.floats(1 - position, "constant")
+    constant = per_channel(graph, node, x, values, "constant")
+    match node.op_type:
+        case "Mul":
+            step = Affine(constant, ZERO)
+        case "Add":
+            step = Affine(ONE, constant)
+        case "Sub":
+            step = Affine(ONE, _negated(constant)) if position == 0 else Affine((Fraction(-1),), constant)
+        case _:
+            if position == 1:
+                raise node.fail("divides a constant by an activation; only division by a constant is supported")
+            if not all(constant):
+                raise node.fail("divides by zero; repair the model")
+            step = Affine(tuple(1 / c for c in constant), ZERO)
+    scale, shift = spread(step.scale, step.shift)
+    return extend(graph, node, x, Affine(scale, shift))
+
+
+def _negated(values: PerChannel) -> PerChannel:
+    return tuple(-v for v in values)
+
+
+@imports("Neg")
+def import_neg(graph: GraphBuilder, node: ModelNode) -> Tensor:
+    return extend(graph, node, node.scaled(0), Affine((Fraction(-1),), ZERO))
+
+
+@imports("Relu")
+def import_relu(graph: GraphBuilder, node: ModelNode) -> Tensor:
+    return extend(graph, node, node.scaled(0), Clamp(Fraction(0), None))
+
+
+@imports("Clip")
+def import_clip(graph: GraphBuilder, node: ModelNode) -> Tensor:
+    """Clip with constant ends, as inputs (opset 11 on) or attributes."""
+    ends: list[Fraction | None] = []
+    for position, name in ((1, "min"), (2, "max")):
+        if len(node.inputs) > position and node.inputs[position] is not None:
+            ends.append(Fraction(float(node.floats(position, name).item())))
+        else:
+            given = node.attribute(name, None)
+            ends.append(None if given is None or not np.isfinite(given) else Fraction(given))
+    lo, hi = ends
+    if lo is not None and hi is not None and lo > hi:
+        raise node.fail(f"its min {float(lo):g} is above its max {float(hi):g}; repair the model")
+    return extend(graph, node, node.scaled(0), Clamp(lo, hi))
+
+
+@imports("BatchNormalization")
+def import_batch_normalization(graph: GraphBuilder, node: ModelNode) -> Tensor:
+    """gamma * (x - mean) / sqrt(var + epsilon) + beta on axis 1, with the exact square root."""
+    x = node.scaled(0)
+    if node.attribute("training_mode", 0):
+        raise node.fail("is in training mode; export the model in evaluation mode")
+
+    def channels(position: int, role: str) -> Array:
+        return along_channels(x, node.floats(position, role).reshape(-1))
+
+    epsilon = Fraction(float(np.float32(node.attribute("epsilon", 1e-5))))
+    gamma, beta, mean, variance = (
+        per_channel(graph, node, x, channels(i, role), role)
+        for i, role in ((1, "scale"), (2, "bias"), (3, "mean"), (4, "variance"))
+    )
+    shifted = tuple(v + epsilon for v in variance)
+    if min(shifted) <= 0:
+        raise node.fail(f"its variance plus epsilon is {float(min(shifted)):g}; it has to be positive")
+    return extend(graph, node, x, normalize(gamma, mean, shifted, beta))

@@ -1,0 +1,208 @@
+"""Requantize: from accumulators to the codes of the next quantizer, exactly as the model's own real arithmetic says.
+
+The operator keeps the exact chain (scales, bias, BatchNormalization, Relu, ...) that it stands for, and the form in which
+hardware computes it. Its bounds come from the chain alone, so a form can be exchanged for any other that is proven equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from broadaxe.chain import ROUNDINGS, Affine, Chain, Clamp, Ints, Normalize, Quantizer, codes, moved
+from broadaxe.errors import GraphError
+from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, constant_array
+from broadaxe.ops.forms import Constant as ConstantForm
+from broadaxe.ops.forms import Form, Shift, Thresholds
+from broadaxe.ops.importing import Array, Constant, Grid, GraphBuilder, ModelNode, Scaled, Tensor, imports, per_channel
+from broadaxe.ops.window_max import emit_pool
+from broadaxe.staircase import staircase
+from broadaxe.types import Interval, IntType
+
+MAX_BITS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Requantize(Op):
+    """y = quantizer(chain(x)) per channel of the last axis.
+
+    Attributes:
+        chain: exact function from the input's integers to reals.
+        quantizer: from reals to codes.
+        form: how hardware computes it; None until one is chosen and proven.
+        comparisons: exact comparisons that proved the form, 0 before.
+    """
+
+    kind = "requantize"
+    chain: Chain
+    quantizer: Quantizer
+    form: Form | None = None
+    comparisons: int = 0
+
+    def shape(self, *inputs: Value) -> Shape:
+        return inputs[0].shape
+
+    def bounds(self, *inputs: Value) -> Bounds:
+        """Codes at both ends of each channel; the chain is monotone, so everything else lies between them."""
+        at_ends = self.codes(np.stack(inputs[0].ends(), axis=1))
+        return tuple(Interval(min(a, b), max(a, b)) for a, b in at_ends.tolist())
+
+    def dtype(self, *inputs: Value) -> IntType:
+        return self.quantizer.dtype
+
+    def codes(self, x: Ints) -> Ints:
+        """Exact codes of x, shape (channels, points)."""
+        return codes(self.chain, self.quantizer, x.astype(object))
+
+    def chosen(self) -> Form:
+        if self.form is None:
+            raise GraphError("requantize: no form has been chosen; run the pass choose_requantizers")
+        return self.form
+
+    def moved(self, offset: Ints) -> Requantize:
+        """The same codes for inputs that carry `offset` (shape (channels,)) on top; the form has to be chosen anew."""
+        return replace(self, chain=moved(self.chain, offset.tolist()), form=None, comparisons=0)
+
+    def reference(self, *inputs: IntArray) -> IntArray:
+        return self.chosen().evaluate(inputs[0])
+
+    def render(self, builder: OnnxBuilder, inputs: Sequence[str], values: Sequence[Value]) -> str:
+        return self.chosen().render(builder, inputs[0])
+
+    def witnesses(self, inputs: Sequence[Value], channel: int) -> tuple[list[IntArray], list[IntArray]] | None:
+        (x,) = inputs
+        lo, hi = x.ends()
+        first, last = self.codes(np.stack([lo, hi], axis=1))[channel]
+        low, high = (lo, hi) if first <= last else (hi, lo)
+        return [np.broadcast_to(low, x.shape)], [np.broadcast_to(high, x.shape)]
+
+    def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
+        form = self.chosen()
+        return {
+            "lanes": lanes.read,
+            "channels": output.channels,
+            "count": output.size // lanes.read,
+            "form": form.name,
+            **form.template_context(lanes.read),
+        }
+
+    @classmethod
+    def examples(cls) -> Iterable[Example]:
+        third, half = Fraction(1, 3), Fraction(1, 2)
+        x = Value("x", (2, 4), IntType(8, signed=True), tuple(Interval(-90 + 10 * c, 100 - c) for c in range(4)))
+        gains = (Affine((third, -half, Fraction(0), Fraction(7, 5)), (Fraction(1), Fraction(-2), third, Fraction(0))),)
+        unsigned = Quantizer((Fraction(3, 2),), (Fraction(0),), 0, 15)
+        yield _example("thresholds, mixed signs", gains, unsigned, x)
+        relu = (*gains, Clamp(Fraction(0), Fraction(20)))
+        yield _example("relu, signed codes with a zero point", relu, Quantizer((half,), (Fraction(3),), -8, 7), x)
+        norm = (Normalize((half, -third, half, half), (Fraction(3),), (Fraction(2),), (Fraction(1, 7),)),)
+        yield _example("normalization", norm, Quantizer((Fraction(3),), (Fraction(0),), -7, 7), x)
+        yield _example("bipolar", norm, Quantizer((half,), (Fraction(0),), 0, 1, bipolar=True), x)
+        quarter = (Affine((Fraction(1, 4),), (Fraction(1, 2), Fraction(0), Fraction(-3), Fraction(1))),)
+        even = Shift(constant_array([2, 0, -12, 4]), 2, True, -8, 7, x.hull)
+        yield Example("shift, half to even", cls(quarter, Quantizer((Fraction(1),), (Fraction(0),), -8, 7), even), (x,))
+        down = Shift(constant_array([2, 0, -12, 4]), 2, False, 0, 15, x.hull)
+        floor = Quantizer((Fraction(1),), (Fraction(0),), 0, 15, "FLOOR")
+        yield Example("shift, rounding down", cls(quarter, floor, down), (x,))
+        flat = Quantizer((Fraction(1000),), (Fraction(0),), 0, 15)
+        yield Example("constant", cls(gains, flat, ConstantForm(constant_array([0, 0, 0, 0]))), (x,))
+
+
+def _example(label: str, chain: Chain, quantizer: Quantizer, x: Value) -> Example:
+    form = Thresholds.of(staircase(chain, quantizer, x.bounds))
+    return Example(label, Requantize(chain, quantizer, form), (x,))
+
+
+@imports("Quant", "IntQuant", "BipolarQuant")
+def import_quant(graph: GraphBuilder, node: ModelNode) -> Tensor:
+    """A quantizer on an integer tensor: one Requantize, then the MaxPools that waited for it."""
+    x = node.scaled(0)
+    quantizer = quantizer_of(graph, node, x)
+    source = graph.values[x.value]
+    op = Requantize(x.chain, quantizer)
+    out = graph.add(graph.fresh("quant"), op, [source.name], node.where, quantizer.affine)
+    for pool in x.pools:
+        out = emit_pool(graph, pool, out)
+    return Scaled(out.name, x.index, (quantizer.affine,))
+
+
+def quantizer_of(graph: GraphBuilder, node: ModelNode, x: Scaled) -> Quantizer:
+    """The quantizer that a Quant node describes, with one scale and zero point per channel of x's value."""
+    spec = quant_attributes(node)
+    scale = per_channel(graph, node, x, spec.scale, "scale")
+    zero_point = per_channel(graph, node, x, spec.zero_point, "zero point")
+    return Quantizer(scale, zero_point, spec.lo, spec.hi, spec.rounding, spec.bipolar)
+
+
+@dataclass(frozen=True, eq=False)
+class QuantAttributes:
+    """Inputs and attributes of a Quant or BipolarQuant node, checked; scale and zero point as float64 arrays."""
+
+    scale: Array
+    zero_point: Array
+    bits: int
+    signed: bool
+    lo: int
+    hi: int
+    rounding: str
+    bipolar: bool
+
+
+def quant_attributes(node: ModelNode) -> QuantAttributes:
+    """Read and check a Quant node (QONNX: y = round(clip(x / scale + zero_point)), real = (y - zero_point) * scale)."""
+    scale = node.floats(1, "scale")
+    if (scale <= 0).any():
+        raise node.fail(f"its scale holds {scale.min():g}; scales have to be positive")
+    if node.op_type == "BipolarQuant":
+        return QuantAttributes(scale, np.zeros(()), 1, True, 0, 1, "ROUND", True)
+    zero_point, width = node.floats(2, "zero point"), node.floats(3, "bit width")
+    if width.size != 1 or float(width.item()) not in range(1, MAX_BITS + 1):
+        raise node.fail(f"its bit width is {width.reshape(-1)[:3].tolist()}; one integer from 1 to {MAX_BITS} is supported")
+    if (np.abs(zero_point) >= 1 << 20).any():
+        raise node.fail(f"its zero point holds {np.abs(zero_point).max():g}; magnitudes below 2**20 are supported")
+    bits, signed, narrow = int(width.item()), bool(node.attribute("signed", 1)), bool(node.attribute("narrow", 0))
+    rounding = {"HALF_EVEN": "ROUND"}.get(mode := str(node.attribute("rounding_mode", "ROUND")).upper(), mode)
+    if rounding not in ROUNDINGS:
+        raise node.fail(f"its rounding mode {rounding!r} is unknown; use one of {', '.join(ROUNDINGS)}")
+    if signed and bits == 1:
+        return QuantAttributes(scale, zero_point, 1, True, 0, 1, rounding, True)
+    full = IntType(bits, signed).range
+    lo, hi = (full.lo + (signed and narrow), full.hi - (narrow and not signed))
+    return QuantAttributes(scale, zero_point, bits, signed, lo, hi, rounding, False)
+
+
+def quantize_constant(node: ModelNode) -> Constant:
+    """A Quant on a constant, in the float32 arithmetic that onnxruntime and qonnx use; keeps the integers behind it."""
+    spec = quant_attributes(node)
+    x = node.constant(0, "input").array.astype(np.float32)
+    if not np.isfinite(x).all():
+        raise node.fail("its constant input holds values that are not finite numbers; repair the model")
+    scale, zero = spec.scale.astype(np.float32), spec.zero_point.astype(np.float32)
+    y = x / scale + zero
+    codes = np.where(y >= 0, 1.0, -1.0) if spec.bipolar else _round(np.clip(y, spec.lo, spec.hi), spec.rounding)
+    shifted = codes.astype(np.float32) - zero
+    integers = shifted.astype(np.int64)
+    grid = Grid(integers, np.broadcast_to(scale, integers.shape)) if (integers == shifted).all() else None
+    return Constant((shifted * scale).astype(np.float32), grid, spec.bits, spec.signed)
+
+
+def _round(y: Array, mode: str) -> Array:
+    match mode:
+        case "ROUND":
+            return np.asarray(np.round(y))
+        case "CEIL":
+            return np.asarray(np.ceil(y))
+        case "FLOOR":
+            return np.asarray(np.floor(y))
+        case "DOWN":
+            return np.asarray(np.trunc(y))
+        case "UP":
+            return np.asarray(np.sign(y) * np.ceil(np.abs(y)))
+        case "HALF_UP":
+            return np.asarray(np.sign(y) * np.floor(np.abs(y) + np.float32(0.5)))
+        case _:
+            return np.asarray(np.sign(y) * np.ceil(np.abs(y) - np.float32(0.5)))

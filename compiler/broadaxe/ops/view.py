@@ -1,0 +1,113 @@
+"""View: the same stream of integers under another shape. It costs nothing: no hardware, no reordering."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from broadaxe.errors import GraphError
+from broadaxe.ir import Bounds, Example, IntArray, OnnxBuilder, Op, Shape, Value
+from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, Tensor, imports
+from broadaxe.types import Interval, IntType
+
+
+@dataclass(frozen=True)
+class View(Op):
+    """Reads a stream under shape `to`; the flat order of elements stays."""
+
+    kind = "view"
+    hardware = False
+    to: Shape
+
+    def shape(self, *inputs: Value) -> Shape:
+        if prod(self.to) != inputs[0].size:
+            raise GraphError(f"view: {inputs[0].size} elements do not fill shape {self.to}")
+        return self.to
+
+    def bounds(self, *inputs: Value) -> Bounds:
+        """Element i of the stream was channel i mod C before and is channel i mod C' now."""
+        old, new = inputs[0].channels, self.to[-1]
+        if new % old == 0:
+            return inputs[0].bounds * (new // old)
+        lo, hi = (np.tile(end, inputs[0].size // old).reshape(-1, new) for end in inputs[0].ends())
+        return tuple(Interval(a, b) for a, b in zip(lo.min(axis=0).tolist(), hi.max(axis=0).tolist(), strict=True))
+
+    def dtype(self, *inputs: Value) -> IntType:
+        return inputs[0].dtype
+
+    def reference(self, *inputs: IntArray) -> IntArray:
+        return inputs[0].reshape(len(inputs[0]), *self.to)
+
+    def render(self, builder: OnnxBuilder, inputs: Sequence[str], values: Sequence[Value]) -> str:
+        return builder.node("Reshape", inputs[0], builder.constant(np.array([-1, *self.to], dtype=np.int64)))
+
+    @classmethod
+    def examples(cls) -> Iterable[Example]:
+        kind = IntType(4, signed=False)
+        bounds = tuple(Interval(0, c + 1) for c in range(6))
+        image = Value("x", (2, 3, 6), kind, bounds)
+        yield Example("flatten", cls((36,)), (image,))
+        yield Example("narrower", cls((9, 4)), (image,))
+
+
+# Operators that only move elements change a tensor's index, never the stream: whoever reads the tensor next takes the
+# permutation into its weights, or says that it cannot.
+
+
+@imports("Reshape")
+def import_reshape(graph: GraphBuilder, node: ModelNode) -> Tensor:
+    x = node.scaled(0)
+    shape = [int(v) for v in node.floats(1, "shape").reshape(-1)]
+    keep = not node.attribute("allowzero", 0)
+    target = [x.shape[i] if v == 0 and keep and i < len(x.shape) else v for i, v in enumerate(shape)]
+    if target and target[0] == node.batch:
+        target[0] = 1
+    return _moved(node, x, target)
+
+
+@imports("Flatten")
+def import_flatten(graph: GraphBuilder, node: ModelNode) -> Tensor:
+    x = node.scaled(0)
+    axis = int(node.attribute("axis", 1)) % (len(x.shape) + 1)
+    return _moved(node, x, [prod(x.shape[:axis]), prod(x.shape[axis:])])
+
+
+@imports("Squeeze", "Unsqueeze")
+def import_squeeze(graph: GraphBuilder, node: ModelNode) -> Tensor:
+    x = node.scaled(0)
+    given = node.attribute("axes", None)
+    if given is None and len(node.inputs) > 1:
+        given = node.floats(1, "axes").reshape(-1)
+    if node.op_type == "Unsqueeze":
+        return _moved(node, x, np.expand_dims(x.index, tuple(int(a) for a in given)).shape)
+    axes = [int(a) for a in given] if given is not None else [i for i, n in enumerate(x.shape) if n == 1]
+    return _moved(node, x, np.squeeze(x.index, tuple(axes)).shape)
+
+
+@imports("Transpose")
+def import_transpose(graph: GraphBuilder, node: ModelNode) -> Tensor:
+    x = node.scaled(0)
+    perm = [int(p) for p in node.attribute("perm", list(range(len(x.shape)))[::-1])]
+    if sorted(perm) != list(range(len(x.shape))):
+        raise node.fail(f"its perm {perm} is not a permutation of {len(x.shape)} axes")
+    if perm[0] != 0:
+        raise node.fail(f"its perm {perm} moves the batch axis; keep it first")
+    return replace(x, index=x.index.transpose(perm))
+
+
+@imports("Identity", "Dropout")
+def import_identity(graph: GraphBuilder, node: ModelNode) -> Tensor:
+    return node.scaled(0)
+
+
+def _moved(node: ModelNode, x: Scaled, shape: Sequence[int]) -> Scaled:
+    try:
+        index = x.index.reshape(tuple(shape))
+    except ValueError:
+        raise node.fail(f"cannot give shape {list(shape)} to a tensor of shape {list(x.shape)}") from None
+    if not index.shape or index.shape[0] != 1:
+        raise node.fail(f"its shape {list(shape)} mixes the batch axis with others; keep the batch axis first")
+    return replace(x, index=index)

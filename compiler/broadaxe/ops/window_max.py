@@ -1,0 +1,120 @@
+"""WindowMax: the largest element of each channel over the taps of a window; with SlidingWindow it makes MaxPool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from broadaxe.errors import GraphError
+from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value
+from broadaxe.ops.importing import (
+    GraphBuilder,
+    ModelNode,
+    Pool,
+    Scaled,
+    Tensor,
+    channels_first,
+    image,
+    imports,
+    pair,
+    rises,
+    window_pads,
+)
+from broadaxe.ops.window import SlidingWindow
+from broadaxe.types import Interval, IntType
+
+
+@dataclass(frozen=True)
+class WindowMax(Op):
+    """y[c] = max over t of x[t * C + c], with `taps` taps and C = K / taps channels, on the last axis."""
+
+    kind = "window_max"
+    taps: int
+
+    def shape(self, *inputs: Value) -> Shape:
+        (x,) = inputs
+        if x.channels % self.taps:
+            raise GraphError(f"window_max: {x.channels} elements are not {self.taps} taps of equal size")
+        return (*x.shape[:-1], x.channels // self.taps)
+
+    def bounds(self, *inputs: Value) -> Bounds:
+        (x,) = inputs
+        lo, hi = (end.reshape(self.taps, -1).max(axis=0).tolist() for end in x.ends())
+        return tuple(Interval(a, b) for a, b in zip(lo, hi, strict=True))
+
+    def dtype(self, *inputs: Value) -> IntType:
+        return inputs[0].dtype
+
+    def reference(self, *inputs: IntArray) -> IntArray:
+        (x,) = inputs
+        taps = x.reshape(*x.shape[:-1], self.taps, -1)
+        out = taps[..., 0, :]
+        for tap in range(1, self.taps):
+            out = np.maximum(out, taps[..., tap, :])
+        return np.ascontiguousarray(out)
+
+    def render(self, builder: OnnxBuilder, inputs: Sequence[str], values: Sequence[Value]) -> str:
+        (x,) = values
+        channels = x.channels // self.taps
+        split = builder.constant(np.array([-1, *x.shape[:-1], self.taps, channels], dtype=np.int64))
+        taps = builder.node("Reshape", inputs[0], split)
+        return builder.node("ReduceMax", taps, builder.constant(np.array([-2])), keepdims=0)
+
+    def witnesses(self, inputs: Sequence[Value], channel: int) -> tuple[list[IntArray], list[IntArray]] | None:
+        (x,) = inputs
+        lo, hi = x.ends()
+        return [np.broadcast_to(lo, x.shape)], [np.broadcast_to(hi, x.shape)]
+
+    def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
+        return {
+            "lanes": lanes.read,
+            "channels": output.channels,
+            "taps": self.taps,
+            "pixels": prod(output.shape[:-1]),
+        }
+
+    @classmethod
+    def examples(cls) -> Iterable[Example]:
+        bounds = tuple(Interval(-c, 7 - c // 3) for c in range(12))
+        yield Example("2x2", cls(4), (Value("x", (3, 2, 12), IntType(5, signed=True), bounds),))
+        yield Example("one tap", cls(1), (Value("x", (12,), IntType(5, signed=True), bounds),))
+        unsigned = Value("x", (2, 2, 18), IntType(3, signed=False), (Interval(0, 7),) * 18)
+        yield Example("3x3 unsigned", cls(9), (unsigned,))
+
+
+@imports("MaxPool")
+def import_max_pool(graph: GraphBuilder, node: ModelNode) -> Tensor:
+    """MaxPool on codes where the tensor is quantized, else kept until its next quantizer."""
+    x = node.scaled(0)
+    if len(x.shape) != 4:
+        raise node.fail(f"its input has shape {x.shape}; only 2-D pooling is supported")
+    if node.attribute("ceil_mode", 0):
+        raise node.fail("ceil_mode is 1; only ceil_mode = 0 is supported so far")
+    _, channels, height, width = x.shape
+    kernel = pair(node, node.attribute("kernel_shape", []), "kernel_shape")
+    stride = pair(node, node.attribute("strides", [1, 1]), "strides")
+    dilation = pair(node, node.attribute("dilations", [1, 1]), "dilations")
+    pads = window_pads(node, (height, width), kernel, stride, dilation)
+    if pads[0] >= kernel[0] or pads[2] >= kernel[0] or pads[1] >= kernel[1] or pads[3] >= kernel[1]:
+        raise node.fail(f"its pads {list(pads)} reach the kernel {list(kernel)}; a window would hold padding alone")
+    pool = Pool(kernel, stride, pads, dilation, graph.fresh("maxpool"), node.where)
+    if not np.array_equal(x.index, channels_first(height, width, channels)):
+        raise node.fail("its input would have to be reordered in memory first; remove the Transpose before it")
+    out_h, out_w = SlidingWindow(kernel, stride, pads, dilation).positions((height, width, channels))
+    index = channels_first(out_h, out_w, channels)
+    if x.pools or len(x.chain) > 1 or not rises(x, channels):
+        return Scaled(x.value, index, x.chain, (*x.pools, pool))
+    source = image(graph, node, x)
+    return Scaled(emit_pool(graph, pool, source).name, index, x.chain)
+
+
+def emit_pool(graph: GraphBuilder, pool: Pool, source: Value) -> Value:
+    """Append a MaxPool on codes; padding is the lowest code, which never wins."""
+    window = SlidingWindow(pool.kernel, pool.stride, pool.pads, pool.dilation, (source.dtype.range.lo,))
+    patches = graph.add(f"{pool.name}_window", window, [source.name], pool.origin)
+    taps = pool.kernel[0] * pool.kernel[1]
+    return graph.add(pool.name, WindowMax(taps), [patches.name], pool.origin, source.affine)

@@ -1,0 +1,26 @@
+"""Passes: pure functions Graph -> Graph, one per file, run in the order of PIPELINE with the graph checked after each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from broadaxe.errors import BroadaxeError
+from broadaxe.ir import Graph
+from broadaxe.passes.choose_requantizers import choose_requantizers
+from broadaxe.passes.offset_accumulators import offset_accumulators
+
+Pass: TypeAlias = Callable[[Graph], Graph]
+
+PIPELINE: tuple[Pass, ...] = (offset_accumulators, choose_requantizers)
+
+
+def run_passes(graph: Graph, pipeline: Sequence[Pass] = PIPELINE) -> Graph:
+    """Run the passes in order; a failure, of the pass or of the check behind it, names the pass."""
+    for step in pipeline:
+        try:
+            graph = step(graph)
+        except BroadaxeError as error:
+            raise type(error)(f"{step.__name__}: {error}") from error
+        graph.check(step.__name__)
+    return graph

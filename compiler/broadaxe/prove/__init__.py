@@ -1,0 +1,1 @@
+"""Proofs: accumulator widths from intervals, requantizers from exact comparisons."""

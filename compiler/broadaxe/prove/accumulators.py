@@ -1,0 +1,85 @@
+"""Accumulator widths of every multiply-accumulate layer, from the coarsest bound to the proven one.
+
+All of them come from integers: bit_length, never log2. For channel o, weights w and inputs x_i in [lo_i, hi_i]:
+
+    data type   any weights and inputs of their types:  bit_length(K * 2**(N + M - 1 - signed)) + 1
+    l1          these weights, any input of its type:   bit_length(||w||_1 * 2**(N - signed)) + 1
+    exact       these weights, the proven intervals:    two's complement of [lo, hi], both ends attained
+    prefix      the same for every partial sum, any order
+    offset      the same when the sum may start at any constant: max(1, bit_length(hi - lo))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from broadaxe.ir import Graph, Node, Value
+from broadaxe.ops.matvec import MatVec
+from broadaxe.types import Interval
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """Bounds and widths of one layer's accumulator, in bits; per channel where a tuple.
+
+    `width` is what the hardware declares; `exact` and `offset` are the layer's widest channel.
+    """
+
+    name: str
+    origin: str
+    op: str
+    macs: int
+    depth: int
+    outputs: int
+    weight_bits: int
+    input_bits: int
+    datatype_bits: int
+    l1_bits: int
+    exact_bits: int
+    prefix_bits: int
+    offset_bits: int
+    width: int
+    mode: str
+    sums: tuple[Interval, ...]
+    starts: tuple[int, ...]
+
+    @property
+    def channel_bits(self) -> tuple[int, ...]:
+        """Two's-complement bits of each channel's own sum."""
+        return tuple(s.signed_dtype.width for s in self.sums)
+
+
+def accumulators(graph: Graph) -> tuple[Accumulator, ...]:
+    """One entry per MatVec, in the order of the graph."""
+    return tuple(_accumulator(graph, node, node.op) for node in graph.nodes if isinstance(node.op, MatVec))
+
+
+def _accumulator(graph: Graph, node: Node, op: MatVec) -> Accumulator:
+    (x,) = graph.inputs_of(node)
+    out: Value = graph.values[node.output]
+    lo, hi = op.sums(x)
+    sums = tuple(Interval(a, b) for a, b in zip(lo.tolist(), hi.tolist(), strict=True))
+    bits, signed = x.dtype.width, int(x.dtype.signed)
+    weight_bits = op.weight_dtype.width
+    starts = tuple(op.start.tolist())
+    prefixes = tuple(p + s for p, s in zip(op.prefix_hull(x), starts, strict=True))
+    return Accumulator(
+        name=node.name,
+        origin=node.origin,
+        op=node.origin.rpartition("(")[2].rstrip(")") or "MatVec",
+        macs=prod(out.shape[:-1]) * op.depth * op.outputs,
+        depth=op.depth,
+        outputs=op.outputs,
+        weight_bits=weight_bits,
+        input_bits=bits,
+        datatype_bits=(op.depth << (bits + weight_bits - 1 - signed)).bit_length() + 1,
+        l1_bits=(int(op.row_norms.max()) << (bits - signed)).bit_length() + 1,
+        exact_bits=max(s.signed_dtype.width for s in sums),
+        prefix_bits=max(p.signed_dtype.width for p in prefixes),
+        offset_bits=max(s.offset_width for s in sums),
+        width=out.dtype.width,
+        mode="offset" if any(starts) else "two's complement",
+        sums=sums,
+        starts=starts,
+    )

@@ -1,0 +1,89 @@
+"""Proof that a requantizer form equals the exact staircase of the model's own arithmetic, on the whole proven domain.
+
+Both are monotone. If they agree at both ends of the domain and on both sides of every step of the staircase, they agree
+between any two steps as well, because each is squeezed between two equal values. So 2 * steps + 2 exact integer
+comparisons per channel are a proof, whatever the size of the domain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from broadaxe.chain import Affine, Chain, Clamp, Ints, Quantizer, codes, spread
+from broadaxe.errors import ProofError
+from broadaxe.ir import WIDEST, constant_array, hull
+from broadaxe.ops.forms import Constant, Form, Shift, Thresholds
+from broadaxe.staircase import Staircase
+
+
+@dataclass(frozen=True)
+class RequantizerProof:
+    """What was checked: exact comparisons made, all of which held."""
+
+    form: str
+    comparisons: int
+
+
+def prove(form: Form, chain: Chain, quantizer: Quantizer, stairs: Staircase) -> RequantizerProof:
+    """Check the form against exact evaluation of the chain; ProofError names the first channel and input that differ."""
+    points = check_points(stairs)
+    expected = codes(chain, quantizer, points.astype(object))
+    got = np.asarray(form.evaluate(points.T)).T.astype(np.int64)
+    if not np.array_equal(expected, got):
+        channel, index = (int(v) for v in np.argwhere(expected != got)[0])
+        raise ProofError(
+            f"{form.name} requantizer: channel {channel}, input {points[channel, index]}: gives"
+            f" {got[channel, index]}, exactly {expected[channel, index]}"
+        )
+    return RequantizerProof(form.name, int(2 * stairs.counts.sum() + 2 * len(stairs.domain)))
+
+
+def check_points(stairs: Staircase) -> Ints:
+    """Both ends of each channel's domain and both sides of each step, shape (channels, 2 + 2 * levels)."""
+    lo = np.array([d.lo for d in stairs.domain], dtype=np.int64)[:, None]
+    hi = np.array([d.hi for d in stairs.domain], dtype=np.int64)[:, None]
+    inside = stairs.steps <= hi
+    at, before = np.where(inside, stairs.steps, hi), np.where(inside, stairs.steps - 1, hi)
+    return np.concatenate([lo, hi, before, at], axis=1)
+
+
+def candidates(chain: Chain, quantizer: Quantizer, stairs: Staircase) -> list[Form]:
+    """Forms that may compute the staircase, cheapest first; each still has to be proven. Thresholds always can be."""
+    forms: list[Form] = []
+    if not stairs.counts.any():
+        forms.append(Constant(constant_array(stairs.first)))
+    forms.extend(shift_candidates(chain, quantizer, stairs))
+    forms.append(Thresholds.of(stairs))
+    return forms
+
+
+def shift_candidates(chain: Chain, quantizer: Quantizer, stairs: Staircase) -> list[Shift]:
+    """Shifts that the chain's slope and offset suggest; none unless every channel has the same slope 2**-shift.
+
+    With codes = round((x + B) / 2**shift), rounding is a floor after a bias of floor(B + 2**(shift - 1)) wherever no
+    integer x meets a tie. Where B is an integer x does, and half to even needs its own rounding.
+    """
+    affine = chain[0]
+    if quantizer.bipolar or quantizer.rounding not in ("ROUND", "FLOOR", "HALF_UP"):
+        return []
+    if not isinstance(affine, Affine) or not all(isinstance(step, Clamp) for step in chain[1:]):
+        return []
+    scale, shift, step, zero = spread(affine.scale, affine.shift, quantizer.scale, quantizer.zero_point)
+    slopes = {a / s for a, s in zip(scale, step, strict=True)}
+    slope = slopes.pop()
+    if slopes or slope.numerator != 1 or slope.denominator & (slope.denominator - 1):
+        return []
+    offsets = [(b / s + z) / slope for b, s, z in zip(shift, step, zero, strict=True)]
+    offsets = offsets * len(stairs.domain) if len(offsets) == 1 else offsets
+    if max(abs(o) for o in offsets) >= 1 << (WIDEST - 2):
+        return []
+    half = Fraction(0) if quantizer.rounding == "FLOOR" else 1 / slope / 2
+    bits, codes_, domain = slope.denominator.bit_length() - 1, hull(stairs.codes), hull(stairs.domain)
+    floor = constant_array([(o + half).__floor__() for o in offsets])
+    forms = [Shift(floor, bits, False, codes_.lo, codes_.hi, domain)]
+    if quantizer.rounding == "ROUND" and all(o.denominator == 1 for o in offsets):
+        forms.append(Shift(constant_array([int(o) for o in offsets]), bits, True, codes_.lo, codes_.hi, domain))
+    return forms

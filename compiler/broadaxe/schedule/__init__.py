@@ -1,0 +1,1 @@
+"""Folding: how many lanes each kernel has, and what that costs in cycles."""
