@@ -31,9 +31,10 @@
 
 namespace broadaxe {
 
-template <typename T, int LANES, int H, int W, int C, int KH, int KW, int SH, int SW, int DH, int DW, int PT, int PL, int OH,
-          int OW, int TRIPS, typename PadT>
-void window(hls::stream<typename word<LANES, T>::type>& in, hls::stream<typename word<LANES, T>::type>& out,
+// In is the frame's lane type, T that of the patches: the same, or wider where a pad code does not fit In.
+template <typename In, typename T, int LANES, int H, int W, int C, int KH, int KW, int SH, int SW, int DH, int DW, int PT, int PL,
+          int OH, int OW, int TRIPS, typename PadT>
+void window(hls::stream<typename word<LANES, In>::type>& in, hls::stream<typename word<LANES, T>::type>& out,
             const PadT (&pad)[LANES][C / LANES]) {
   static_assert(C % LANES == 0, "the number of lanes must divide the number of channels");
   static_assert(H >= 1 && W >= 1 && OH >= 1 && OW >= 1, "frame and output have at least one pixel");
@@ -50,7 +51,7 @@ void window(hls::stream<typename word<LANES, T>::type>& in, hls::stream<typename
                 "TRIPS must cover every word read and every word emitted");
   const int LAG = 4;  // also written in the DEPENDENCE pragma
 
-  typename word<LANES, T>::type ring[RING];
+  typename word<LANES, In>::type ring[RING];
 
   // Reader: the next word goes to row `row`, position x_in, in the slot that starts at slot_in.
   int row = 0, x_in = 0, slot_in = 0;

@@ -1,0 +1,28 @@
+"""Broadaxe compiles quantized neural networks to HLS C++ whose every accumulator is proven wide enough.
+
+The public API is what this module exports; everything else may change.
+"""
+
+from __future__ import annotations
+
+from broadaxe.build import Build, compile, load
+from broadaxe.config import CompileSettings
+from broadaxe.errors import BroadaxeError
+from broadaxe.reports.model import Report
+from broadaxe.reports.model import report_of as report
+from broadaxe.verify import Verification, simulate, verify
+from broadaxe.version import __version__
+
+__all__ = [
+    "BroadaxeError",
+    "Build",
+    "CompileSettings",
+    "Report",
+    "Verification",
+    "__version__",
+    "compile",
+    "load",
+    "report",
+    "simulate",
+    "verify",
+]

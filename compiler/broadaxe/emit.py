@@ -161,7 +161,9 @@ class _Wiring:
         return stream
 
 
-def firmware(graph: Graph, flow: Dataflow, lanes: Mapping[str, Lanes], top: str, options: Mapping[str, Any]) -> dict[str, str]:
+def firmware(
+    graph: Graph, flow: Dataflow, lanes: Mapping[str, Lanes], top: str, options: Mapping[str, Any]
+) -> dict[str, str]:
     """The generated sources, by path inside the build folder; kernel headers are not included.
 
     Args:
@@ -191,7 +193,12 @@ def firmware(graph: Graph, flow: Dataflow, lanes: Mapping[str, Lanes], top: str,
 
 
 def testbench(
-    graph: Graph, flow: Dataflow, lanes: Mapping[str, Lanes], top: str, inputs: Mapping[str, IntArray], outputs: Mapping[str, IntArray]
+    graph: Graph,
+    flow: Dataflow,
+    lanes: Mapping[str, Lanes],
+    top: str,
+    inputs: Mapping[str, IntArray],
+    outputs: Mapping[str, IntArray],
 ) -> dict[str, str]:
     """Testbench, simulation library, witness harness, and test vectors with their expected outputs."""
     templates = _environment()

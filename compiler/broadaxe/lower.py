@@ -8,7 +8,7 @@ between becomes integers with proven bounds, and chains of exact steps from one 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -17,7 +17,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from broadaxe.chain import Chain
+from broadaxe.chain import Chain, moved
 from broadaxe.errors import RequestError, UnsupportedModelError
 from broadaxe.ir import Graph, IntArray, Shape, Value
 from broadaxe.ops import importing
@@ -29,9 +29,9 @@ MAX_ELEMENTS = 1 << 27
 QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant")
 CUSTOM_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 HEAD_OPERATORS = frozenset(
-    "Abs Add Cast Clip Div Flatten Identity Mul Neg Reshape Squeeze Sub Transpose Unsqueeze".split()
+    ["Abs", "Add", "Cast", "Clip", "Div", "Flatten", "Identity", "Mul", "Neg", "Reshape", "Squeeze", "Sub", "Transpose", "Unsqueeze"]
 )
-TAIL_OPERATORS = frozenset("ArgMax Cast Identity LogSoftmax Sigmoid Softmax Squeeze Tanh Unsqueeze Reshape".split())
+TAIL_OPERATORS = frozenset(["ArgMax", "Cast", "Identity", "LogSoftmax", "Sigmoid", "Softmax", "Squeeze", "Tanh", "Unsqueeze", "Reshape"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +84,15 @@ class Lowered:
     outputs: tuple[HostOutput, ...]
     tensors: tuple[HostOutput, ...]
     outputs_of_model: tuple[str, ...]
+
+    def moved(self, starts: Mapping[str, IntArray]) -> Lowered:
+        """The same with values that carry a start constant per channel: the host takes it out of its chains."""
+
+        def settled(tensor: HostOutput) -> HostOutput:
+            start = starts.get(tensor.value)
+            return tensor if start is None else replace(tensor, chain=moved(tensor.chain, start.tolist()))
+
+        return replace(self, outputs=tuple(map(settled, self.outputs)), tensors=tuple(map(settled, self.tensors)))
 
 
 def lower(
@@ -401,7 +410,10 @@ def _evaluate(node: ModelNode, proto: onnx.NodeProto, arrays: dict[str, Any], op
     graph = helper.make_graph(
         [proto],
         "constant",
-        [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in arrays.items()],
+        [
+            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+            for n, a in arrays.items()
+        ],
         [onnx.ValueInfoProto(name=proto.output[0])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])

@@ -83,9 +83,7 @@ class Thresholds(Form):
             domain = domain | interval
         ends = np.array([d.hi for d in stairs.domain], dtype=np.int64)[:, None]
         thresholds = np.where(stairs.steps <= ends, stairs.steps - 1, domain.hi)
-        return cls(
-            constant_array(stairs.first), constant_array(stairs.direction), constant_array(thresholds), domain
-        )
+        return cls(constant_array(stairs.first), constant_array(stairs.direction), constant_array(thresholds), domain)
 
     @property
     def levels(self) -> int:

@@ -233,7 +233,9 @@ def extend(graph: GraphBuilder, node: ModelNode, x: Scaled, step: Step) -> Scale
     if x.pools:
         signs = step.direction()
         if any(sign < 0 for sign in signs):
-            raise node.fail("turns values round after a MaxPool that has no Quant before it; put a Quant before the pool")
+            raise node.fail(
+                "turns values round after a MaxPool that has no Quant before it; put a Quant before the pool"
+            )
     return replace(x, chain=then(x.chain, step))
 
 
@@ -255,10 +257,14 @@ def rises(x: Scaled, channels: int) -> bool:
 def image(graph: GraphBuilder, node: ModelNode, x: Scaled) -> Value:
     """The value under a channels-last image shape; x's tensor is (1, channels, height, width)."""
     if len(x.shape) != 4:
-        raise node.fail(f"its input has shape {x.shape}; only 2-D images, (batch, channels, height, width), are supported")
+        raise node.fail(
+            f"its input has shape {x.shape}; only 2-D images, (batch, channels, height, width), are supported"
+        )
     _, channels, height, width = x.shape
     if not np.array_equal(x.index, channels_first(height, width, channels)):
-        raise node.fail("its input would have to be reordered in memory first; remove the Transpose or Reshape before it")
+        raise node.fail(
+            "its input would have to be reordered in memory first; remove the Transpose or Reshape before it"
+        )
     return view(graph, x.value, (height, width, channels), node.where)
 
 

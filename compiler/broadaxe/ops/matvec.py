@@ -87,7 +87,9 @@ class MatVec(Op):
 
     def bounds(self, *inputs: Value) -> Bounds:
         lo, hi = self.sums(inputs[0])
-        return tuple(Interval(a, b) for a, b in zip((lo + self.start).tolist(), (hi + self.start).tolist(), strict=True))
+        return tuple(
+            Interval(a, b) for a, b in zip((lo + self.start).tolist(), (hi + self.start).tolist(), strict=True)
+        )
 
     def dtype(self, *inputs: Value) -> IntType:
         """The narrowest signed type that holds every channel: the accumulator as hardware declares it."""
@@ -196,7 +198,9 @@ class MatVec(Op):
         uneven = tuple(Interval(-int(a), int(b)) for a, b in rng.integers(0, 8, size=(18, 2)))
         image = Value("x", (3, 2, 18), IntType(4, signed=True), uneven)
         yield Example("dense 4x4 bit", cls.of(rng.integers(-7, 8, size=(10, 12))), (vector,))
-        yield Example("image with a start", cls.of(rng.integers(-8, 8, size=(6, 18)), None, rng.integers(-99, 99, 6)), (image,))
+        yield Example(
+            "image with a start", cls.of(rng.integers(-8, 8, size=(6, 18)), None, rng.integers(-99, 99, 6)), (image,)
+        )
         yield Example("binary weights", cls.of(rng.integers(0, 2, size=(4, 12))), (vector,))
         wide = Value("x", (4, 12), IntType(16, signed=True), (Interval(-32768, 32767),) * 12)
         yield Example("8x16 bit", cls.of(rng.integers(-128, 128, size=(8, 12))), (wide,))
@@ -219,7 +223,13 @@ def _weights(node: ModelNode, constant: Constant, axes: tuple[int, ...]) -> tupl
 
 
 def _multiply(
-    graph: GraphBuilder, node: ModelNode, vectors: Value, x: Affine, weights: IntArray, scale: PerChannel, dtype: IntType
+    graph: GraphBuilder,
+    node: ModelNode,
+    vectors: Value,
+    x: Affine,
+    weights: IntArray,
+    scale: PerChannel,
+    dtype: IntType,
 ) -> Value:
     """Append the MatVec on vectors whose integers mean x.scale * q + x.shift."""
     op = MatVec.of(weights, dtype)
@@ -302,10 +312,13 @@ def import_matmul(graph: GraphBuilder, node: ModelNode) -> Tensor:
         raise node.fail(f"its weight expects vectors of {depth}, its input has {x.shape[-1]}")
     vectors = x.index.reshape(-1, depth)
     order = vectors[0]
-    if sorted(order.tolist()) != list(range(depth)) or (
-        vectors != order + depth * np.arange(len(vectors))[:, None]
-    ).any():
-        raise node.fail("its input would have to be reordered in memory first; remove the Transpose or Reshape before it")
+    if (
+        sorted(order.tolist()) != list(range(depth))
+        or (vectors != order + depth * np.arange(len(vectors))[:, None]).any()
+    ):
+        raise node.fail(
+            "its input would have to be reordered in memory first; remove the Transpose or Reshape before it"
+        )
     streamed = np.empty_like(rows)
     streamed[:, order] = rows
     leading = x.shape[1:-1]

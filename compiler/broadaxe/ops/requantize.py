@@ -18,7 +18,7 @@ from broadaxe.errors import GraphError
 from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, constant_array
 from broadaxe.ops.forms import Constant as ConstantForm
 from broadaxe.ops.forms import Form, Shift, Thresholds
-from broadaxe.ops.importing import Array, Constant, Grid, GraphBuilder, ModelNode, Scaled, Tensor, imports, per_channel
+from broadaxe.ops.importing import Array, Constant, GraphBuilder, Grid, ModelNode, Scaled, Tensor, imports, per_channel
 from broadaxe.ops.window_max import emit_pool
 from broadaxe.staircase import staircase
 from broadaxe.types import Interval, IntType
@@ -161,7 +161,9 @@ def quant_attributes(node: ModelNode) -> QuantAttributes:
         return QuantAttributes(scale, np.zeros(()), 1, True, 0, 1, "ROUND", True)
     zero_point, width = node.floats(2, "zero point"), node.floats(3, "bit width")
     if width.size != 1 or float(width.item()) not in range(1, MAX_BITS + 1):
-        raise node.fail(f"its bit width is {width.reshape(-1)[:3].tolist()}; one integer from 1 to {MAX_BITS} is supported")
+        raise node.fail(
+            f"its bit width is {width.reshape(-1)[:3].tolist()}; one integer from 1 to {MAX_BITS} is supported"
+        )
     if (np.abs(zero_point) >= 1 << 20).any():
         raise node.fail(f"its zero point holds {np.abs(zero_point).max():g}; magnitudes below 2**20 are supported")
     bits, signed, narrow = int(width.item()), bool(node.attribute("signed", 1)), bool(node.attribute("narrow", 0))

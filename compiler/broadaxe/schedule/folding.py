@@ -49,9 +49,9 @@ def _smallest(graph: Graph, node: Node, op: MatVec, work: int, target: int) -> F
     return min(enough or folds, key=lambda f: (f.pe * f.simd if enough else -f.pe * f.simd, abs(f.pe - f.simd)))
 
 
-def complete(graph: Graph, given: Mapping[str, Fold]) -> dict[str, Fold]:
+def complete(graph: Graph, given: Mapping[str, Fold], multipliers: int = DEFAULT_MULTIPLIERS) -> dict[str, Fold]:
     """The default folding with the given layers replaced; RequestError where one does not fit its layer."""
-    folding = default_folding(graph)
+    folding = default_folding(graph, multipliers)
     for name, fold in given.items():
         if name not in folding:
             raise RequestError(f"folding: there is no layer {name!r}; layers are {', '.join(folding)}")

@@ -1,0 +1,282 @@
+"""A build folder: the compiled design on disk, and the same design in memory.
+
+A build keeps its model and its settings. Loading one lowers the model again, so what verification runs is derived from the
+model, and the folder's own certificate, sources and hashes are what gets checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from google.protobuf.message import DecodeError
+
+from broadaxe import resources
+from broadaxe.config import CompileSettings, settings
+from broadaxe.emit import Dataflow, dataflow, firmware, testbench
+from broadaxe.errors import RequestError, VerificationError
+from broadaxe.host import Host
+from broadaxe.ir import Graph, IntArray, Lanes
+from broadaxe.lower import Lowered, lower
+from broadaxe.ops.matvec import MatVec
+from broadaxe.passes import run_passes
+from broadaxe.reference import run
+from broadaxe.schedule.folding import Fold, complete, lanes_of
+from broadaxe.serialize import graph_json, plain
+from broadaxe.version import __version__
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Array: TypeAlias = npt.NDArray[Any]
+Progress: TypeAlias = Callable[[str], None]
+TEST_FRAMES = 8
+RESERVED = frozenset(["types", "main", "design", "broadaxe", "hls", "std", "int", "long", "short", "char", "bool", "float", "double", "class", "namespace"])
+
+
+@dataclass(frozen=True, eq=False)
+class Build:
+    """A compiled design. `path` is its folder."""
+
+    path: Path
+    top: str
+    model: onnx.ModelProto
+    settings: CompileSettings
+    lowered: Lowered
+    graph: Graph
+    folding: Mapping[str, Fold]
+    lanes: Mapping[str, Lanes]
+    flow: Dataflow
+    host: Host
+
+    def codes(self, data: Array | Mapping[str, Array]) -> dict[str, IntArray]:
+        """Integer inputs in stream order for the model's inputs; a single array stands for a single input."""
+        return self.host.codes(named(data, [i.tensor for i in self.lowered.inputs]))
+
+
+def compile(
+    model: onnx.ModelProto | str | os.PathLike[str] | nn.Module,
+    output: str | os.PathLike[str],
+    *,
+    example_input: object | None = None,
+    settings: CompileSettings | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Build:
+    """Compile a quantized model into a folder of HLS C++ whose every accumulator is proven wide enough.
+
+    Args:
+        model: a QONNX file or model, or a Brevitas module with an `example_input`.
+        output: the build folder. An earlier build there is replaced, anything else is not touched.
+        example_input: a tensor of the module's input shape, batch first.
+        settings, options: see `broadaxe.config.CompileSettings`; options are its fields.
+        progress: called with what is being done.
+
+    Raises:
+        UnsupportedModelError: names the node that cannot be compiled, why, and what would help.
+        RequestError: a file, folder or option is wrong. Nothing is written then.
+    """
+    from broadaxe.config import settings as validated
+
+    said = progress or (lambda _: None)
+    chosen = settings or validated(**options)
+    target = _target(Path(output))
+    said("reading the model")
+    loaded, stem = load_model(model, example_input)
+    design = _design(target, loaded, chosen, stem, said)
+    said("writing C++")
+    write(design)
+    return design
+
+
+def load(path: str | os.PathLike[str]) -> Build:
+    """Open a build folder: its model is lowered again with its settings."""
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    model, _ = load_model(folder / "model.onnx")
+    return _design(folder, model, settings(**manifest["settings"]), manifest["top"], lambda _: None)
+
+
+def load_model(source: object, example_input: object | None = None) -> tuple[onnx.ModelProto, str]:
+    """The QONNX model of a file, a ModelProto or a Brevitas module, and a name for it."""
+    if isinstance(source, onnx.ModelProto):
+        model, name = source, source.graph.name or "network"
+    elif isinstance(source, str | os.PathLike):
+        path = Path(source)
+        try:
+            model, name = onnx.load(path), path.stem
+        except (OSError, DecodeError, ValueError, onnx.checker.ValidationError) as error:
+            reason = (
+                f"{path}: cannot be read"
+                if isinstance(error, OSError)
+                else f"{path}: is not an ONNX file, or only a part of one"
+            )
+            detail = getattr(error, "strerror", None) or type(error).__name__
+            raise RequestError(f"{reason} ({detail}); name a complete .onnx file") from None
+    else:
+        from broadaxe.frontend.brevitas import export_brevitas
+
+        if example_input is None:
+            raise RequestError("model: a module needs example_input, a tensor of its input's shape; give one")
+        model, name = export_brevitas(source, example_input), type(source).__name__
+    if not model.graph.node or not model.graph.output:
+        raise RequestError(f"{name}: holds no network; name a complete .onnx file")
+    return model, name
+
+
+def named(data: Array | Mapping[str, Array], inputs: list[str]) -> dict[str, Array]:
+    """Data by input name."""
+    if isinstance(data, Mapping):
+        return dict(data)
+    if len(inputs) != 1:
+        raise RequestError(f"data: one array for {len(inputs)} inputs; give a mapping with {', '.join(inputs)}")
+    return {inputs[0]: np.asarray(data)}
+
+
+def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: str, said: Progress) -> Build:
+    said("lowering to integers")
+    lowered = lower(model, chosen.input_types)
+    said("sizing accumulators and proving requantizers")
+    graph = run_passes(lowered.graph)
+    lowered = lowered.moved(
+        {n.output: n.op.start for n in graph.nodes if isinstance(n.op, MatVec) and n.op.start.any()}
+    )
+    folding = complete(graph, chosen.folds, chosen.multipliers)
+    lanes = lanes_of(graph, folding)
+    return Build(
+        path=path,
+        top=_identifier(chosen.name or stem, graph),
+        model=model,
+        settings=chosen,
+        lowered=lowered,
+        graph=graph,
+        folding=folding,
+        lanes=lanes,
+        flow=dataflow(graph, lanes),
+        host=Host.of(model, lowered, graph),
+    )
+
+
+def _identifier(name: str, graph: Graph) -> str:
+    """A C++ identifier close to the name, that no generated file or function has already."""
+    cleaned = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower()[:40] or "network"
+    taken = RESERVED | {n.name for n in graph.nodes}
+    return f"net_{cleaned}" if cleaned in taken or not cleaned[0].isalpha() else cleaned
+
+
+def _target(path: Path) -> Path:
+    """The output folder, if it may be written: new, empty, or an earlier build."""
+    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / "build.json").is_file())):
+        raise RequestError(f"{path}: exists and is not a build folder; choose another output")
+    if not path.absolute().parent.is_dir():
+        raise RequestError(f"{path.absolute().parent}: there is no such folder; create it first")
+    return path
+
+
+def write(build: Build) -> None:
+    """Write the whole folder beside its place and rename it: an interrupted run leaves the old one whole."""
+    from broadaxe.reports.model import report_of
+
+    inputs = random_codes(build.graph, TEST_FRAMES)
+    files = firmware(
+        build.graph,
+        build.flow,
+        build.lanes,
+        build.top,
+        {"sideband": int(build.settings.tool == "vivado"), "control": build.settings.control},
+    )
+    files |= testbench(build.graph, build.flow, build.lanes, build.top, inputs, run(build.graph, inputs))
+    files |= {f"firmware/broadaxe/{p.name}": p.read_text() for p in sorted(resources.folder("hw").glob("*.hpp"))}
+    sim = resources.folder("hw") / "sim"
+    files |= {f"tb/sim/{p.relative_to(sim).as_posix()}": p.read_text() for p in sorted(sim.rglob("*.h"))}
+    files["certificate.json"] = certificate_text(build)
+    files["report.json"] = report_of(build).model_dump_json(indent=1) + "\n"
+    final = build.path.absolute()
+    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    try:
+        for name, text in files.items():
+            place = partial / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text)
+        onnx.save(build.model, partial / "model.onnx")
+        hashes = {n: sha256(partial / n) for n in (*files, "model.onnx")}
+        manifest = {
+            "broadaxe": __version__,
+            "top": build.top,
+            "settings": build.settings.model_dump(),
+            "folding": {n: {"pe": f.pe, "simd": f.simd} for n, f in build.folding.items()},
+            "files": hashes,
+        }
+        (partial / "build.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        _replace(partial, final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace(partial: Path, final: Path) -> None:
+    if not final.exists():
+        partial.rename(final)
+        return
+    old = final.with_name(f".{final.name}.{os.getpid()}.old")
+    final.rename(old)
+    partial.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def certificate_text(build: Build) -> str:
+    """The serialised integer graph and the bounds of every accumulator: a function of model and settings alone."""
+    from broadaxe.prove.accumulators import accumulators
+
+    content = {
+        "broadaxe": __version__,
+        "graph": graph_json(build.graph),
+        "accumulators": [plain(a) for a in accumulators(build.graph)],
+    }
+    return json.dumps(content, separators=(",", ":")) + "\n"
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """build.json of a build folder."""
+    try:
+        manifest = json.loads((folder / "build.json").read_text())
+        if {"top", "settings", "files"} <= set(manifest):
+            return dict(manifest)
+    except (OSError, ValueError, TypeError):
+        pass
+    raise RequestError(f"{folder}: is not a build folder; make one with `broadaxe compile`")
+
+
+def check_files(build: Build) -> int:
+    """Check that every file of the folder is as it was written; returns how many. VerificationError names one that is not."""
+    files = read_manifest(build.path)["files"]
+    for name, expected in files.items():
+        if not (build.path / name).is_file() or sha256(build.path / name) != expected:
+            raise VerificationError(f"{build.path / name}: is missing or was changed after compilation; compile again")
+    return len(files)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def random_codes(graph: Graph, count: int, seed: int = 0) -> dict[str, IntArray]:
+    """Inputs that exercise a design: both extremes of every channel, then seeded integers inside the bounds."""
+    rng = np.random.default_rng(seed)
+    inputs = {}
+    for name in graph.inputs:
+        value = graph.values[name]
+        lo, hi = value.ends()
+        x = rng.integers(lo, hi + 1, size=(max(count, 2), *value.shape))
+        x[0], x[1] = lo, hi
+        inputs[name] = x[:count]
+    return inputs

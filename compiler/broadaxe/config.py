@@ -1,0 +1,105 @@
+"""Settings of a compilation, as given in Python or in a YAML file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from broadaxe.errors import RequestError
+from broadaxe.schedule.folding import DEFAULT_MULTIPLIERS, Fold
+from broadaxe.types import IntType
+
+_TYPE = re.compile(r"(u?)int([1-9][0-9]?)")
+WIDEST_INPUT = 32
+
+
+class FoldSettings(BaseModel):
+    """Lanes of one multiply-accumulate layer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pe: Annotated[int, Field(ge=1, description="output channels a cycle; divides the layer's outputs")]
+    simd: Annotated[int, Field(ge=1, description="inputs a cycle; divides the products of one sum")]
+
+
+class CompileSettings(BaseModel):
+    """What `broadaxe compile` can be told, beside the model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str | None, Field(description="name of the top-level function; default: from the model's file")] = (
+        None
+    )
+    inputs: Annotated[
+        dict[str, str], Field(description="integer types of inputs that need no quantizer, such as {image: uint8}")
+    ] = {}
+    folding: Annotated[
+        dict[str, FoldSettings], Field(description="lanes per layer, such as {conv1: {pe: 8, simd: 4}}")
+    ] = {}
+    multipliers: Annotated[int, Field(ge=1, description="lanes of the busiest layer in the default folding")] = (
+        DEFAULT_MULTIPLIERS
+    )
+    tool: Annotated[Literal["vitis", "vivado"], Field(description="which HLS tool reads the sources")] = "vitis"
+    control: Annotated[
+        Literal["s_axilite", "ap_ctrl_none"], Field(description="block-level interface of the top function")
+    ] = "s_axilite"
+
+    @field_validator("inputs")
+    @classmethod
+    def _known_types(cls, inputs: dict[str, str]) -> dict[str, str]:
+        for name, text in inputs.items():
+            int_type(name, text)
+        return inputs
+
+    @property
+    def input_types(self) -> dict[str, IntType]:
+        return {name: int_type(name, text) for name, text in self.inputs.items()}
+
+    @property
+    def folds(self) -> dict[str, Fold]:
+        return {name: Fold(f.pe, f.simd) for name, f in self.folding.items()}
+
+
+def int_type(name: str, text: str) -> IntType:
+    """`uint8`, `int4`, ... as an integer type."""
+    match = _TYPE.fullmatch(text)
+    if match is None or int(match[2]) > WIDEST_INPUT:
+        raise RequestError(
+            f"input {name}: type {text!r} is unknown; use int1 to int{WIDEST_INPUT} or uint1 to uint{WIDEST_INPUT}"
+        )
+    return IntType(int(match[2]), signed=not match[1])
+
+
+def settings(**values: Any) -> CompileSettings:
+    """Validated settings; RequestError names the first field that is wrong."""
+    return _validated("settings", {k: v for k, v in values.items() if v is not None})
+
+
+def read_settings(path: Path, **overrides: Any) -> CompileSettings:
+    """Settings from a YAML file, with the overrides that are not None on top."""
+    try:
+        loaded = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read ({error.strerror}); name a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        raise RequestError(f"{path}{line}: is not YAML; see `broadaxe compile --help`") from None
+    if loaded is not None and not isinstance(loaded, dict):
+        raise RequestError(f"{path}: holds a {type(loaded).__name__}; a mapping of settings is needed")
+    return _validated(str(path), {**(loaded or {}), **{k: v for k, v in overrides.items() if v is not None}})
+
+
+def _validated(where: str, values: dict[str, Any]) -> CompileSettings:
+    try:
+        return CompileSettings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(CompileSettings.model_fields)
+        remedy = f"known settings are {known}" if first["type"] == "extra_forbidden" else first["msg"]
+        raise RequestError(f"{where}: {place}: {first['input']!r} is not allowed; {remedy}") from None

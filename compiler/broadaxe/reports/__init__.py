@@ -1,0 +1,1 @@
+"""What people look at: which layer needs which accumulator, and why."""

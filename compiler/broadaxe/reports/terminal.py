@@ -1,0 +1,57 @@
+"""The report as a terminal table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from broadaxe.reports.model import Report
+
+COLUMNS = ("MACs", "K", "W x A", "data type", "l1", "exact", "offset", "width", "saved")
+
+
+class ReportTable:
+    """Accumulators of every layer, for rich to print."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        report = self.report
+        table = Table(title=f"{report.top}: accumulator bits", title_justify="left")
+        table.add_column("layer")
+        table.add_column("operator")
+        for name in COLUMNS:
+            table.add_column(name, justify="right")
+        for layer in report.layers:
+            bits = (layer.datatype_bits, layer.l1_bits, layer.exact_bits, layer.offset_bits)
+            table.add_row(
+                layer.name,
+                layer.op,
+                f"{layer.macs:,}",
+                str(layer.depth),
+                f"{layer.weight_bits} x {layer.input_bits}",
+                *map(str, bits),
+                f"[bold]{layer.width}[/bold]",
+                str(layer.saved_bits),
+            )
+        yield table
+        forms = Counter(r.form for r in report.requantizers)
+        described = ", ".join(f"{count} x {form}" for form, count in forms.items()) or "none"
+        checks = sum(r.comparisons for r in report.requantizers)
+        saved = sum(layer.saved_bits for layer in report.layers)
+        yield f"requantizers: {described}, proven by {checks:,} exact comparisons"
+        yield f"{report.macs:,} MACs a sample; {saved} accumulator bits saved against the data-type bound"
+        yield f"{report.cycles:,} cycles a frame (model: loop trips at II = 1), set by {report.slowest}"
+
+
+def text(report: Report, width: int = 110) -> str:
+    """The table as plain text."""
+    console = Console(width=width, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(ReportTable(report))
+    return capture.get().rstrip()

@@ -1,0 +1,267 @@
+"""Show that a build computes its model: reference == integer ONNX == C simulation, on every value, bit for bit.
+
+Three executions that share no arithmetic: our numpy reference, onnxruntime on the graph rendered in standard ONNX, and the
+generated C++ compiled by g++. Beside the user's data they run on both extremes of every input and on random integers, and
+each layer alone runs on the witnesses that take its accumulator to both proven ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from broadaxe.build import Array, Build, Progress, certificate_text, check_files, named, random_codes
+from broadaxe.csim import Mode, Simulator, ap_types, compile_sources, run_program
+from broadaxe.errors import VerificationError
+from broadaxe.frontend.standard import session
+from broadaxe.host import real
+from broadaxe.ir import Graph, IntArray, Node
+from broadaxe.ops.matvec import MatVec
+from broadaxe.reference import run
+from broadaxe.render import OnnxRun
+
+Codes: TypeAlias = dict[str, IntArray]
+SYNTHETIC_FRAMES = 16
+EXACT_FRAMES = 4
+SIMULATED_MACS = 4_000_000_000
+BLOCK = 64
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Two executions that differ; `where` names node, input and index, and both values."""
+
+    where: str
+
+    def __str__(self) -> str:
+        return self.where
+
+
+@dataclass
+class Verification:
+    """What was compared and what came out.
+
+    Attributes:
+        files: files whose hash was checked.
+        inputs: inputs that went through reference, integer ONNX and native C simulation.
+        nodes: values compared for each of them.
+        exact_inputs: inputs that went through the C simulation with vendor ap_int headers, too; 0 without them.
+        witnesses: layers driven alone to both ends of their accumulators, per build mode.
+        comparisons: exact comparisons that proved the requantizers.
+        flips, activations: of the data's quantized activations, how many float32 onnxruntime rounds otherwise.
+        mismatches: empty where everything is equal.
+        notes: checks that could not be made, and why.
+    """
+
+    files: int = 0
+    inputs: int = 0
+    nodes: int = 0
+    exact_inputs: int = 0
+    witnesses: int = 0
+    comparisons: int = 0
+    flips: int | None = None
+    activations: int = 0
+    mismatches: list[Mismatch] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.mismatches
+
+    def __str__(self) -> str:
+        lines = [str(m) for m in self.mismatches[:10]] + self.notes
+        lines.append(
+            f"requantizers: {self.comparisons:,} exact comparisons; witnesses: {self.witnesses} layers alone at both ends"
+        )
+        if self.exact_inputs:
+            lines.append(f"C simulation with ap_int headers: {self.exact_inputs} inputs, every value equal")
+        if self.flips is not None:
+            lines.append(
+                f"float32 onnxruntime end to end: {self.flips:,} of {self.activations:,} activations round otherwise"
+            )
+        state = "verified" if self.ok else "NOT verified"
+        lines.append(f"{state}: {self.inputs:,} inputs, {self.nodes} nodes, {len(self.mismatches)} mismatches")
+        return "\n".join(lines)
+
+
+def verify(
+    build: Build, data: Array | Mapping[str, Array] | None = None, *, progress: Progress | None = None
+) -> Verification:
+    """Verify a build folder.
+
+    Args:
+        build: a compiled or loaded build.
+        data: real inputs of the model, one array or a mapping, batch first; without it, synthetic integers only.
+        progress: called with what is being done.
+
+    Returns:
+        The verification; `ok` tells whether everything agreed. A mismatch names node, index and values.
+    """
+    said = progress or (lambda _: None)
+    result = Verification()
+    said("checking files and certificate")
+    _check_folder(build, result)
+    inputs = random_codes(build.graph, SYNTHETIC_FRAMES, seed=1)
+    if data is not None:
+        given = named(data, [i.tensor for i in build.lowered.inputs])
+        said("comparing with float32 onnxruntime")
+        codes = build.codes(given)
+        _count_flips(build, given, codes, result)
+        inputs = {name: np.concatenate([x, codes[name]]) for name, x in inputs.items()}
+    said("compiling the C simulation")
+    simulators = _simulators(build, result)
+    total = len(next(iter(inputs.values())))
+    macs = sum(_macs(build.graph, node) for node in build.graph.nodes)
+    limit = min(total, max(SYNTHETIC_FRAMES, SIMULATED_MACS // max(macs, 1)))
+    if limit < total:
+        result.notes.append(f"C simulation: {limit} of {total} inputs (a limit of {SIMULATED_MACS:,} MACs)")
+    onnx_run = OnnxRun(build.graph)
+    for at in range(0, total, BLOCK):
+        said(f"running {min(at + BLOCK, total)} of {total} inputs")
+        block = {name: x[at : at + BLOCK] for name, x in inputs.items()}
+        _compare_block(build, block, at, limit, onnx_run, simulators, result)
+        if result.mismatches:
+            break
+    said("driving every layer to both ends of its accumulator")
+    for simulator in simulators:
+        _harness(build, simulator.mode, result)
+    return result
+
+
+def _check_folder(build: Build, result: Verification) -> None:
+    """Hashes of all files; the certificate and every proof are those that the folder's own model gives."""
+    try:
+        result.files = check_files(build)
+    except VerificationError as error:
+        result.mismatches.append(Mismatch(str(error)))
+    certificate = build.path / "certificate.json"
+    if not certificate.is_file() or certificate.read_text() != certificate_text(build):
+        result.mismatches.append(Mismatch(f"{certificate}: is not what model.onnx gives; compile again"))
+    result.comparisons = sum(getattr(node.op, "comparisons", 0) for node in build.graph.nodes)
+
+
+def _simulators(build: Build, result: Verification) -> list[Simulator]:
+    modes = [Mode.NATIVE]
+    if ap_types() is not None:
+        modes.append(Mode.EXACT)
+    else:
+        result.notes.append("no exact C simulation: ap_int headers are missing; pip install hls4ml==1.3.0 brings them")
+    return [Simulator.of(build.path, build.top, build.graph, build.flow, mode, traced=True) for mode in modes]
+
+
+def _compare_block(
+    build: Build,
+    block: Codes,
+    at: int,
+    limit: int,
+    onnx_run: OnnxRun,
+    simulators: list[Simulator],
+    result: Verification,
+) -> None:
+    expected = run(build.graph, block, every_value=True)
+    _compare(build.graph, expected, onnx_run(block), "integer ONNX", at, result)
+    for simulator in simulators:
+        last = limit if simulator.mode is Mode.NATIVE else EXACT_FRAMES
+        part = {name: x[: max(0, last - at)] for name, x in block.items()}
+        count = len(next(iter(part.values())))
+        if count == 0:
+            continue
+        try:
+            traced = simulator.trace(part)
+        except VerificationError as error:
+            result.mismatches.append(Mismatch(str(error)))
+            continue
+        traced = {name: values for name, values in traced.items() if name in expected}
+        source = f"C simulation ({simulator.mode.value})"
+        _compare(build.graph, {n: expected[n][:count] for n in traced}, traced, source, at, result)
+        if simulator.mode is Mode.NATIVE:
+            result.inputs += count
+        else:
+            result.exact_inputs += count
+    result.nodes = len(expected)
+
+
+def _compare(graph: Graph, expected: Codes, got: Codes, source: str, at: int, result: Verification) -> None:
+    """Record the first difference of each value, in the order of the graph."""
+    for node in graph.nodes:
+        if node.output not in got:
+            continue
+        left, right = expected[node.output], got[node.output]
+        if np.array_equal(left, right):
+            continue
+        index = tuple(int(i) for i in np.argwhere(left != right)[0])
+        result.mismatches.append(
+            Mismatch(
+                f"{node.name}, {node.origin}: input {at + index[0]}, index {index[1:]}: reference {left[index]},"
+                f" {source} {right[index]}"
+            )
+        )
+        return
+
+
+def _harness(build: Build, mode: Mode, result: Verification) -> None:
+    """Testbench with back-to-back frames, and every layer alone on its witnesses."""
+    layers = sum(isinstance(node.op, MatVec) for node in build.graph.nodes)
+    programs = {
+        "testbench": (["tb/testbench.cpp", f"firmware/{build.top}.cpp"], [str(build.path / "tb" / "vectors.dat")]),
+        "witness": (["tb/witness.cpp"], []),
+    }
+    for name, (sources, arguments) in programs.items():
+        program = compile_sources(build.path, mode, sources, name)
+        status, output = run_program(program, *arguments)
+        if status:
+            lines = [line for line in output.splitlines() if "got" in line or "stream" in line] or [
+                f"exit status {status}"
+            ]
+            result.mismatches.append(Mismatch(f"{name} ({mode.value}): {lines[0]}"))
+        elif name == "witness":
+            result.witnesses = layers
+
+
+def _count_flips(build: Build, data: Mapping[str, Array], codes: Codes, result: Verification) -> None:
+    """Compare every quantized tensor of the float graph in onnxruntime with the integers, end to end."""
+    tensors = [t for t in build.lowered.tensors if _is_quantized(build, t.value)]
+    if not tensors:
+        return
+    names = [t.tensor for t in tensors]
+    floats = session(build.host.standard, outputs=names)
+    total = len(next(iter(data.values())))
+    result.flips = 0
+    for at in range(0, total, BLOCK):
+        part = {i.name: np.asarray(data[i.name][at : at + BLOCK], dtype=np.float32) for i in floats.get_inputs()}
+        theirs = dict(zip(names, floats.run(names, part), strict=True))
+        ours = run(build.graph, {n: x[at : at + BLOCK] for n, x in codes.items()}, every_value=True)
+        for tensor in tensors:
+            if tensor.value not in ours:
+                continue
+            mine, other = real(tensor, ours[tensor.value]), theirs[tensor.tensor]
+            step = _smallest_step(build, tensor.value)
+            result.flips += int((np.abs(mine - other) > step / 2).sum())
+            result.activations += mine.size
+
+
+def _is_quantized(build: Build, value: str) -> bool:
+    producer: Node | None = build.graph.producer(value)
+    return producer is not None and not isinstance(producer.op, MatVec)
+
+
+def _smallest_step(build: Build, value: str) -> float:
+    return float(min(abs(s) for s in build.graph.values[value].scale))
+
+
+def _macs(graph: Graph, node: Node) -> int:
+    if not isinstance(node.op, MatVec):
+        return 0
+    return graph.values[node.output].size * node.op.depth
+
+
+def simulate(
+    build: Build, data: Array | Mapping[str, Array], *, mode: Mode = Mode.NATIVE
+) -> dict[str, npt.NDArray[Any]]:
+    """Run the generated C++ on real inputs; returns the model's outputs, float32, batch first."""
+    simulator = Simulator.of(build.path, build.top, build.graph, build.flow, mode)
+    return build.host.reals(simulator.run(build.codes(data)))
