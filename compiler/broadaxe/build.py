@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from broadaxe import resources
 from broadaxe.config import CompileSettings, settings
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 Array: TypeAlias = npt.NDArray[Any]
 Progress: TypeAlias = Callable[[str], None]
 TEST_FRAMES = 8
-RESERVED = frozenset(["types", "main", "design", "broadaxe", "hls", "std", "int", "long", "short", "char", "bool", "float", "double", "class", "namespace"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +103,8 @@ def load(path: str | os.PathLike[str]) -> Build:
     folder = Path(path)
     manifest = read_manifest(folder)
     model, _ = load_model(folder / "model.onnx")
-    return _design(folder, model, settings(**manifest["settings"]), manifest["top"], lambda _: None)
+    chosen = settings(**{**manifest["settings"], "name": manifest["top"].removesuffix("_top")})
+    return _design(folder, model, chosen, "", lambda _: None)
 
 
 def load_model(source: object, example_input: object | None = None) -> tuple[onnx.ModelProto, str]:
@@ -155,7 +155,7 @@ def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: s
     lanes = lanes_of(graph, folding)
     return Build(
         path=path,
-        top=_identifier(chosen.name or stem, graph),
+        top=_identifier(chosen.name or stem),
         model=model,
         settings=chosen,
         lowered=lowered,
@@ -167,19 +167,16 @@ def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: s
     )
 
 
-def _identifier(name: str, graph: Graph) -> str:
-    """A C++ identifier close to the name, that no generated file or function has already."""
-    cleaned = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower()[:40] or "network"
-    taken = RESERVED | {n.name for n in graph.nodes}
-    return f"net_{cleaned}" if cleaned in taken or not cleaned[0].isalpha() else cleaned
+def _identifier(name: str) -> str:
+    """A C++ identifier close to the name; its ending keeps it apart from keywords, libraries and our own functions."""
+    cleaned = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower()[:40]
+    return f"{cleaned}_top" if cleaned[:1].isalpha() else f"net_{cleaned}_top"
 
 
 def _target(path: Path) -> Path:
     """The output folder, if it may be written: new, empty, or an earlier build."""
     if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / "build.json").is_file())):
         raise RequestError(f"{path}: exists and is not a build folder; choose another output")
-    if not path.absolute().parent.is_dir():
-        raise RequestError(f"{path.absolute().parent}: there is no such folder; create it first")
     return path
 
 

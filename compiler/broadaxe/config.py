@@ -81,6 +81,11 @@ def settings(**values: Any) -> CompileSettings:
 
 def read_settings(path: Path, **overrides: Any) -> CompileSettings:
     """Settings from a YAML file, with the overrides that are not None on top."""
+    return _validated(str(path), read_mapping(path) | {k: v for k, v in overrides.items() if v is not None})
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping."""
     try:
         loaded = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -90,8 +95,8 @@ def read_settings(path: Path, **overrides: Any) -> CompileSettings:
         line = f", line {mark.line + 1}" if mark is not None else ""
         raise RequestError(f"{path}{line}: is not YAML; see `broadaxe compile --help`") from None
     if loaded is not None and not isinstance(loaded, dict):
-        raise RequestError(f"{path}: holds a {type(loaded).__name__}; a mapping of settings is needed")
-    return _validated(str(path), {**(loaded or {}), **{k: v for k, v in overrides.items() if v is not None}})
+        raise RequestError(f"{path}: holds a {type(loaded).__name__}; a mapping is needed")
+    return {str(key): value for key, value in (loaded or {}).items()}
 
 
 def _validated(where: str, values: dict[str, Any]) -> CompileSettings:

@@ -54,7 +54,7 @@ class Host:
         stream = stream.reshape(len(x), *value.shape)
         scale = np.array([float(s) for s in value.scale])
         shift = np.array([float(s) for s in value.shift])
-        return np.rint((stream - shift) / scale).astype(carrier(value.dtype))
+        return np.asarray(np.rint((stream - shift) / scale), dtype=carrier(value.dtype))
 
     def reals(self, integers: Mapping[str, IntArray]) -> dict[str, Array]:
         """The model's outputs for the integer outputs of the graph, float32, batch first."""
@@ -75,7 +75,7 @@ def real(output: HostOutput, integers: IntArray) -> Array:
         x = step.approximate(x)
     stream = x.T.reshape(len(integers), -1)
     picked = stream[:, output.index.reshape(-1)]
-    return picked.reshape(len(integers), *output.index.shape[1:]).astype(np.float32)
+    return np.asarray(picked.reshape(len(integers), *output.index.shape[1:]), dtype=np.float32)
 
 
 def _checked(host: HostInput, data: Mapping[str, Array]) -> Array:

@@ -28,10 +28,10 @@ from broadaxe.types import Interval, IntType
 MAX_ELEMENTS = 1 << 27
 QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant")
 CUSTOM_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
-HEAD_OPERATORS = frozenset(
-    ["Abs", "Add", "Cast", "Clip", "Div", "Flatten", "Identity", "Mul", "Neg", "Reshape", "Squeeze", "Sub", "Transpose", "Unsqueeze"]
-)
-TAIL_OPERATORS = frozenset(["ArgMax", "Cast", "Identity", "LogSoftmax", "Sigmoid", "Softmax", "Squeeze", "Tanh", "Unsqueeze", "Reshape"])
+HEAD_OPERATORS = {"Abs", "Add", "Cast", "Clip", "Div", "Flatten", "Identity", "Mul", "Neg", "Reshape", "Squeeze", "Sub"}
+HEAD_OPERATORS |= {"Transpose", "Unsqueeze"}
+TAIL_OPERATORS = {"ArgMax", "Cast", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze", "Tanh"}
+TAIL_OPERATORS |= {"Unsqueeze"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,3 +16,12 @@ def folder(name: str) -> Path:
         if candidate.is_dir():
             return candidate
     raise MissingToolError(f"{name}: the folder is missing from this installation; install broadaxe again")
+
+
+def demo_script() -> Path:
+    """The digits example, which `broadaxe demo` runs."""
+    package = Path(__file__).resolve().parent
+    for candidate in (package / "demos" / "digits_cnn.py", package.parent.parent / "examples" / "digits_cnn.py"):
+        if candidate.is_file():
+            return candidate
+    raise MissingToolError("demo: the script is missing from this installation; install broadaxe again")

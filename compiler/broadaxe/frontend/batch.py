@@ -19,7 +19,9 @@ def symbolic_batch(model: onnx.ModelProto) -> onnx.ModelProto:
     constants = {t.name: t for t in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":
-            constants.update({node.output[0]: a.t for a in node.attribute if a.name == "value"})
+            for attribute in node.attribute:
+                if attribute.name == "value":
+                    constants[node.output[0]] = attribute.t
     live, batches = set(), {1}
     for info in graph.input:
         if info.name in constants:

@@ -49,7 +49,7 @@ class Constant(Form):
     values: Ints
 
     def evaluate(self, x: IntArray) -> IntArray:
-        return np.broadcast_to(self.values, x.shape).copy()
+        return np.array(np.broadcast_to(self.values, x.shape))
 
     def template_context(self, lanes: int) -> Mapping[str, Any]:
         return {"values": by_lane(self.values, lanes), "value_type": fitting(self.values)}
@@ -173,7 +173,7 @@ class Shift(Form):
         t = x.astype(np.int64) + self.bias
         if self.half_even and self.shift:
             t = t + ((1 << (self.shift - 1)) - 1) + ((t >> self.shift) & 1)
-        return np.clip(t >> self.shift, self.lo, self.hi)
+        return np.asarray(np.clip(t >> self.shift, self.lo, self.hi))
 
     def template_context(self, lanes: int) -> Mapping[str, Any]:
         return {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from broadaxe.build import Build
+from broadaxe.build import Build, read_manifest
+from broadaxe.errors import RequestError
 from broadaxe.ops.requantize import Requantize
 from broadaxe.prove.accumulators import accumulators
 from broadaxe.reports.terminal import text
@@ -68,6 +70,15 @@ class Report(_Entry):
 
     def __str__(self) -> str:
         return text(self)
+
+
+def read_report(folder: Path) -> Report:
+    """The report that compilation left in a build folder."""
+    read_manifest(folder)
+    try:
+        return Report.model_validate_json((folder / "report.json").read_text())
+    except (OSError, ValidationError):
+        raise RequestError(f"{folder / 'report.json'}: is missing or damaged; compile again") from None
 
 
 def report_of(build: Build) -> Report:

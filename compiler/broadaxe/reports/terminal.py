@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 if TYPE_CHECKING:
     from broadaxe.reports.model import Report
 
-COLUMNS = ("MACs", "K", "W x A", "data type", "l1", "exact", "offset", "width", "saved")
+COLUMNS = ("MACs", "K", "WxA", "type", "l1", "exact", "offset", "width", "saved")
 
 
 class ReportTable:
@@ -22,11 +23,11 @@ class ReportTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         report = self.report
-        table = Table(title=f"{report.top}: accumulator bits", title_justify="left")
-        table.add_column("layer")
-        table.add_column("operator")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+        for name in ("layer", "operator"):
+            table.add_column(name, no_wrap=True)
         for name in COLUMNS:
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=True)
         for layer in report.layers:
             bits = (layer.datatype_bits, layer.l1_bits, layer.exact_bits, layer.offset_bits)
             table.add_row(
@@ -34,11 +35,12 @@ class ReportTable:
                 layer.op,
                 f"{layer.macs:,}",
                 str(layer.depth),
-                f"{layer.weight_bits} x {layer.input_bits}",
+                f"{layer.weight_bits}x{layer.input_bits}",
                 *map(str, bits),
                 f"[bold]{layer.width}[/bold]",
                 str(layer.saved_bits),
             )
+        yield f"accumulators of {report.top}, in bits: bound of the data types, of the l1 norm, exact, with an offset"
         yield table
         forms = Counter(r.form for r in report.requantizers)
         described = ", ".join(f"{count} x {form}" for form, count in forms.items()) or "none"

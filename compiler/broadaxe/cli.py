@@ -1,0 +1,197 @@
+"""The command line: arguments in, one library call, results out. Exit codes: 0 done, 1 a check failed, 2 the request is
+wrong, 3 a needed tool is missing."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+
+from broadaxe.errors import BroadaxeError, RequestError
+from broadaxe.version import __version__
+
+app = typer.Typer(
+    name="broadaxe",
+    help="Compile quantized neural networks to HLS C++ whose every accumulator is proven wide enough.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+_messages = Console(stderr=True, highlight=False)
+
+BuildFolder = Annotated[Path, typer.Argument(metavar="BUILD", help="A folder that `broadaxe compile` wrote.")]
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """What is being done, on one line that is rewritten; nothing where standard error is not a terminal."""
+    if not _messages.is_terminal:
+        yield lambda _: None
+        return
+    with _messages.status("") as status:
+        yield lambda text: status.update(f"{text} ...")
+
+
+@app.command()
+def compile(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A QONNX model.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="BUILD", help="Folder to write.")],
+    config: Annotated[Optional[Path], typer.Option(help="YAML file with settings; options here go on top.")] = None,
+    name: Annotated[Optional[str], typer.Option(help="Name of the top-level function.")] = None,
+    inputs: Annotated[
+        Optional[list[str]],
+        typer.Option("--input", metavar="NAME:TYPE", help="An input that carries integers, such as image:uint8."),
+    ] = None,
+    folding: Annotated[
+        Optional[Path], typer.Option(help="YAML file with lanes per layer, such as `conv0: {pe: 8, simd: 4}`.")
+    ] = None,
+    tool: Annotated[
+        Optional[str], typer.Option(metavar="vitis|vivado", help="HLS tool that reads the sources.")
+    ] = None,
+) -> None:
+    """Compile a QONNX model to a folder of HLS C++.
+
+    Example: broadaxe compile model.onnx -o build
+    """
+    from broadaxe import build as builds
+    from broadaxe.config import read_mapping, read_settings, settings
+    from broadaxe.reports.model import report_of
+    from broadaxe.reports.terminal import ReportTable
+
+    given = {
+        "name": name,
+        "inputs": dict(_typed(text) for text in inputs) if inputs else None,
+        "folding": read_mapping(folding) if folding else None,
+        "tool": tool,
+    }
+    chosen = read_settings(config, **given) if config else settings(**given)
+    with _progress() as progress:
+        build = builds.compile(model, output, settings=chosen, progress=progress)
+    Console().print(ReportTable(report_of(build)))
+    typer.echo(f"wrote {output}: C++ in firmware/ with top function {build.top}, testbench in tb/")
+    typer.echo(f"next: broadaxe verify {output}")
+
+
+def _typed(text: str) -> tuple[str, str]:
+    name, colon, kind = text.rpartition(":")
+    if not colon or not name:
+        raise RequestError(f"--input {text}: is not NAME:TYPE; write for example image:uint8")
+    return name, kind
+
+
+@app.command()
+def report(
+    build: BuildFolder,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Show the accumulator of every layer: bounds, proven width, bits saved.
+
+    Example: broadaxe report build --json
+    """
+    from broadaxe.reports.model import read_report
+    from broadaxe.reports.terminal import ReportTable
+
+    content = read_report(build)
+    if json:
+        typer.echo(content.model_dump_json(indent=1))
+        return
+    Console().print(ReportTable(content))
+    typer.echo(f"next: broadaxe verify {build}")
+
+
+@app.command()
+def verify(
+    build: BuildFolder,
+    data: Annotated[Optional[Path], typer.Option(help=".npz or .npy with real inputs, batch first.")] = None,
+) -> None:
+    """Check proofs and certificate, then that reference, onnxruntime and C simulation agree bit for bit on every node.
+
+    Example: broadaxe verify build --data test.npz
+    """
+    from broadaxe.build import load
+    from broadaxe.data import read_data
+    from broadaxe.verify import verify as run
+
+    loaded = load(build)
+    arrays = read_data(data, [i.tensor for i in loaded.lowered.inputs]) if data else None
+    with _progress() as progress:
+        result = run(loaded, arrays, progress=progress)
+    typer.echo(str(result))
+    if not result.ok:
+        raise typer.Exit(1)
+    typer.echo(f"next: broadaxe simulate {build} --data x.npz -o y.npz")
+
+
+@app.command()
+def simulate(
+    build: BuildFolder,
+    data: Annotated[Path, typer.Option(help=".npz or .npy with real inputs, batch first.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.npz", help="File for the outputs.")],
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Use the vendor's ap_int headers: slower, same result.")
+    ] = False,
+) -> None:
+    """Run the generated C++ on real inputs.
+
+    Example: broadaxe simulate build --data x.npz -o y.npz
+    """
+    from broadaxe.build import load
+    from broadaxe.csim import Mode
+    from broadaxe.data import read_data, write_data
+    from broadaxe.verify import simulate as run
+
+    loaded = load(build)
+    arrays = read_data(data, [i.tensor for i in loaded.lowered.inputs])
+    with _progress() as progress:
+        progress("compiling and running the C simulation")
+        outputs = run(loaded, arrays, mode=Mode.EXACT if exact else Mode.NATIVE)
+    write_data(output, outputs)
+    shapes = ", ".join(f"{name} {value.shape}" for name, value in outputs.items())
+    typer.echo(f"wrote {output}: {shapes}")
+    typer.echo(f"next: broadaxe report {build}")
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="BUILD", help="Folder to write.")] = Path(
+        "build/digits"
+    ),
+) -> None:
+    """Train a small CNN on handwritten digits with Brevitas, compile it, simulate it and verify it: about a minute."""
+    from broadaxe.resources import demo_script
+
+    script = runpy.run_path(str(demo_script()))
+    script["main"](str(output))
+    typer.echo(f"next: broadaxe report {output}, broadaxe verify {output}")
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"broadaxe {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line on standard error and its exit code."""
+    try:
+        app()
+    except BroadaxeError as error:
+        _messages.print(f"error: {error}", markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _messages.print("interrupted; nothing was left half-written")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
