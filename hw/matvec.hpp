@@ -48,12 +48,19 @@ void matvec(hls::stream<typename word<SIMD, In>::type>& in, hls::stream<typename
 steps:
   for (int t = 0; t < VECTORS * NF * SF; t++) {
 #pragma HLS PIPELINE II=1
-    typename word<SIMD, In>::type x;
+    typename word<SIMD, In>::type w;
     if (nf == 0) {
-      x = in.read();
-      vector[sf] = x;
+      w = in.read();
+      vector[sf] = w;
     } else {
-      x = vector[sf];
+      w = vector[sf];
+    }
+    In x[SIMD];
+#pragma HLS ARRAY_PARTITION variable=x complete
+  unpack:
+    for (int i = 0; i < SIMD; i++) {
+#pragma HLS UNROLL
+      x[i] = lane_get<SIMD, In>(w, i);
     }
   rows:
     for (int pe = 0; pe < PE; pe++) {
@@ -67,7 +74,7 @@ steps:
         for (int j = 0; j < PER_WORD; j++) {
 #pragma HLS UNROLL
           if (k * PER_WORD + j < SIMD) {
-            dot += product(lane_get<SIMD, In>(x, k * PER_WORD + j), Weight(packed >> (j * WB)));
+            dot += product(x[k * PER_WORD + j], Weight(packed >> (j * WB)));
           }
         }
       }

@@ -51,7 +51,7 @@ void window(hls::stream<typename word<LANES, In>::type>& in, hls::stream<typenam
                 "TRIPS must cover every word read and every word emitted");
   const int LAG = 4;  // also written in the DEPENDENCE pragma
 
-  typename word<LANES, In>::type ring[RING];
+  typename word<LANES, T>::type ring[RING];
 
   // Reader: the next word goes to row `row`, position x_in, in the slot that starts at slot_in.
   int row = 0, x_in = 0, slot_in = 0;
@@ -131,7 +131,14 @@ trips:
       }
     }
     if (reading) {
-      ring[slot_in + x_in] = in.read();
+      const typename word<LANES, In>::type arrived = in.read();
+      typename word<LANES, T>::type w;
+    widen_lanes:
+      for (int i = 0; i < LANES; i++) {
+#pragma HLS UNROLL
+        lane_set<LANES, T>(w, i, T(lane_get<LANES, In>(arrived, i)));
+      }
+      ring[slot_in + x_in] = w;
       if (x_in == ROW - 1) {
         x_in = 0;
         row++;

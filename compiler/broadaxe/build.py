@@ -26,12 +26,12 @@ from broadaxe.config import CompileSettings, settings
 from broadaxe.emit import Dataflow, dataflow, firmware, testbench
 from broadaxe.errors import RequestError, VerificationError
 from broadaxe.host import Host
-from broadaxe.ir import Graph, IntArray, Lanes
+from broadaxe.ir import Fold, Graph, IntArray, Lanes
 from broadaxe.lower import Lowered, lower
-from broadaxe.ops.matvec import MatVec
+from broadaxe.ops.mac import Mac
 from broadaxe.passes import run_passes
 from broadaxe.reference import run
-from broadaxe.schedule.folding import Fold, complete, lanes_of
+from broadaxe.schedule.folding import complete, lanes_of
 from broadaxe.serialize import graph_json, plain
 from broadaxe.version import __version__
 
@@ -148,9 +148,7 @@ def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: s
     lowered = lower(model, chosen.input_types)
     said("sizing accumulators and proving requantizers")
     graph = run_passes(lowered.graph)
-    lowered = lowered.moved(
-        {n.output: n.op.start for n in graph.nodes if isinstance(n.op, MatVec) and n.op.start.any()}
-    )
+    lowered = lowered.moved({n.output: n.op.start for n in graph.nodes if isinstance(n.op, Mac) and n.op.start.any()})
     folding = complete(graph, chosen.folds, chosen.multipliers)
     lanes = lanes_of(graph, folding)
     return Build(

@@ -139,10 +139,6 @@ class Clamp:
         return (1,)
 
 
-Step: TypeAlias = Affine | Normalize | Clamp
-Chain: TypeAlias = tuple[Step, ...]
-
-
 def _products(a: PerChannel, b: PerChannel, sign: int) -> PerChannel:
     a, b = spread(a, b)
     return tuple(sign * p * q for p, q in zip(a, b, strict=True))
@@ -195,8 +191,69 @@ def direction(chain: Chain, channels: int) -> tuple[int, ...]:
     return tuple(total)
 
 
+@dataclass(frozen=True)
+class Snap:
+    """y = scale * (round(x / scale + zero_point) - zero_point): one rounding inside a chain, no clamp."""
+
+    scale: PerChannel
+    zero_point: PerChannel
+    rounding: str
+
+    def exact(self, x: Reals, precision: int) -> Reals:
+        scale, zero = spread(self.scale, self.zero_point)
+        v = Affine(tuple(1 / s for s in scale), zero).exact(x, precision)
+        lo = round_rational(v.lo, v.den, self.rounding)
+        codes = Reals(lo, lo if v.exact else round_rational(v.hi, v.den, self.rounding), np.ones_like(v.den))
+        return Affine(scale, tuple(-s * z for s, z in zip(scale, zero, strict=True))).exact(codes, precision)
+
+    def approximate(self, x: Floats) -> Floats:
+        scale, zero = _float_column(self.scale), _float_column(self.zero_point)
+        return scale * (_round_float(x / scale + zero, self.rounding) - zero)
+
+    def direction(self) -> tuple[int, ...]:
+        return (1,)
+
+
 ROUNDINGS = ("ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
 """QONNX rounding modes; ROUND is half to even, UP and HALF_UP go away from zero, DOWN and HALF_DOWN towards it."""
+
+
+Step: TypeAlias = Affine | Normalize | Clamp | Snap
+Chain: TypeAlias = tuple[Step, ...]
+
+
+def round_rational(num: Exact, den: Exact, rounding: str) -> Exact:
+    """num / den rounded to an integer, exactly; den > 0."""
+    floor = num // den
+    rest = num - floor * den
+    ceil = floor + (rest != 0)
+    negative = num < 0
+    twice = 2 * rest
+    nearest = np.where(twice > den, floor + 1, floor)
+    match rounding:
+        case "FLOOR":
+            out = floor
+        case "CEIL":
+            out = ceil
+        case "UP":
+            out = np.where(negative, floor, ceil)
+        case "DOWN":
+            out = np.where(negative, ceil, floor)
+        case "ROUND":
+            out = np.where(twice == den, floor + floor % 2, nearest)
+        case "HALF_UP":
+            out = np.where(twice == den, np.where(negative, floor, floor + 1), nearest)
+        case "HALF_DOWN":
+            out = np.where(twice == den, np.where(negative, floor + 1, floor), nearest)
+        case _:
+            raise ValueError(f"unknown rounding mode {rounding!r}")
+    return np.asarray(out, dtype=object)
+
+
+def _round_float(v: Floats, rounding: str) -> Floats:
+    """Rounding in float64 that is right except near ties and, for UP and DOWN, for negative values."""
+    shift = {"FLOOR": 0.0, "DOWN": 0.0, "CEIL": 1.0, "UP": 1.0}.get(rounding, 0.5)
+    return np.asarray(np.floor(v + shift))
 
 
 @dataclass(frozen=True)
@@ -239,29 +296,7 @@ class Quantizer:
     def _round(self, num: Exact, den: Exact) -> Exact:
         if self.bipolar:
             return np.where(num >= 0, 1, 0).astype(object)
-        floor = num // den
-        rest = num - floor * den
-        ceil = floor + (rest != 0)
-        negative = num < 0
-        twice = 2 * rest
-        nearest = np.where(twice > den, floor + 1, floor)
-        match self.rounding:
-            case "FLOOR":
-                code = floor
-            case "CEIL":
-                code = ceil
-            case "UP":
-                code = np.where(negative, floor, ceil)
-            case "DOWN":
-                code = np.where(negative, ceil, floor)
-            case "ROUND":
-                code = np.where(twice == den, floor + floor % 2, nearest)
-            case "HALF_UP":
-                code = np.where(twice == den, np.where(negative, floor, floor + 1), nearest)
-            case "HALF_DOWN":
-                code = np.where(twice == den, np.where(negative, floor + 1, floor), nearest)
-            case _:
-                raise ValueError(f"unknown rounding mode {self.rounding!r}")
+        code = round_rational(num, den, self.rounding)
         return np.asarray(np.minimum(np.maximum(code, self.lo), self.hi), dtype=object)
 
     def approximate(self, x: Floats) -> Floats:
@@ -269,8 +304,7 @@ class Quantizer:
         v = x / _float_column(self.scale) + _float_column(self.zero_point)
         if self.bipolar:
             return np.asarray(v >= 0, dtype=np.float64)
-        shift = {"FLOOR": 0.0, "DOWN": 0.0, "CEIL": 1.0, "UP": 1.0}.get(self.rounding, 0.5)
-        return np.clip(np.floor(v + shift), self.lo, self.hi)
+        return np.clip(_round_float(v, self.rounding), self.lo, self.hi)
 
 
 def codes(chain: Chain, quantizer: Quantizer, x: Exact) -> Ints:
@@ -321,6 +355,8 @@ def _select(step: Step, rows: npt.NDArray[np.intp]) -> Step:
             return Normalize(_take(gamma, rows), _take(mean, rows), _take(variance, rows), _take(beta, rows))
         case Clamp():
             return step
+        case Snap(scale, zero_point, rounding):
+            return Snap(_take(scale, rows), _take(zero_point, rows), rounding)
 
 
 def select(chain: Chain, quantizer: Quantizer, rows: npt.NDArray[np.intp]) -> tuple[Chain, Quantizer]:

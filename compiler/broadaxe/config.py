@@ -10,7 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from broadaxe.errors import RequestError
-from broadaxe.schedule.folding import DEFAULT_MULTIPLIERS, Fold
+from broadaxe.ir import Fold
+from broadaxe.schedule.folding import DEFAULT_MULTIPLIERS
 from broadaxe.types import IntType
 
 _TYPE = re.compile(r"(u?)int([1-9][0-9]?)")

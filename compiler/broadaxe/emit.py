@@ -16,7 +16,7 @@ import numpy as np
 
 from broadaxe import resources
 from broadaxe.ir import Graph, IntArray, Lanes, Node, Value
-from broadaxe.ops.matvec import MatVec
+from broadaxe.ops.mac import Mac
 from broadaxe.ops.requantize import Requantize
 from broadaxe.version import __version__
 
@@ -81,16 +81,17 @@ class _Wiring:
         self.waiting: dict[tuple[str, str], str] = {}
         for node in graph.nodes:
             if node.op.hardware:
-                self._reads(node.inputs[0], node.name, lanes[node.name].read)
+                for position, value in enumerate(node.inputs):
+                    self._reads(value, _reader(node, position), lanes[node.name].read)
         for position, name in enumerate(graph.outputs):
             self._reads(name, f"out{position}", 0)
         for position, name in enumerate(graph.inputs):
             self._input(position, graph.values[name])
         for node in graph.nodes:
             if node.op.hardware:
-                source = self.waiting[self._stream_of(node.inputs[0]), node.name]
+                sources = [self.waiting[self._stream_of(v), _reader(node, i)] for i, v in enumerate(node.inputs)]
                 out = self._stream(f"s_{node.name}", graph.values[node.output], lanes[node.name].written)
-                self.flow.calls.append({"what": "node", "name": node.name, "source": source, "out": out.name})
+                self.flow.calls.append({"what": "node", "name": node.name, "sources": sources, "out": out.name})
                 self._produced(node.output, out)
         for position, name in enumerate(graph.outputs):
             self._output(position, self._stream_of(name), graph.values[name])
@@ -106,8 +107,8 @@ class _Wiring:
     def _reads(self, value: str, reader: str, count: int) -> None:
         self.readers.setdefault(self._stream_of(value), []).append((reader, count))
 
-    def _stream(self, name: str, value: Value, count: int) -> Stream:
-        stream = Stream(name, f"{value.name}_t", count)
+    def _stream(self, name: str, value: Value, count: int, depth: int = STREAM_DEPTH) -> Stream:
+        stream = Stream(name, f"{value.name}_t", count, depth)
         self.flow.streams.append(stream)
         return stream
 
@@ -130,16 +131,20 @@ class _Wiring:
         self.flow.calls.append({"what": "write", "port": port, "type": stream.type, "source": at})
 
     def _produced(self, name: str, stream: Stream) -> None:
-        """Give each reader of a value a stream of its own, with the lanes it reads."""
+        """Give each reader of a value a stream of its own, with the lanes it reads.
+
+        A stream that is one of several copies holds a whole frame: the copier can then always finish a frame, so that a
+        join further down, whose other side needs the frame's end first, cannot stall it. No deadlock, whatever the branches.
+        """
         self.flow.sources[name] = stream
         value, readers = self.graph.values[name], self.readers.get(name, [])
         current = stream
         for position, (reader, count) in enumerate(readers):
             branch = current
             if position < len(readers) - 1:
-                branch = self._stream(f"s_{name}_to_{reader}", value, stream.lanes)
-                rest = self._stream(f"s_{name}_after_{reader}", value, stream.lanes)
                 words = value.size // stream.lanes
+                branch = self._stream(f"s_{name}_to_{reader}", value, stream.lanes, words)
+                rest = self._stream(f"s_{name}_after_{reader}", value, stream.lanes, words)
                 self.flow.calls.append(
                     {"what": "copy", "type": stream.type, "lanes": stream.lanes, "count": words}
                     | {"source": current.name, "out": branch.name, "other": rest.name}
@@ -159,6 +164,11 @@ class _Wiring:
             )
             stream = changed
         return stream
+
+
+def _reader(node: Node, position: int) -> str:
+    """A name for one input of a node, unique among readers."""
+    return node.name if position == 0 else f"{node.name}_{position}"
 
 
 def firmware(
@@ -186,6 +196,7 @@ def firmware(
             kind=node.op.kind,
             version=__version__,
             in_type=f"{inputs[0].name}_t",
+            in_types=[f"{value.name}_t" for value in inputs],
             out_type=f"{output.name}_t",
             **node.op.template_context(inputs, output, lanes[node.name]),
         )
@@ -207,7 +218,7 @@ def testbench(
         f"tb/{name}": templates.get_template(f"tb/{name}.jinja").render(common)
         for name in ("beats.hpp", "testbench.cpp", "library.cpp")
     }
-    layers = [_witnesses(graph, node, node.op, lanes) for node in graph.nodes if isinstance(node.op, MatVec)]
+    layers = [_witnesses(graph, node, node.op, lanes) for node in graph.nodes if isinstance(node.op, Mac)]
     files["tb/witness.cpp"] = templates.get_template("tb/witness.cpp.jinja").render(layers=layers)
     files["tb/vectors.dat"] = _vectors(graph, inputs, outputs)
     return files
@@ -219,17 +230,17 @@ def _vectors(graph: Graph, inputs: Mapping[str, IntArray], outputs: Mapping[str,
     return "\n".join([str(len(arrays[0])), *frames, ""])
 
 
-def _witnesses(graph: Graph, node: Node, op: MatVec, lanes: Mapping[str, Lanes]) -> dict[str, Any]:
+def _witnesses(graph: Graph, node: Node, op: Mac, lanes: Mapping[str, Lanes]) -> dict[str, Any]:
     """Inputs that take the layer's widest channel to both ends, and what the layer and its requantizer make of them."""
     (x,), out = graph.inputs_of(node), graph.values[node.output]
     channel = max(range(op.outputs), key=lambda c: (out.bounds[c].signed_dtype.width, out.bounds[c].span))
     attained = op.witnesses((x,), channel)
     assert attained is not None
-    rows = np.stack([end[0].reshape(-1, op.depth)[0] for end in attained])
+    rows = np.stack([end[0].reshape(-1, x.channels)[0] for end in attained])
     sums = op.reference(rows[:, None, :].astype(np.int64))[:, 0]
     layer: dict[str, Any] = {
         "name": node.name,
-        "depth": op.depth,
+        "depth": x.channels,
         "outputs": op.outputs,
         "vectors": out.size // op.outputs,
         "frames": 2 if out.size == op.outputs else 1,  # both witnesses, also where a frame is a single vector

@@ -85,6 +85,14 @@ class OnnxBuilder(Protocol):
 
 
 @dataclass(frozen=True)
+class Fold:
+    """`pe` output channels and `simd` inputs a cycle."""
+
+    pe: int
+    simd: int
+
+
+@dataclass(frozen=True)
 class Lanes:
     """Elements a kernel reads and writes per stream word."""
 
@@ -241,6 +249,11 @@ def carrier(dtype: IntType) -> np.dtype[Any]:
         if dtype.width <= width:
             return np.dtype(f"{'int' if dtype.signed else 'uint'}{width}")
     raise GraphError(f"{dtype} is wider than 64 bits; quantize its inputs more coarsely")
+
+
+def divisors(n: int) -> list[int]:
+    """Divisors of a positive integer, ascending."""
+    return [d for d in range(1, n + 1) if n % d == 0]
 
 
 def constant_array(values: npt.ArrayLike, dtype: npt.DTypeLike = np.int64) -> IntArray:

@@ -20,7 +20,7 @@ from broadaxe.errors import VerificationError
 from broadaxe.frontend.standard import session
 from broadaxe.host import real
 from broadaxe.ir import Graph, IntArray, Node
-from broadaxe.ops.matvec import MatVec
+from broadaxe.ops.mac import Mac
 from broadaxe.reference import run
 from broadaxe.render import OnnxRun
 
@@ -205,7 +205,7 @@ def _compare(graph: Graph, expected: Codes, got: Codes, source: str, at: int, re
 
 def _harness(build: Build, mode: Mode, result: Verification) -> None:
     """Testbench with back-to-back frames, and every layer alone on its witnesses."""
-    layers = sum(isinstance(node.op, MatVec) for node in build.graph.nodes)
+    layers = sum(isinstance(node.op, Mac) for node in build.graph.nodes)
     programs = {
         "testbench": (["tb/testbench.cpp", f"firmware/{build.top}.cpp"], [str(build.path / "tb" / "vectors.dat")]),
         "witness": (["tb/witness.cpp"], []),
@@ -246,7 +246,7 @@ def _count_flips(build: Build, data: Mapping[str, Array], codes: Codes, result: 
 
 def _is_quantized(build: Build, value: str) -> bool:
     producer: Node | None = build.graph.producer(value)
-    return producer is not None and not isinstance(producer.op, MatVec)
+    return producer is not None and not isinstance(producer.op, Mac)
 
 
 def _smallest_step(build: Build, value: str) -> float:
@@ -254,7 +254,7 @@ def _smallest_step(build: Build, value: str) -> float:
 
 
 def _macs(graph: Graph, node: Node) -> int:
-    if not isinstance(node.op, MatVec):
+    if not isinstance(node.op, Mac):
         return 0
     return graph.values[node.output].size * node.op.depth
 

@@ -4,12 +4,38 @@ from __future__ import annotations
 
 from broadaxe.ir import Op
 from broadaxe.ops import elementwise as elementwise
+from broadaxe.ops import linear as linear
+from broadaxe.ops import pooling as pooling
+from broadaxe.ops.concat import Concat
+from broadaxe.ops.grouped import GroupedMatVec
+from broadaxe.ops.mac import Mac
 from broadaxe.ops.matvec import MatVec
 from broadaxe.ops.requantize import Requantize
+from broadaxe.ops.scaled_add import ScaledAdd
 from broadaxe.ops.view import View
 from broadaxe.ops.window import SlidingWindow
 from broadaxe.ops.window_max import WindowMax
 
-OPS: tuple[type[Op], ...] = (MatVec, Requantize, SlidingWindow, View, WindowMax)
+OPS: tuple[type[Op], ...] = (
+    Concat,
+    GroupedMatVec,
+    MatVec,
+    Requantize,
+    ScaledAdd,
+    SlidingWindow,
+    View,
+    WindowMax,
+)
 
-__all__ = ["OPS", "MatVec", "Requantize", "SlidingWindow", "View", "WindowMax"]
+__all__ = [
+    "OPS",
+    "Concat",
+    "GroupedMatVec",
+    "Mac",
+    "MatVec",
+    "Requantize",
+    "ScaledAdd",
+    "SlidingWindow",
+    "View",
+    "WindowMax",
+]

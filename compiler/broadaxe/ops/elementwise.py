@@ -19,6 +19,7 @@ from broadaxe.ops.importing import (
     imports,
     per_channel,
 )
+from broadaxe.ops.scaled_add import add_activations
 
 ONE, ZERO = (Fraction(1),), (Fraction(0),)
 
@@ -28,6 +29,8 @@ def import_arithmetic(graph: GraphBuilder, node: ModelNode) -> Tensor:
     """x op constant, or constant op x where that is affine in x."""
     left, right = node.inputs[0], node.inputs[1]
     if isinstance(left, Scaled) and isinstance(right, Scaled):
+        if node.op_type in ("Add", "Sub"):
+            return add_activations(graph, node, left, right, 1 if node.op_type == "Add" else -1)
         raise node.fail("combines two activations; only a constant on one side is supported so far")
     position = 0 if isinstance(left, Scaled) else 1
     x = node.scaled(position)

@@ -21,6 +21,10 @@ from broadaxe.staircase import Staircase
 from broadaxe.types import Interval, IntType
 
 TABLE_ENTRIES = 1 << 22
+ROM_BITS_PER_LUT = 64
+"""A six-input LUT as memory: 64 x 1 bit."""
+DSP_IN_LUTS = 128
+"""What a DSP slice is worth: about the LUTs a part has per slice (ZU9EG: 274,080 / 2,520 = 109)."""
 
 
 class Form(ABC):
@@ -35,6 +39,14 @@ class Form(ABC):
     @abstractmethod
     def render(self, builder: OnnxBuilder, x: str) -> str:
         """The same in standard ONNX on float tensors that hold integers."""
+
+    @abstractmethod
+    def luts(self, width: int, lanes: int) -> float:
+        """Model: LUTs of a kernel that reads accumulators of `width` bits in `lanes` lanes, constants included.
+
+        A comparator or adder takes one LUT a bit, a multiplier the product of its widths or the worth of its DSP slices, a
+        memory one LUT for 64 bits. Good for comparing forms with each other, not for sizing a part.
+        """
 
     @abstractmethod
     def template_context(self, lanes: int) -> Mapping[str, Any]:
@@ -53,6 +65,9 @@ class Constant(Form):
 
     def template_context(self, lanes: int) -> Mapping[str, Any]:
         return {"values": by_lane(self.values, lanes), "value_type": fitting(self.values)}
+
+    def luts(self, width: int, lanes: int) -> float:
+        return self.values.size * fitting_bits(self.values) / ROM_BITS_PER_LUT
 
     def render(self, builder: OnnxBuilder, x: str) -> str:
         kind = builder.kind(x)
@@ -116,6 +131,9 @@ class Thresholds(Form):
             table[c] = base + sign * np.searchsorted(row, x, side="left")
         return table.reshape(-1), np.arange(channels) * span - self.domain.lo
 
+    def luts(self, width: int, lanes: int) -> float:
+        return lanes * self.levels * width + self.thresholds.size * width / ROM_BITS_PER_LUT
+
     def template_context(self, lanes: int) -> Mapping[str, Any]:
         rising = bool((self.direction > 0).all())
         return {
@@ -175,6 +193,10 @@ class Shift(Form):
             t = t + ((1 << (self.shift - 1)) - 1) + ((t >> self.shift) & 1)
         return np.asarray(np.clip(t >> self.shift, self.lo, self.hi))
 
+    def luts(self, width: int, lanes: int) -> float:
+        memory = self.bias.size * fitting_bits(self.bias) / ROM_BITS_PER_LUT
+        return lanes * (self.sum_dtype.width + 2 * clamp_bits(self.lo, self.hi)) + memory
+
     def template_context(self, lanes: int) -> Mapping[str, Any]:
         return {
             "sum_type": str(self.sum_dtype),
@@ -194,3 +216,165 @@ class Shift(Form):
         low = builder.constant(np.array(self.lo, dtype=kind))
         high = builder.constant(np.array(self.hi, dtype=kind))
         return builder.node("Min", builder.node("Max", rounded, low), high)
+
+
+@dataclass(frozen=True, eq=False)
+class ThresholdSearch(Thresholds):
+    """The same function as `Thresholds`, by binary search in sorted memories: one comparison a pipeline stage."""
+
+    name = "threshold-search"
+
+    @property
+    def depth(self) -> int:
+        """Stages: the search tells 2**depth positions apart."""
+        return max(1, self.levels.bit_length())
+
+    def luts(self, width: int, lanes: int) -> float:
+        return lanes * self.depth * (width + 2) + self.thresholds.size * width / ROM_BITS_PER_LUT
+
+    def template_context(self, lanes: int) -> Mapping[str, Any]:
+        """Stage d holds, in order, the 2**d thresholds at odd multiples of 2**(depth - 1 - d), counted from 1.
+
+        Rows are padded to 2**depth - 1 thresholds with the domain's maximum, which no accumulator exceeds.
+        """
+        padded = np.full((len(self.base), (1 << self.depth) - 1), self.domain.hi, dtype=np.int64)
+        padded[:, : self.levels] = self.thresholds
+        rising = bool((self.direction > 0).all())
+        rows = padded.reshape(-1, lanes, padded.shape[1]).transpose(1, 0, 2)
+        spans = [1 << (self.depth - 1 - d) for d in range(self.depth)]
+        return {
+            "depth": self.depth,
+            "levels": self.levels,
+            "stages": [rows[:, :, span - 1 :: 2 * span].tolist() for span in spans],
+            "threshold_type": builtin(min(-1, int(padded.min())), int(padded.max())),
+            "base": by_lane(self.base, lanes),
+            "base_type": fitting(self.base),
+            "direction": None if rising else by_lane(self.direction, lanes),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class MultiplyShift(Form):
+    """y = clamp(t >> shift) with t = factor[c] * x + bias[c], rounded down or half to even, clamped before it is narrowed.
+
+    factor[c] is negative where the channel falls. Half to even as in `Shift`.
+    """
+
+    name = "multiply-shift"
+    factor: Ints
+    bias: Ints
+    shift: int
+    half_even: bool
+    lo: int
+    hi: int
+    domain: Interval
+
+    @property
+    def factor_dtype(self) -> IntType:
+        return Interval(int(self.factor.min()), int(self.factor.max())).signed_dtype
+
+    @cached_property
+    def sum_dtype(self) -> IntType:
+        """A signed type that holds t, and t + 2**shift, in every channel."""
+        hull: Interval | None = None
+        for factor, bias in zip(self.factor.tolist(), self.bias.tolist(), strict=True):
+            t = self.domain * factor + bias
+            hull = t if hull is None else hull | t
+        assert hull is not None
+        return (hull | (hull + (1 << self.shift))).signed_dtype
+
+    def evaluate(self, x: IntArray) -> IntArray:
+        t = x.astype(np.int64) * self.factor + self.bias
+        if self.half_even and self.shift:
+            t = t + ((1 << (self.shift - 1)) - 1) + ((t >> self.shift) & 1)
+        return np.asarray(np.clip(t >> self.shift, self.lo, self.hi))
+
+    def luts(self, width: int, lanes: int) -> float:
+        bits = self.factor_dtype.width
+        product = min(bits * width, DSP_IN_LUTS * -(-bits // 18) * -(-width // 25))
+        memory = len(self.factor) * (bits + fitting_bits(self.bias)) / ROM_BITS_PER_LUT
+        return lanes * (product + self.sum_dtype.width + 2 * clamp_bits(self.lo, self.hi)) + memory
+
+    def template_context(self, lanes: int) -> Mapping[str, Any]:
+        return {
+            "factor": by_lane(self.factor, lanes),
+            "factor_type": str(self.factor_dtype),
+            "factor_memory": fitting(self.factor),
+            "sum_type": str(self.sum_dtype),
+            "shift": self.shift,
+            "lo": self.lo,
+            "hi": self.hi,
+            "half_even": self.half_even,
+            "bias": by_lane(self.bias, lanes),
+            "bias_type": fitting(self.bias),
+        }
+
+    def render(self, builder: OnnxBuilder, x: str) -> str:
+        """In int64: the product may pass 53 bits. A floor division by 2**shift is exact on the part above the remainder."""
+        wide = builder.cast(x, np.int64)
+        product = builder.node("Mul", wide, builder.constant(self.factor.astype(np.int64)))
+        t = builder.node("Add", product, builder.constant(self.bias.astype(np.int64)))
+        if self.half_even and self.shift:
+            odd = builder.node("Sub", _floor_shift(builder, t, self.shift), _twice_half(builder, t, self.shift))
+            half = builder.constant(np.array((1 << (self.shift - 1)) - 1, dtype=np.int64))
+            t = builder.node("Add", builder.node("Add", t, half), odd)
+        q = _floor_shift(builder, t, self.shift)
+        low = builder.constant(np.array(self.lo, dtype=np.int64))
+        high = builder.constant(np.array(self.hi, dtype=np.int64))
+        return builder.node("Min", builder.node("Max", q, low), high)
+
+
+def _floor_shift(builder: OnnxBuilder, t: str, shift: int) -> str:
+    """floor(t / 2**shift) on int64: subtract the remainder of the divisor's sign, then divide exactly."""
+    divisor = builder.constant(np.array(1 << shift, dtype=np.int64))
+    rest = builder.node("Mod", t, divisor)
+    return builder.node("Div", builder.node("Sub", t, rest), divisor)
+
+
+def _twice_half(builder: OnnxBuilder, t: str, shift: int) -> str:
+    """2 * floor(floor(t / 2**shift) / 2): what is left of the quotient without its lowest bit."""
+    half = _floor_shift(builder, t, shift + 1)
+    return builder.node("Mul", half, builder.constant(np.array(2, dtype=np.int64)))
+
+
+@dataclass(frozen=True, eq=False)
+class Table(Form):
+    """y = rows[c, x - domain.lo]: a memory over a small domain."""
+
+    name = "table"
+    rows: Ints
+    domain: Interval
+
+    def evaluate(self, x: IntArray) -> IntArray:
+        channels, span = self.rows.shape
+        return np.asarray(self.rows.reshape(-1).take(x + (np.arange(channels) * span - self.domain.lo)))
+
+    def luts(self, width: int, lanes: int) -> float:
+        return (
+            lanes * width + self.rows.size * clamp_bits(int(self.rows.min()), int(self.rows.max())) / ROM_BITS_PER_LUT
+        )
+
+    def template_context(self, lanes: int) -> Mapping[str, Any]:
+        span = self.rows.shape[1]
+        return {
+            "rows": self.rows.reshape(-1, lanes, span).transpose(1, 0, 2).tolist(),
+            "span": span,
+            "lowest": self.domain.lo,
+            "row_type": fitting(self.rows),
+        }
+
+    def render(self, builder: OnnxBuilder, x: str) -> str:
+        channels, span = self.rows.shape
+        offsets = builder.constant(np.arange(channels, dtype=np.int64) * span - self.domain.lo)
+        index = builder.node("Add", builder.cast(x, np.int64), offsets)
+        return builder.node("Gather", builder.constant(self.rows.reshape(-1).astype(np.int64)), index, axis=0)
+
+
+def clamp_bits(lo: int, hi: int) -> int:
+    """Bits of a code between lo and hi."""
+    return Interval(lo, hi).dtype.width
+
+
+def fitting_bits(values: IntArray) -> int:
+    """Bits of the narrowest signed type that holds every element."""
+    return Interval(int(values.min()), int(values.max())).signed_dtype.width

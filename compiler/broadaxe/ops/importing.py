@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from broadaxe.chain import Affine, Chain, PerChannel, Step, direction, then
+from broadaxe.chain import Affine, Chain, PerChannel, Step, direction, spread, then
 from broadaxe.errors import UnsupportedModelError
 from broadaxe.ir import Graph, IntArray, Node, Op, Shape, Value, infer
 
@@ -175,6 +175,12 @@ class GraphBuilder:
         self.nodes.append(Node(name, op, tuple(inputs), name, origin))
         return value
 
+    def add_view(self, name: str, shape: Shape, origin: str) -> Value:
+        """The same stream under another shape, without a scale of its own."""
+        from broadaxe.ops.view import View
+
+        return self.add(self.fresh("view"), View(shape), [name], origin)
+
     def finish(self, outputs: tuple[str, ...]) -> Graph:
         """The graph of the nodes that the outputs need."""
         needed, nodes = set(outputs), []
@@ -239,14 +245,39 @@ def extend(graph: GraphBuilder, node: ModelNode, x: Scaled, step: Step) -> Scale
     return replace(x, chain=then(x.chain, step))
 
 
-def integers(graph: GraphBuilder, node: ModelNode, x: Scaled) -> Affine:
-    """The one (scale, shift) that turns x's integers into reals; fails where x is not a quantized tensor."""
+def integers(graph: GraphBuilder, node: ModelNode, x: Scaled, depthwise: bool = False) -> Affine:
+    """The (scale, shift) that turns x's integers into reals; fails where x is not a quantized tensor.
+
+    The scale has to be one for all channels, unless the operator is depthwise and never adds channels.
+    """
     (first, *rest) = x.chain
     if rest or x.pools or not isinstance(first, Affine):
         raise node.fail("its input is not quantized; put a Quant between it and the operator before it")
-    if len(first.scale) != 1:
+    if len(first.scale) != 1 and not depthwise:
         raise node.fail("its input has a scale per channel, which a sum over channels cannot take out; use one scale")
     return first
+
+
+def real_scales(left: PerChannel, right: PerChannel) -> tuple[int, int] | None:
+    """Integers p, q in lowest terms with left : right = p : q in every channel; None if the ratio varies."""
+    left, right = spread(left, right)
+    ratios = {a / b for a, b in zip(left, right, strict=True)} if all(right) else set()
+    if len(ratios) != 1:
+        return None
+    ratio = ratios.pop()
+    return ratio.numerator, ratio.denominator
+
+
+def zero_codes(node: ModelNode, x: Affine) -> tuple[int, ...]:
+    """The integers whose real value is exactly 0, per channel or one for all."""
+    scale, shift = spread(x.scale, x.shift)
+    codes = [-t / s for s, t in zip(scale, shift, strict=True)]
+    if any(code.denominator != 1 for code in codes):
+        raise node.fail(
+            f"pads with zero, which its input cannot represent (code {codes[0]}); use a quantizer with an integer"
+            " zero point, or pads of 0"
+        )
+    return tuple(int(code) for code in codes)
 
 
 def rises(x: Scaled, channels: int) -> bool:

@@ -17,7 +17,7 @@ from broadaxe.chain import ROUNDINGS, Affine, Chain, Clamp, Ints, Normalize, Qua
 from broadaxe.errors import GraphError
 from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, constant_array
 from broadaxe.ops.forms import Constant as ConstantForm
-from broadaxe.ops.forms import Form, Shift, Thresholds
+from broadaxe.ops.forms import Form, MultiplyShift, Shift, Table, Thresholds, ThresholdSearch
 from broadaxe.ops.importing import Array, Constant, GraphBuilder, Grid, ModelNode, Scaled, Tensor, imports, per_channel
 from broadaxe.ops.window_max import emit_pool
 from broadaxe.staircase import staircase
@@ -108,8 +108,26 @@ class Requantize(Op):
         down = Shift(constant_array([2, 0, -12, 4]), 2, False, 0, 15, x.hull)
         floor = Quantizer((Fraction(1),), (Fraction(0),), 0, 15, "FLOOR")
         yield Example("shift, rounding down", cls(quarter, floor, down), (x,))
+        yield from cls._form_examples(gains, unsigned, x)
         flat = Quantizer((Fraction(1000),), (Fraction(0),), 0, 15)
         yield Example("constant", cls(gains, flat, ConstantForm(constant_array([0, 0, 0, 0]))), (x,))
+
+    @classmethod
+    def _form_examples(cls, chain: Chain, quantizer: Quantizer, x: Value) -> Iterable[Example]:
+        """The same staircase in every general form."""
+        plain = Thresholds.of(staircase(chain, quantizer, x.bounds))
+        search = ThresholdSearch(plain.base, plain.direction, plain.thresholds, plain.domain)
+        yield Example("threshold search", cls(chain, quantizer, search), (x,))
+        points = np.arange(plain.domain.lo, plain.domain.hi + 1)[:, None] * np.ones(x.channels, dtype=np.int64)
+        table = Table(constant_array(plain.evaluate(points).T), plain.domain)
+        yield Example("table", cls(chain, quantizer, table), (x,))
+        slopes = (Affine((Fraction(3, 8), Fraction(-5, 8), Fraction(0), Fraction(1, 8)), (Fraction(1, 4),)),)
+        factors, biases = constant_array([3, -5, 0, 1]), constant_array([2, 2, 2, 2])
+        even = MultiplyShift(factors, biases, 3, True, -8, 7, x.hull)
+        signed = Quantizer((Fraction(1),), (Fraction(0),), -8, 7)
+        yield Example("multiply-shift, half to even", cls(slopes, signed, even), (x,))
+        down = MultiplyShift(factors, biases, 3, False, -8, 7, x.hull)
+        yield Example("multiply-shift, rounding down", cls(slopes, replace(signed, rounding="FLOOR"), down), (x,))
 
 
 def _example(label: str, chain: Chain, quantizer: Quantizer, x: Value) -> Example:

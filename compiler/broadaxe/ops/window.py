@@ -103,22 +103,15 @@ class SlidingWindow(Op):
         return np.arange(out)[:, None] * self.stride[1] + np.arange(self.kernel[1]) * self.dilation[1] - self.pads[1]
 
     def reference(self, *inputs: IntArray) -> IntArray:
+        """One copy of a strided view: runs of kernel width times channels are contiguous where the dilation is 1."""
         (x,) = inputs
-        batch, height, width, channels = x.shape
-        out_h, out_w = self.positions((height, width, channels))
-        if self.kernel == (1, 1) and not self.padded:
-            return np.ascontiguousarray(x[:, :: self.stride[0], :: self.stride[1]])
-        x = self._pad(x)
-        out = np.empty((batch, out_h, out_w, self.kernel[0] * self.kernel[1], channels), dtype=x.dtype)
-        for kh in range(self.kernel[0]):
-            for kw in range(self.kernel[1]):
-                row, col = kh * self.dilation[0], kw * self.dilation[1]
-                out[:, :, :, kh * self.kernel[1] + kw] = x[
-                    :,
-                    row : row + (out_h - 1) * self.stride[0] + 1 : self.stride[0],
-                    col : col + (out_w - 1) * self.stride[1] + 1 : self.stride[1],
-                ]
-        return out.reshape(batch, out_h, out_w, -1)
+        out_h, out_w = self.positions(x.shape[1:])
+        (step_h, step_w), (apart_h, apart_w) = self.stride, self.dilation
+        extent = ((self.kernel[0] - 1) * apart_h + 1, (self.kernel[1] - 1) * apart_w + 1)
+        view = np.lib.stride_tricks.sliding_window_view(self._pad(x), extent, axis=(1, 2))
+        patches = view[:, ::step_h, ::step_w, :, ::apart_h, ::apart_w]  # (batch, out_h, out_w, c, kh, kw)
+        depth = self.kernel[0] * self.kernel[1] * x.shape[-1]
+        return np.ascontiguousarray(patches.transpose(0, 1, 2, 4, 5, 3)).reshape(len(x), out_h, out_w, depth)
 
     def _pad(self, x: IntArray) -> IntArray:
         if not self.padded:

@@ -2,36 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from broadaxe.errors import ProofError
+from broadaxe.errors import ProofError, RequestError
 from broadaxe.ir import Graph, Node
+from broadaxe.ops.forms import Form
 from broadaxe.ops.requantize import Requantize
-from broadaxe.prove.requantizers import candidates, prove
+from broadaxe.prove.requantizers import Examination, candidates
 from broadaxe.staircase import staircase
 
+NOMINAL_LANES = 4
+"""Lanes that the cost of a form is compared at; folding comes later."""
 
-def choose_requantizers(graph: Graph) -> Graph:
+
+def choose_requantizers(graph: Graph, forced: Mapping[str, str] | None = None) -> Graph:
     """Choose and prove a form for every Requantize node.
 
     Requires: every Requantize reads a value with proven bounds.
-    Ensures: each has a form that equals its exact staircase on those bounds, with the number of comparisons that proved
-    it; the graph's integer function is unchanged.
+    Ensures: each has a form that equals its exact staircase on those bounds, the cheapest by `Form.luts` or the one
+    `forced` names for it (by node, or "*" for all), and the number of comparisons that proved it; the graph's integer
+    function is unchanged.
     """
+    wishes = forced or {}
     nodes = tuple(
-        replace(node, op=_with_form(graph, node, node.op)) if isinstance(node.op, Requantize) else node
+        replace(node, op=_with_form(graph, node, node.op, wishes.get(node.name, wishes.get("*"))))
+        if isinstance(node.op, Requantize)
+        else node
         for node in graph.nodes
     )
     return replace(graph, nodes=nodes)
 
 
-def _with_form(graph: Graph, node: Node, op: Requantize) -> Requantize:
+def _with_form(graph: Graph, node: Node, op: Requantize, wish: str | None) -> Requantize:
     (x,) = graph.inputs_of(node)
     stairs = staircase(op.chain, op.quantizer, x.bounds)
+    examination = Examination.of(op.chain, op.quantizer, stairs)
+    proven: list[Form] = []
     for form in candidates(op.chain, op.quantizer, stairs):
         try:
-            proof = prove(form, op.chain, op.quantizer, stairs)
+            examination.prove(form)
         except ProofError:
             continue
-        return replace(op, form=form, comparisons=proof.comparisons)
-    raise ProofError(f"{node.origin}: no form of requantizer {node.name} could be proven")
+        proven.append(form)
+    if wish is not None:
+        named = [form for form in proven if form.name == wish]
+        if not named:
+            known = ", ".join(sorted({form.name for form in proven}))
+            raise RequestError(
+                f"{node.name}, {node.origin}: no {wish} requantizer equals it exactly; proven are {known}"
+            )
+        proven = named
+    if not proven:
+        raise ProofError(f"{node.name}, {node.origin}: no form of requantizer could be proven")
+    best = min(proven, key=lambda form: form.luts(x.dtype.width, NOMINAL_LANES))
+    return replace(op, form=best, comparisons=examination.comparisons)

@@ -9,7 +9,7 @@ import numpy as np
 
 from broadaxe.chain import spread
 from broadaxe.ir import Graph, Node, Value, constant_array, infer
-from broadaxe.ops.matvec import MatVec
+from broadaxe.ops.mac import Mac
 from broadaxe.ops.requantize import Requantize
 
 
@@ -26,7 +26,7 @@ def offset_accumulators(graph: Graph) -> Graph:
     """
     values, nodes = dict(graph.values), list(graph.nodes)
     for position, node in enumerate(graph.nodes):
-        if not isinstance(node.op, MatVec) or not _absorbed(graph, node):
+        if not isinstance(node.op, Mac) or not _absorbed(graph, node):
             continue
         op, value = node.op, graph.values[node.output]
         width = max(interval.offset_width for interval in value.bounds)

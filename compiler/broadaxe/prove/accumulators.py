@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import prod
 
 from broadaxe.ir import Graph, Node, Value
-from broadaxe.ops.matvec import MatVec
+from broadaxe.ops.mac import Mac
 from broadaxe.types import Interval
 
 
@@ -52,10 +52,10 @@ class Accumulator:
 
 def accumulators(graph: Graph) -> tuple[Accumulator, ...]:
     """One entry per MatVec, in the order of the graph."""
-    return tuple(_accumulator(graph, node, node.op) for node in graph.nodes if isinstance(node.op, MatVec))
+    return tuple(_accumulator(graph, node, node.op) for node in graph.nodes if isinstance(node.op, Mac))
 
 
-def _accumulator(graph: Graph, node: Node, op: MatVec) -> Accumulator:
+def _accumulator(graph: Graph, node: Node, op: Mac) -> Accumulator:
     (x,) = graph.inputs_of(node)
     out: Value = graph.values[node.output]
     lo, hi = op.sums(x)

@@ -15,8 +15,13 @@ import numpy as np
 from broadaxe.chain import Affine, Chain, Clamp, Ints, Quantizer, codes, spread
 from broadaxe.errors import ProofError
 from broadaxe.ir import WIDEST, constant_array, hull
-from broadaxe.ops.forms import Constant, Form, Shift, Thresholds
+from broadaxe.ops.forms import Constant, Form, Shift, Table, Thresholds, ThresholdSearch
+from broadaxe.prove.multiply_shift import dyadic_candidate, multiply_shift_candidate
 from broadaxe.staircase import Staircase
+
+WIDE = False
+LARGEST_TABLE = 1 << 12
+"""Entries of a channel's table; beyond that a table never is the cheapest form."""
 
 
 @dataclass(frozen=True)
@@ -27,18 +32,35 @@ class RequantizerProof:
     comparisons: int
 
 
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """The points that decide whether a form is a staircase, with their exact codes, both of shape (channels, points)."""
+
+    points: Ints
+    expected: Ints
+    comparisons: int
+
+    @classmethod
+    def of(cls, chain: Chain, quantizer: Quantizer, stairs: Staircase) -> Examination:
+        points = check_points(stairs)
+        comparisons = int(2 * stairs.counts.sum() + 2 * len(stairs.domain))
+        return cls(points, codes(chain, quantizer, points.astype(object)), comparisons)
+
+    def prove(self, form: Form) -> RequantizerProof:
+        """Check a form at every point; ProofError names the first channel and input that differ."""
+        got = np.asarray(form.evaluate(self.points.T)).T.astype(np.int64)
+        if not np.array_equal(self.expected, got):
+            channel, index = (int(v) for v in np.argwhere(self.expected != got)[0])
+            raise ProofError(
+                f"{form.name} requantizer: channel {channel}, input {self.points[channel, index]}: gives"
+                f" {got[channel, index]}, exactly {self.expected[channel, index]}"
+            )
+        return RequantizerProof(form.name, self.comparisons)
+
+
 def prove(form: Form, chain: Chain, quantizer: Quantizer, stairs: Staircase) -> RequantizerProof:
     """Check the form against exact evaluation of the chain; ProofError names the first channel and input that differ."""
-    points = check_points(stairs)
-    expected = codes(chain, quantizer, points.astype(object))
-    got = np.asarray(form.evaluate(points.T)).T.astype(np.int64)
-    if not np.array_equal(expected, got):
-        channel, index = (int(v) for v in np.argwhere(expected != got)[0])
-        raise ProofError(
-            f"{form.name} requantizer: channel {channel}, input {points[channel, index]}: gives"
-            f" {got[channel, index]}, exactly {expected[channel, index]}"
-        )
-    return RequantizerProof(form.name, int(2 * stairs.counts.sum() + 2 * len(stairs.domain)))
+    return Examination.of(chain, quantizer, stairs).prove(form)
 
 
 def check_points(stairs: Staircase) -> Ints:
@@ -51,12 +73,25 @@ def check_points(stairs: Staircase) -> Ints:
 
 
 def candidates(chain: Chain, quantizer: Quantizer, stairs: Staircase) -> list[Form]:
-    """Forms that may compute the staircase, cheapest first; each still has to be proven. Thresholds always can be."""
+    """Forms that may compute the staircase; each still has to be proven. Thresholds always can be."""
     forms: list[Form] = []
     if not stairs.counts.any():
         forms.append(Constant(constant_array(stairs.first)))
     forms.extend(shift_candidates(chain, quantizer, stairs))
-    forms.append(Thresholds.of(stairs))
+    for found in (multiply_shift_candidate(chain, quantizer, stairs), dyadic_candidate(chain, quantizer, stairs)):
+        if found is not None:
+            forms.append(found)
+    plain = Thresholds.of(stairs)
+    if not WIDE:
+        return [f for f in forms if f.name != "multiply-shift"] + [plain]
+    if plain.levels:
+        forms.append(ThresholdSearch(plain.base, plain.direction, plain.thresholds, plain.domain))
+    span = plain.domain.span + 1
+    if span <= LARGEST_TABLE:
+        x = np.arange(plain.domain.lo, plain.domain.hi + 1)[:, None]
+        rows = plain.evaluate(np.broadcast_to(x, (span, len(stairs.domain)))).T
+        forms.append(Table(constant_array(rows), plain.domain))
+    forms.append(plain)
     return forms
 
 

@@ -23,7 +23,7 @@ class ReportTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         report = self.report
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
         for name in ("layer", "operator"):
             table.add_column(name, no_wrap=True)
         for name in COLUMNS:
@@ -40,7 +40,7 @@ class ReportTable:
                 f"[bold]{layer.width}[/bold]",
                 str(layer.saved_bits),
             )
-        yield f"accumulators of {report.top}, in bits: bound of the data types, of the l1 norm, exact, with an offset"
+        yield f"{report.top}: accumulators in bits, from the data types' bound to the proven width"
         yield table
         forms = Counter(r.form for r in report.requantizers)
         described = ", ".join(f"{count} x {form}" for form, count in forms.items()) or "none"

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import gcd, prod
 
 from broadaxe.errors import RequestError
-from broadaxe.ir import Graph, Lanes, Node
-from broadaxe.ops.matvec import MatVec
+from broadaxe.ir import Fold, Graph, Lanes, Node
+from broadaxe.ops.mac import Mac
 
 WIDEST_WORD = 4096
 DEFAULT_MULTIPLIERS = 64
-
-
-@dataclass(frozen=True)
-class Fold:
-    """`pe` output channels and `simd` inputs a cycle."""
-
-    pe: int
-    simd: int
-
-
-def divisors(n: int) -> list[int]:
-    return [d for d in range(1, n + 1) if n % d == 0]
 
 
 def default_folding(graph: Graph, multipliers: int = DEFAULT_MULTIPLIERS) -> dict[str, Fold]:
@@ -31,19 +18,18 @@ def default_folding(graph: Graph, multipliers: int = DEFAULT_MULTIPLIERS) -> dic
 
     Each layer takes the fewest PE * SIMD whose cycles do not pass the target, the squarest among equals.
     """
-    layers = [(node, node.op) for node in graph.nodes if isinstance(node.op, MatVec)]
+    layers = [(node, node.op) for node in graph.nodes if isinstance(node.op, Mac)]
     work = {n.name: prod(graph.values[n.output].shape[:-1]) * op.outputs * op.depth for n, op in layers}
     target = -(-max(work.values(), default=1) // multipliers)
     return {node.name: _smallest(graph, node, op, work[node.name], target) for node, op in layers}
 
 
-def _smallest(graph: Graph, node: Node, op: MatVec, work: int, target: int) -> Fold:
+def _smallest(graph: Graph, node: Node, op: Mac, work: int, target: int) -> Fold:
     read, written = graph.inputs_of(node)[0].dtype.width, graph.values[node.output].dtype.width
     folds = [
-        Fold(pe, simd)
-        for pe in divisors(op.outputs)
-        for simd in divisors(op.depth)
-        if pe * written <= WIDEST_WORD and simd * read <= WIDEST_WORD
+        fold
+        for fold in op.foldings()
+        if op.lanes(fold).written * written <= WIDEST_WORD and op.lanes(fold).read * read <= WIDEST_WORD
     ]
     enough = [f for f in folds if work // (f.pe * f.simd) <= target]
     return min(enough or folds, key=lambda f: (f.pe * f.simd if enough else -f.pe * f.simd, abs(f.pe - f.simd)))
@@ -56,10 +42,14 @@ def complete(graph: Graph, given: Mapping[str, Fold], multipliers: int = DEFAULT
         if name not in folding:
             raise RequestError(f"folding: there is no layer {name!r}; layers are {', '.join(folding)}")
         op = next(node.op for node in graph.nodes if node.name == name)
-        assert isinstance(op, MatVec)
-        for label, value, total in (("pe", fold.pe, op.outputs), ("simd", fold.simd, op.depth)):
-            if value < 1 or total % value:
-                raise RequestError(f"folding: {name}: {label} is {value}; it has to divide {total}")
+        assert isinstance(op, Mac)
+        possible = op.foldings()
+        if fold not in possible:
+            pes, simds = (sorted({getattr(f, part) for f in possible}) for part in ("pe", "simd"))
+            raise RequestError(
+                f"folding: {name}: pe {fold.pe} and simd {fold.simd} do not divide the layer; pe may be {_short(pes)},"
+                f" simd {_short(simds)}"
+            )
         folding[name] = fold
     return folding
 
@@ -72,17 +62,19 @@ def lanes_of(graph: Graph, folding: Mapping[str, Fold]) -> dict[str, Lanes]:
     """
     lanes: dict[str, Lanes] = {}
     for node in graph.nodes:
-        (x, *_), out = graph.inputs_of(node), graph.values[node.output]
+        inputs, out = graph.inputs_of(node), graph.values[node.output]
         if node.name in folding:
-            lanes[node.name] = Lanes(folding[node.name].simd, folding[node.name].pe)
+            assert isinstance(node.op, Mac)
+            lanes[node.name] = node.op.lanes(folding[node.name])
         elif node.op.hardware:
-            channels = gcd(x.channels, out.channels)
+            channels = gcd(out.channels, *(x.channels for x in inputs))
             wish = _reader_lanes(graph, node, folding) or _producer_lanes(graph, node, lanes) or channels
             count = gcd(channels, wish)
             lanes[node.name] = Lanes(count, count)
         else:
             continue
-        for label, value, count in (("reads", x, lanes[node.name].read), ("writes", out, lanes[node.name].written)):
+        read, written = lanes[node.name].read, lanes[node.name].written
+        for label, value, count in (*(("reads", x, read) for x in inputs), ("writes", out, written)):
             if count * value.dtype.width > WIDEST_WORD:
                 raise RequestError(
                     f"folding: {node.name} {label} words of {count * value.dtype.width} bits; at most {WIDEST_WORD} are"
@@ -91,10 +83,16 @@ def lanes_of(graph: Graph, folding: Mapping[str, Fold]) -> dict[str, Lanes]:
     return lanes
 
 
+def _short(values: list[int]) -> str:
+    """Allowed values as text, the middle left out where there are many."""
+    return ", ".join(map(str, values if len(values) <= 12 else [*values[:10], "...", values[-1]]))
+
+
 def _reader_lanes(graph: Graph, node: Node, folding: Mapping[str, Fold]) -> int | None:
     for reader in graph.consumers(node.output):
         if reader.name in folding:
-            return folding[reader.name].simd
+            assert isinstance(reader.op, Mac)
+            return reader.op.lanes(folding[reader.name]).read
         if not reader.op.hardware:
             return _reader_lanes(graph, reader, folding)
     return None

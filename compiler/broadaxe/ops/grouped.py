@@ -1,0 +1,147 @@
+"""GroupedMatVec: grouped and depthwise convolution behind a sliding window; with weights of 1 an average pool's sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from broadaxe.errors import GraphError
+from broadaxe.ir import Example, Fold, IntArray, Lanes, OnnxBuilder, Shape, Value, constant_array, divisors
+from broadaxe.ops.mac import EXACT_FLOAT32, EXACT_FLOAT64, Mac
+from broadaxe.ops.memories import builtin, by_lane, pack
+from broadaxe.types import Interval, IntType
+
+
+@dataclass(frozen=True, eq=False)
+class GroupedMatVec(Mac):
+    """y[o] = start[o] + sum over taps t and channels j of o's group of weights[o, t * CG + j] * x[t * C + g * CG + j].
+
+    The input vector holds `taps` taps of C channels, channels fastest, as a sliding window gives them. Output o belongs to
+    group g = o // (outputs / groups); CG = C / groups.
+    """
+
+    kind = "grouped_matvec"
+    groups: int = 1
+    taps: int = 1
+
+    @classmethod
+    def of(
+        cls, weights: IntArray, groups: int, taps: int, dtype: IntType | None = None, start: IntArray | None = None
+    ) -> GroupedMatVec:
+        weights = constant_array(weights)
+        if dtype is None:
+            dtype = Interval(int(weights.min()), int(weights.max())).dtype
+        start = constant_array(np.zeros(len(weights)) if start is None else start)
+        return cls(weights, dtype, start, groups, taps)
+
+    @property
+    def channels(self) -> int:
+        """C, channels of each tap."""
+        return self.depth // self.taps * self.groups
+
+    @property
+    def depthwise(self) -> bool:
+        """One input channel and one output for each group."""
+        return self.groups == self.channels == self.outputs
+
+    def shape(self, *inputs: Value) -> Shape:
+        (x,) = inputs
+        if x.channels != self.taps * self.channels or self.outputs % self.groups or self.depth % self.taps:
+            raise GraphError(
+                f"grouped_matvec: {self.outputs} rows of {self.depth} weights in {self.groups} groups do not fit"
+                f" vectors of {x.channels}"
+            )
+        return (*x.shape[:-1], self.outputs)
+
+    def operand_indices(self) -> IntArray:
+        size = self.depth // self.taps
+        group = np.arange(self.outputs) // (self.outputs // self.groups)
+        within = np.arange(self.taps)[:, None] * self.channels + np.arange(size)
+        return np.asarray(group[:, None] * size + within.reshape(1, -1))
+
+    def reference(self, *inputs: IntArray) -> IntArray:
+        (x,) = inputs
+        leading = x.shape[:-1]
+        info = np.iinfo(x.dtype)
+        largest = int(self.row_norms.max()) * max(-int(info.min), int(info.max)) + self.largest_start
+        kind = np.int32 if largest < 1 << 31 else np.int64
+        if self.depthwise:
+            taps = x.reshape(-1, self.taps, self.channels)
+            out = np.broadcast_to(self.start.astype(kind), (len(taps), self.channels)).copy()
+            for tap, row in enumerate(self.weights.T.astype(kind)):
+                out += taps[:, tap].astype(kind) * row
+            return np.asarray(out.reshape(*leading, self.outputs))
+        parts = x.reshape(-1, self.taps, self.groups, self.depth // self.taps).transpose(2, 0, 1, 3)
+        rows = self.weights.reshape(self.groups, -1, self.depth).transpose(0, 2, 1)
+        exact = np.float32 if largest < EXACT_FLOAT32 else np.float64 if largest < EXACT_FLOAT64 else np.int64
+        sums = parts.reshape(self.groups, -1, self.depth).astype(exact) @ rows.astype(exact)
+        flat = sums.transpose(1, 0, 2).reshape(*leading, self.outputs)
+        return np.asarray(flat.astype(kind) + self.start.astype(kind))
+
+    def render(self, builder: OnnxBuilder, inputs: Sequence[str], values: Sequence[Value]) -> str:
+        """Products by broadcasting, then a sum over taps and channels of the group."""
+        (x,) = values
+        largest = self.largest(x)
+        if largest >= EXACT_FLOAT64:
+            raise GraphError("grouped_matvec: a sum passes 2**53, which standard ONNX on floats cannot hold")
+        kind = np.float32 if largest < EXACT_FLOAT32 else np.float64
+        leading, size = x.shape[:-1], self.depth // self.taps
+        split = np.array([-1, *leading, self.taps, self.groups, 1, size], dtype=np.int64)
+        taps = builder.node("Reshape", builder.cast(inputs[0], kind), builder.constant(split))
+        weights = self.weights.reshape(self.groups, -1, self.taps, size).transpose(2, 0, 1, 3).astype(kind)
+        products = builder.node("Mul", taps, builder.constant(np.ascontiguousarray(weights)))
+        sums = builder.node("ReduceSum", products, builder.constant(np.array([-4, -1])), keepdims=0)
+        flat = builder.node("Reshape", sums, builder.constant(np.array([-1, *leading, self.outputs], dtype=np.int64)))
+        return builder.node("Add", flat, builder.constant(self.start.astype(kind)))
+
+    def foldings(self) -> list[Fold]:
+        if self.depthwise:
+            return [Fold(pe, 1) for pe in divisors(self.channels)]
+        outputs, inputs = divisors(self.outputs // self.groups), divisors(self.depth // self.taps)
+        return [Fold(pe, simd) for pe in outputs for simd in inputs]
+
+    def lanes(self, fold: Fold) -> Lanes:
+        return Lanes(fold.pe, fold.pe) if self.depthwise else Lanes(fold.simd, fold.pe)
+
+    def cycles(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
+        """Depthwise: one trip a word. Grouped: a vector is read while the one before it is computed."""
+        vectors, words = prod(output.shape[:-1]), inputs[0].channels // lanes.read
+        if self.depthwise:
+            return vectors * words
+        return (vectors + 1) * max(words, (self.outputs // lanes.written) * (self.depth // lanes.read))
+
+    def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
+        bits = self.weight_dtype.width
+        common = {
+            "depthwise": self.depthwise,
+            "taps": self.taps,
+            "channels": self.channels,
+            "vectors": prod(output.shape[:-1]),
+            "weight_type": str(self.weight_dtype),
+            "start_type": builtin(int(self.start.min()), int(self.start.max())),
+            "start": by_lane(self.start, lanes.written),
+        }
+        if self.depthwise:
+            steps = self.weights.T.reshape(-1, lanes.read)
+            words, word_type = pack(steps, bits)
+            return common | {"lanes": lanes.read, "weights": words.tolist(), "word_type": word_type}
+        pe, simd = lanes.written, lanes.read
+        rows = self.weights.reshape(self.outputs // pe, pe, self.depth // simd, simd)
+        words, word_type = pack(rows.transpose(1, 0, 2, 3).reshape(pe, -1, simd), bits)
+        grouped = {"groups": self.groups, "outputs": self.outputs, "pe": pe, "simd": simd}
+        return common | grouped | {"weights": words.tolist(), "word_type": word_type}
+
+    @classmethod
+    def examples(cls) -> Iterable[Example]:
+        rng = np.random.default_rng(8)
+        uneven = tuple(Interval(-int(a), int(b)) for a, b in rng.integers(0, 8, size=(36, 2)))
+        image = Value("x", (2, 3, 36), IntType(4, signed=True), uneven)
+        start = rng.integers(-99, 99, 6)
+        yield Example("depthwise, 6 taps", cls.of(rng.integers(-8, 8, size=(6, 6)), 6, 6, None, start), (image,))
+        yield Example("average of 4 taps", cls.of(np.ones((9, 4), dtype=np.int64), 9, 4), (image,))
+        yield Example("2 groups", cls.of(rng.integers(-8, 8, size=(4, 18)), 2, 3), (image,))
+        yield Example("depth multiplier 2", cls.of(rng.integers(-8, 8, size=(12, 6)), 6, 6), (image,))
