@@ -29,7 +29,7 @@ from broadaxe.host import Host
 from broadaxe.ir import Fold, Graph, IntArray, Lanes
 from broadaxe.lower import Lowered, lower
 from broadaxe.ops.mac import Mac
-from broadaxe.passes import run_passes
+from broadaxe.passes import pipeline, run_passes
 from broadaxe.reference import run
 from broadaxe.schedule.folding import complete, lanes_of
 from broadaxe.serialize import graph_json, plain
@@ -147,7 +147,7 @@ def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: s
     said("lowering to integers")
     lowered = lower(model, chosen.input_types)
     said("sizing accumulators and proving requantizers")
-    graph = run_passes(lowered.graph)
+    graph = run_passes(lowered.graph, pipeline(chosen.requantizers))
     lowered = lowered.moved({n.output: n.op.start for n in graph.nodes if isinstance(n.op, Mac) and n.op.start.any()})
     folding = complete(graph, chosen.folds, chosen.multipliers)
     lanes = lanes_of(graph, folding)

@@ -174,12 +174,18 @@ def then(chain: Chain, step: Step) -> Chain:
     return (*chain, step)
 
 
-def moved(chain: Chain, offsets: Sequence[int]) -> Chain:
-    """The chain for integers that carry an offset of each channel on top: x -> chain(x - offset)."""
-    out: Chain = (Affine((Fraction(1),), tuple(Fraction(-int(v)) for v in offsets)),)
+def read_as(chain: Chain, scale: PerChannel, shift: PerChannel) -> Chain:
+    """The chain for integers y that stand for scale * y + shift: y -> chain(scale * y + shift)."""
+    scale, shift = spread(scale, shift)
+    out: Chain = (Affine(scale, shift),)
     for step in chain:
         out = then(out, step)
     return out
+
+
+def moved(chain: Chain, offsets: Sequence[int]) -> Chain:
+    """The chain for integers that carry an offset of each channel on top: x -> chain(x - offset)."""
+    return read_as(chain, (Fraction(1),), tuple(Fraction(-int(v)) for v in offsets))
 
 
 def direction(chain: Chain, channels: int) -> tuple[int, ...]:

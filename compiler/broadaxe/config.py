@@ -14,6 +14,7 @@ from broadaxe.ir import Fold
 from broadaxe.schedule.folding import DEFAULT_MULTIPLIERS
 from broadaxe.types import IntType
 
+RequantizerForm = Literal["constant", "shift", "multiply-shift", "thresholds", "threshold-search", "table"]
 _TYPE = re.compile(r"(u?)int([1-9][0-9]?)")
 WIDEST_INPUT = 32
 
@@ -44,6 +45,10 @@ class CompileSettings(BaseModel):
     multipliers: Annotated[int, Field(ge=1, description="lanes of the busiest layer in the default folding")] = (
         DEFAULT_MULTIPLIERS
     )
+    requantizers: Annotated[
+        dict[str, RequantizerForm],
+        Field(description='form per requantizer, or for all with "*", such as {"*": thresholds}; must be provable'),
+    ] = {}
     tool: Annotated[Literal["vitis", "vivado"], Field(description="which HLS tool reads the sources")] = "vitis"
     control: Annotated[
         Literal["s_axilite", "ap_ctrl_none"], Field(description="block-level interface of the top function")

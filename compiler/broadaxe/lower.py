@@ -216,6 +216,7 @@ class _Walk:
             {a.name: _attribute(a, where) for a in proto.attribute},
             self.opset,
             self.batch,
+            {p.key: p.value for p in proto.metadata_props},
         )
         state = self._import(node, proto)
         for output in outputs:

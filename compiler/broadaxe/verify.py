@@ -17,12 +17,11 @@ import numpy.typing as npt
 from broadaxe.build import Array, Build, Progress, certificate_text, check_files, named, random_codes
 from broadaxe.csim import Mode, Simulator, ap_types, compile_sources, run_program
 from broadaxe.errors import VerificationError
-from broadaxe.frontend.standard import session
-from broadaxe.host import real
 from broadaxe.ir import Graph, IntArray, Node
 from broadaxe.ops.mac import Mac
 from broadaxe.reference import run
 from broadaxe.render import OnnxRun
+from broadaxe.segments import SegmentReport, compare_segments
 
 Codes: TypeAlias = dict[str, IntArray]
 SYNTHETIC_FRAMES = 16
@@ -52,7 +51,7 @@ class Verification:
         exact_inputs: inputs that went through the C simulation with vendor ap_int headers, too; 0 without them.
         witnesses: layers driven alone to both ends of their accumulators, per build mode.
         comparisons: exact comparisons that proved the requantizers.
-        flips, activations: of the data's quantized activations, how many float32 onnxruntime rounds otherwise.
+        segments: the comparison of the data with float32 onnxruntime, None without data.
         mismatches: empty where everything is equal.
         notes: checks that could not be made, and why.
     """
@@ -63,8 +62,7 @@ class Verification:
     exact_inputs: int = 0
     witnesses: int = 0
     comparisons: int = 0
-    flips: int | None = None
-    activations: int = 0
+    segments: SegmentReport | None = None
     mismatches: list[Mismatch] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -79,9 +77,12 @@ class Verification:
         )
         if self.exact_inputs:
             lines.append(f"C simulation with ap_int headers: {self.exact_inputs} inputs, every value equal")
-        if self.flips is not None:
+        if self.segments is not None:
+            seen = self.segments
             lines.append(
-                f"float32 onnxruntime end to end: {self.flips:,} of {self.activations:,} activations round otherwise"
+                f"float32 onnxruntime: {seen.flips:,} of {seen.activations:,} activations round otherwise,"
+                f" {seen.flips - len(seen.unexplained):,} explained; end to end {seen.differing:,} of {seen.inputs:,}"
+                " inputs differ"
             )
         state = "verified" if self.ok else "NOT verified"
         lines.append(f"{state}: {self.inputs:,} inputs, {self.nodes} nodes, {len(self.mismatches)} mismatches")
@@ -110,7 +111,9 @@ def verify(
         given = named(data, [i.tensor for i in build.lowered.inputs])
         said("comparing with float32 onnxruntime")
         codes = build.codes(given)
-        _count_flips(build, given, codes, result)
+        segments = compare_segments(build, given, codes)
+        result.segments = segments
+        result.mismatches.extend(Mismatch(f"float32 onnxruntime: {line}") for line in segments.unexplained)
         inputs = {name: np.concatenate([x, codes[name]]) for name, x in inputs.items()}
     said("compiling the C simulation")
     simulators = _simulators(build, result)
@@ -220,37 +223,6 @@ def _harness(build: Build, mode: Mode, result: Verification) -> None:
             result.mismatches.append(Mismatch(f"{name} ({mode.value}): {lines[0]}"))
         elif name == "witness":
             result.witnesses = layers
-
-
-def _count_flips(build: Build, data: Mapping[str, Array], codes: Codes, result: Verification) -> None:
-    """Compare every quantized tensor of the float graph in onnxruntime with the integers, end to end."""
-    tensors = [t for t in build.lowered.tensors if _is_quantized(build, t.value)]
-    if not tensors:
-        return
-    names = [t.tensor for t in tensors]
-    floats = session(build.host.standard, outputs=names)
-    total = len(next(iter(data.values())))
-    result.flips = 0
-    for at in range(0, total, BLOCK):
-        part = {i.name: np.asarray(data[i.name][at : at + BLOCK], dtype=np.float32) for i in floats.get_inputs()}
-        theirs = dict(zip(names, floats.run(names, part), strict=True))
-        ours = run(build.graph, {n: x[at : at + BLOCK] for n, x in codes.items()}, every_value=True)
-        for tensor in tensors:
-            if tensor.value not in ours:
-                continue
-            mine, other = real(tensor, ours[tensor.value]), theirs[tensor.tensor]
-            step = _smallest_step(build, tensor.value)
-            result.flips += int((np.abs(mine - other) > step / 2).sum())
-            result.activations += mine.size
-
-
-def _is_quantized(build: Build, value: str) -> bool:
-    producer: Node | None = build.graph.producer(value)
-    return producer is not None and not isinstance(producer.op, Mac)
-
-
-def _smallest_step(build: Build, value: str) -> float:
-    return float(min(abs(s) for s in build.graph.values[value].scale))
 
 
 def _macs(graph: Graph, node: Node) -> int:

@@ -112,7 +112,7 @@ class GroupedMatVec(Mac):
         vectors, words = prod(output.shape[:-1]), inputs[0].channels // lanes.read
         if self.depthwise:
             return vectors * words
-        return (vectors + 1) * max(words, (self.outputs // lanes.written) * (self.depth // lanes.read))
+        return words + vectors * (self.outputs // lanes.written) * (self.depth // lanes.read)
 
     def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
         bits = self.weight_dtype.width

@@ -104,6 +104,7 @@ class ModelNode:
     attributes: Mapping[str, Any]
     opset: int
     batch: int = 1
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def where(self) -> str:

@@ -6,6 +6,7 @@ input. Weight scales are per output channel, the input's scale is one, so both s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -62,9 +63,13 @@ def import_conv(graph: GraphBuilder, node: ModelNode) -> Tensor:
     vectors = source
     if kernel != (1, 1) or stride != (1, 1) or any(pads):
         vectors = graph.add(graph.fresh("window"), window, [source.name], node.where)
-    op: Mac = MatVec.of(rows, dtype, tile=None)
-    if groups > 1:
+    stages = Stages.of(node)
+    if groups == 1:
+        op: Mac = MatVec.of(rows, dtype, tile=stages.tile)
+    elif stages.tile is None or stages.tile >= rows.shape[1]:
         op = GroupedMatVec.of(rows, groups, kernel[0] * kernel[1], dtype)
+    else:
+        raise node.fail(f"{TILE} is {stages.tile}; tiles are only supported without groups")
     out = _multiply(graph, node, vectors, affine, op, scale, groups)
     height, width, channels = out.shape
     result = Scaled(out.name, channels_first(height, width, channels), (out.affine,))
@@ -107,7 +112,15 @@ def import_matmul(graph: GraphBuilder, node: ModelNode) -> Tensor:
     leading = x.shape[1:-1]
     source = view(graph, x.value, (*leading, depth), node.where)
     shift = affine.shift if len(affine.shift) == 1 else affine.shift * (depth // len(affine.shift))
-    out = _multiply(graph, node, source, Affine(affine.scale, shift), MatVec.of(streamed, dtype), scale, 1)
+    out = _multiply(
+        graph,
+        node,
+        source,
+        Affine(affine.scale, shift),
+        MatVec.of(streamed, dtype, tile=Stages.of(node).tile),
+        scale,
+        1,
+    )
     index = np.arange(out.size).reshape(1, *out.shape)
     result = Scaled(out.name, index, (out.affine,))
     bias = node.floats(2, "bias") if len(node.inputs) > 2 and node.inputs[2] is not None else None
@@ -149,7 +162,52 @@ def _multiply(
         tuple(s * c for s, c in zip(scale, constants, strict=True)),
     )
     prefix = {"Conv": "conv", "Gemm": "gemm"}.get(node.op_type, "matmul")
+    Stages.of(node).check(node, op, vectors)
     return graph.add(graph.fresh(prefix), op, [vectors.name], node.where, affine)
+
+
+TILE, INNER, OUTER, ORDER = (f"broadaxe.{key}" for key in ("tile", "inner_bits", "outer_bits", "order"))
+CANONICAL = "kh,kw,c"
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What a node's metadata ask of its accumulation: tiles of `tile` inputs in canonical order, and widths to keep to.
+
+    `inner` bits have to hold every tile's sum and `outer` bits the whole sum, bias and zero point apart. Without a tile
+    there is only the outer accumulator.
+    """
+
+    tile: int | None
+    inner: int | None
+    outer: int | None
+
+    @classmethod
+    def of(cls, node: ModelNode) -> Stages:
+        order = node.metadata.get(ORDER, CANONICAL)
+        if order != CANONICAL:
+            raise node.fail(f"{ORDER} is {order!r}; hardware streams {CANONICAL!r}, quantize in that order")
+
+        def number(key: str) -> int | None:
+            text = node.metadata.get(key)
+            if text is None:
+                return None
+            if not text.isdecimal() or not 1 <= int(text) <= 1 << 20:
+                raise node.fail(f"{key} is {text!r}; a positive integer is needed")
+            return int(text)
+
+        return cls(number(TILE), number(INNER), number(OUTER))
+
+    def check(self, node: ModelNode, op: Mac, x: Value) -> None:
+        """Fail where the proven sums do not fit the widths that the metadata promise."""
+        inner = op.tile_sums(x) if isinstance(op, MatVec) else None
+        lo, hi = op.sums(x)
+        whole = Interval(int(lo.min()), int(hi.max()))
+        for key, limit, sums in ((INNER, self.inner, inner), (OUTER, self.outer, whole)):
+            if limit is not None and sums is not None and sums.signed_dtype.width > limit:
+                raise node.fail(
+                    f"{key} is {limit}, but sums reach {sums}, {sums.signed_dtype.width} bits; quantize again"
+                )
 
 
 def _biased(graph: GraphBuilder, node: ModelNode, out: Scaled, bias: Array | None) -> Scaled:

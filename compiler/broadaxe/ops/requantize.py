@@ -13,9 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from broadaxe.chain import ROUNDINGS, Affine, Chain, Clamp, Ints, Normalize, Quantizer, codes, moved
+from broadaxe.chain import (
+    ROUNDINGS,
+    Affine,
+    Chain,
+    Clamp,
+    Ints,
+    Normalize,
+    PerChannel,
+    Quantizer,
+    Snap,
+    codes,
+    read_as,
+    spread,
+    then,
+)
 from broadaxe.errors import GraphError
-from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, constant_array
+from broadaxe.ir import WIDEST, Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, constant_array
 from broadaxe.ops.forms import Constant as ConstantForm
 from broadaxe.ops.forms import Form, MultiplyShift, Shift, Table, Thresholds, ThresholdSearch
 from broadaxe.ops.importing import Array, Constant, GraphBuilder, Grid, ModelNode, Scaled, Tensor, imports, per_channel
@@ -65,7 +79,11 @@ class Requantize(Op):
 
     def moved(self, offset: Ints) -> Requantize:
         """The same codes for inputs that carry `offset` (shape (channels,)) on top; the form has to be chosen anew."""
-        return replace(self, chain=moved(self.chain, offset.tolist()), form=None, comparisons=0)
+        return self.read_as((Fraction(1),), tuple(Fraction(-v) for v in offset.tolist()))
+
+    def read_as(self, scale: PerChannel, shift: PerChannel) -> Requantize:
+        """The same codes for inputs y that stand for scale * y + shift; the form has to be chosen anew."""
+        return replace(self, chain=read_as(self.chain, scale, shift), form=None, comparisons=0)
 
     def reference(self, *inputs: IntArray) -> IntArray:
         return self.chosen().evaluate(inputs[0])
@@ -148,6 +166,67 @@ def import_quant(graph: GraphBuilder, node: ModelNode) -> Tensor:
     return Scaled(out.name, x.index, (quantizer.affine,))
 
 
+@imports("Trunc")
+def import_trunc(graph: GraphBuilder, node: ModelNode) -> Tensor:
+    """Trunc: round to the input's grid, half to even, then round again to a grid 2**k times as coarse.
+
+    Version 1 (inputs x, scale, zero point, input bits, output bits) keeps the scale and does not clamp; version 2 (x, scale,
+    zero point, input bits, output scale, output bits) has a scale of its own for the output and clamps.
+    """
+    x = node.scaled(0)
+    if x.pools:
+        raise node.fail("follows a MaxPool that has no Quant; put a Quant in between")
+    scale = per_channel(graph, node, x, _positive(node, 1, "scale"), "scale")
+    zero = per_channel(graph, node, x, node.floats(2, "zero point"), "zero point")
+    rounding = _rounding(node, "FLOOR")
+    bits_in, version = _bits(node, 3, 2 * MAX_BITS), 1 if len(node.inputs) < 6 else 2
+    if version == 1:
+        factor = Fraction(2) ** (bits_in - _bits(node, 4, 2 * MAX_BITS))
+        out_scale, lo, hi = scale, -(1 << WIDEST - 2), 1 << WIDEST - 2
+    else:
+        ratio = _positive(node, 4, "output scale") / _positive(node, 1, "scale")
+        exponents = np.round(np.log2(ratio))
+        if (exponents != exponents.reshape(-1)[0]).any():
+            raise node.fail("its scales have no one ratio; use one truncation for all channels")
+        factor = Fraction(2) ** int(exponents.reshape(-1)[0])
+        out_scale = per_channel(graph, node, x, _positive(node, 4, "output scale"), "output scale")
+        full = IntType(_bits(node, 5, MAX_BITS), signed := bool(node.attribute("signed", 1))).range
+        narrow = bool(node.attribute("narrow", 0))
+        lo, hi = full.lo + (signed and narrow), full.hi - (narrow and not signed)
+    coarse = Quantizer(tuple(s * factor for s in scale), tuple(z / factor for z in zero), lo, hi, rounding)
+    chain = then(x.chain, Snap(scale, zero, "ROUND"))
+    source = graph.values[x.value]
+    if version == 1:  # nothing clamps, so the codes' range is what the proven bounds give
+        ends = codes(chain, coarse, np.stack(source.ends(), axis=1).astype(object))
+        coarse = replace(coarse, lo=int(ends.min()), hi=int(ends.max()))
+    s, z = spread(out_scale, coarse.zero_point if version == 2 else zero)
+    affine = Affine(s, tuple(-a * b for a, b in zip(s, z, strict=True)))
+    out = graph.add(graph.fresh("quant"), Requantize(chain, coarse), [source.name], node.where, affine)
+    return Scaled(out.name, x.index, (affine,))
+
+
+def _positive(node: ModelNode, position: int, role: str) -> Array:
+    values = node.floats(position, role)
+    if (values <= 0).any():
+        raise node.fail(f"its {role} holds {values.min():g}; scales have to be positive")
+    return values
+
+
+def _bits(node: ModelNode, position: int, most: int) -> int:
+    width = node.floats(position, "bit width")
+    if width.size != 1 or float(width.item()) not in range(1, most + 1):
+        raise node.fail(f"its bit width is {width.reshape(-1)[:3].tolist()}; one integer from 1 to {most} is supported")
+    return int(width.item())
+
+
+def _rounding(node: ModelNode, default: str) -> str:
+    mode = str(node.attribute("rounding_mode", default)).upper()
+    mode = {"HALF_EVEN": "ROUND"}.get(mode, mode)
+    if mode not in ROUNDINGS:
+        raise node.fail(f"its rounding mode {mode!r} is unknown; use one of {', '.join(ROUNDINGS)}")
+    return mode
+
+
 def quantizer_of(graph: GraphBuilder, node: ModelNode, x: Scaled) -> Quantizer:
     """The quantizer that a Quant node describes, with one scale and zero point per channel of x's value."""
     spec = quant_attributes(node)
@@ -172,22 +251,14 @@ class QuantAttributes:
 
 def quant_attributes(node: ModelNode) -> QuantAttributes:
     """Read and check a Quant node (QONNX: y = round(clip(x / scale + zero_point)), real = (y - zero_point) * scale)."""
-    scale = node.floats(1, "scale")
-    if (scale <= 0).any():
-        raise node.fail(f"its scale holds {scale.min():g}; scales have to be positive")
+    scale = _positive(node, 1, "scale")
     if node.op_type == "BipolarQuant":
         return QuantAttributes(scale, np.zeros(()), 1, True, 0, 1, "ROUND", True)
-    zero_point, width = node.floats(2, "zero point"), node.floats(3, "bit width")
-    if width.size != 1 or float(width.item()) not in range(1, MAX_BITS + 1):
-        raise node.fail(
-            f"its bit width is {width.reshape(-1)[:3].tolist()}; one integer from 1 to {MAX_BITS} is supported"
-        )
+    zero_point, bits = node.floats(2, "zero point"), _bits(node, 3, MAX_BITS)
     if (np.abs(zero_point) >= 1 << 20).any():
         raise node.fail(f"its zero point holds {np.abs(zero_point).max():g}; magnitudes below 2**20 are supported")
-    bits, signed, narrow = int(width.item()), bool(node.attribute("signed", 1)), bool(node.attribute("narrow", 0))
-    rounding = {"HALF_EVEN": "ROUND"}.get(mode := str(node.attribute("rounding_mode", "ROUND")).upper(), mode)
-    if rounding not in ROUNDINGS:
-        raise node.fail(f"its rounding mode {rounding!r} is unknown; use one of {', '.join(ROUNDINGS)}")
+    signed, narrow = bool(node.attribute("signed", 1)), bool(node.attribute("narrow", 0))
+    rounding = _rounding(node, "ROUND")
     if signed and bits == 1:
         return QuantAttributes(scale, zero_point, 1, True, 0, 1, rounding, True)
     full = IntType(bits, signed).range

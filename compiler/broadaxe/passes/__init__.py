@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, update_wrapper
 from typing import TypeAlias
 
 from broadaxe.errors import BroadaxeError
 from broadaxe.ir import Graph
 from broadaxe.passes.choose_requantizers import choose_requantizers
+from broadaxe.passes.divide_rows import divide_rows
 from broadaxe.passes.offset_accumulators import offset_accumulators
 
 Pass: TypeAlias = Callable[[Graph], Graph]
 
-PIPELINE: tuple[Pass, ...] = (offset_accumulators, choose_requantizers)
+PIPELINE: tuple[Pass, ...] = (divide_rows, offset_accumulators, choose_requantizers)
+
+
+def pipeline(requantizers: Mapping[str, str]) -> tuple[Pass, ...]:
+    """PIPELINE with requantizer forms that the user asks for, by node name or "*"."""
+    if not requantizers:
+        return PIPELINE
+    choose = update_wrapper(partial(choose_requantizers, forced=requantizers), choose_requantizers)
+    return tuple(choose if step is choose_requantizers else step for step in PIPELINE)
 
 
 def run_passes(graph: Graph, pipeline: Sequence[Pass] = PIPELINE) -> Graph:

@@ -16,6 +16,7 @@ from math import prod
 
 from broadaxe.ir import Graph, Node, Value
 from broadaxe.ops.mac import Mac
+from broadaxe.ops.matvec import MatVec
 from broadaxe.types import Interval
 
 
@@ -43,6 +44,13 @@ class Accumulator:
     mode: str
     sums: tuple[Interval, ...]
     starts: tuple[int, ...]
+    tile: int | None
+    inner: Interval | None
+
+    @property
+    def inner_bits(self) -> int | None:
+        """Bits of the inner accumulator of a tiled layer."""
+        return None if self.inner is None else self.inner.signed_dtype.width
 
     @property
     def channel_bits(self) -> tuple[int, ...]:
@@ -51,7 +59,7 @@ class Accumulator:
 
 
 def accumulators(graph: Graph) -> tuple[Accumulator, ...]:
-    """One entry per MatVec, in the order of the graph."""
+    """One entry per multiply-accumulate layer, in the order of the graph."""
     return tuple(_accumulator(graph, node, node.op) for node in graph.nodes if isinstance(node.op, Mac))
 
 
@@ -63,12 +71,13 @@ def _accumulator(graph: Graph, node: Node, op: Mac) -> Accumulator:
     bits, signed = x.dtype.width, int(x.dtype.signed)
     weight_bits = op.weight_dtype.width
     starts = tuple(op.start.tolist())
+    tile = op.tile if isinstance(op, MatVec) else None
     prefixes = tuple(p + s for p, s in zip(op.prefix_hull(x), starts, strict=True))
     return Accumulator(
         name=node.name,
         origin=node.origin,
-        op=node.origin.rpartition("(")[2].rstrip(")") or "MatVec",
-        macs=prod(out.shape[:-1]) * op.depth * op.outputs,
+        op=node.origin.rpartition("(")[2].rstrip(")") or "MAC",
+        macs=prod(out.shape) * op.depth,
         depth=op.depth,
         outputs=op.outputs,
         weight_bits=weight_bits,
@@ -82,4 +91,6 @@ def _accumulator(graph: Graph, node: Node, op: Mac) -> Accumulator:
         mode="offset" if any(starts) else "two's complement",
         sums=sums,
         starts=starts,
+        tile=tile,
+        inner=op.tile_sums(x) if isinstance(op, MatVec) and tile else None,
     )

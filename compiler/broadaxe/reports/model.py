@@ -38,6 +38,10 @@ class Layer(_Entry):
     offset_bits: Annotated[int, Field(description="the proven interval when the sum may start at any constant")]
     width: Annotated[int, Field(description="declared in hardware")]
     mode: Annotated[str, Field(description="offset, or two's complement")]
+    tile: Annotated[int | None, Field(description="inputs per inner sum, where the layer accumulates in stages")]
+    inner_bits: Annotated[
+        int | None, Field(description="inner accumulator of a layer with tiles; width is the outer one")
+    ]
     saved_bits: Annotated[int, Field(description="datatype_bits - width")]
     channel_bits: Annotated[tuple[int, ...], Field(description="two's-complement bits of each channel's own sum")]
     pe: int
@@ -101,6 +105,8 @@ def report_of(build: Build) -> Report:
             offset_bits=a.offset_bits,
             width=a.width,
             mode=a.mode,
+            tile=a.tile,
+            inner_bits=a.inner_bits,
             saved_bits=a.datatype_bits - a.width,
             channel_bits=a.channel_bits,
             pe=build.folding[a.name].pe,
