@@ -1,6 +1,6 @@
 """Time per sample of the ways to run one network: the reference executor, onnxruntime and qonnx, in one run.
 
-    python benchmarks/executors.py [--batch 256] [--steps 100]
+    python benchmarks/executors.py [--batch 256] [--steps 100] [--threads 1]
 
 The network is the one of examples/digits_cnn.py; its weights do not matter here, so few training steps do. Before
 anything is timed, the executors are compared: a fast executor of another function would be no news.
@@ -10,39 +10,66 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
+from threadpoolctl import threadpool_limits
 
 import broadaxe
 from broadaxe import reference
 from broadaxe.frontend.brevitas import export_brevitas
-from broadaxe.frontend.standard import expand_quant, session
+from broadaxe.frontend.standard import session
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 import digits_cnn
 
-QONNX_SAMPLES = 16
+QONNX_SAMPLES = 4
 """qonnx runs sample by sample, some ten milliseconds each: a few of them are enough."""
 
 
-def seconds(call: Callable[[], object], repeats: int = 5) -> float:
-    """The best of some runs after a warm-up: the machine's noise only ever adds."""
-    call()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
+def best_seconds(calls: Mapping[str, Callable[[], object]], rounds: int = 20) -> dict[str, float]:
+    """The best of some rounds through all calls, after a warm-up: noise only ever adds, and meets all of them alike."""
+    best = dict.fromkeys(calls, float("inf"))
+    for call in calls.values():
         call()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+def environment(*packages: str) -> str:
+    """What a figure depends on, beside the processor."""
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return f"{os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
+
+
+def digits(steps: int) -> tuple[onnx.ModelProto, np.ndarray]:
+    """The network of examples/digits_cnn.py after some steps of training, and its test images."""
+    x_train, y_train, x_test, _ = digits_cnn.images()
+    model = export_brevitas(digits_cnn.train(True, x_train, y_train, steps), x_test[:1])
+    return model, x_test.numpy()
+
+
+def optimized(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
+    """A session as onnxruntime opens it by default, graph optimizations on."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # it reports every constant that it folds
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def with_batch_of_one(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -56,49 +83,52 @@ def with_batch_of_one(model: onnx.ModelProto) -> onnx.ModelProto:
     return fixed
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=100)
-    options = parser.parse_args()
-
-    torch.set_num_threads(1)
-    x_train, y_train, x_test, _ = digits_cnn.images()
-    x = x_test[: options.batch].numpy()
-    model = export_brevitas(digits_cnn.train(True, x_train, y_train, options.steps), x[:1])
+def compare(batch: int, steps: int, threads: int) -> None:
+    model, x = digits(steps)
+    x = x[:batch]
     name = model.graph.input[0].name
-
     with tempfile.TemporaryDirectory() as folder:
         build = broadaxe.compile(model, Path(folder) / "digits")
-    graph, codes = build.graph, build.encode(x)  # the integer graph and its inputs; see Build
-
+    codes = build.codes(x)
+    plain, tuned = session(build.host.standard, threads=threads), optimized(build.host.standard, threads)
     one = ModelWrapper(with_batch_of_one(model))
-    expanded = session(expand_quant(model))
 
-    def run_qonnx(count: int = QONNX_SAMPLES) -> list[np.ndarray]:
-        return [next(iter(execute_onnx(one, {name: sample[None]}).values())) for sample in x[:count]]
+    def run_reference() -> dict[str, np.ndarray]:
+        return reference.run(build.graph, codes)
 
-    def run_onnxruntime() -> np.ndarray:
-        return expanded.run(None, {name: x})[0]
+    def run_qonnx() -> list[np.ndarray]:
+        return [next(iter(execute_onnx(one, {name: sample[None]}).values())) for sample in x[:QONNX_SAMPLES]]
 
-    def run_reference() -> object:
-        return reference.run(graph, codes)
+    (real,) = build.host.reals(run_reference()).values()
+    for other in (plain.run(None, {name: x})[0], tuned.run(None, {name: x})[0], np.concatenate(run_qonnx())):
+        np.testing.assert_array_equal(other.argmax(1), real[: len(other)].argmax(1))
 
-    (real,) = build.decode(run_reference()).values()  # output codes as real numbers
-    np.testing.assert_array_equal(np.concatenate(run_qonnx()).argmax(1), real[:QONNX_SAMPLES].argmax(1))
-    np.testing.assert_array_equal(run_onnxruntime().argmax(1), real.argmax(1))
+    calls = {
+        "reference executor, integers": run_reference,
+        "onnxruntime, float graph as written": lambda: plain.run(None, {name: x}),
+        "onnxruntime, float graph optimized": lambda: tuned.run(None, {name: x}),
+        "qonnx execute_onnx": run_qonnx,
+    }
+    samples = dict.fromkeys(calls, len(x)) | {"qonnx execute_onnx": QONNX_SAMPLES}
+    times = {executor: duration / samples[executor] for executor, duration in best_seconds(calls).items()}
+    ours = times["reference executor, integers"]
+    print(f"digits CNN; threads for BLAS and for onnxruntime: {threads}")
+    print(environment("numpy", "onnxruntime", "qonnx"))
+    print(f"batch {len(x)}; qonnx takes one sample at a time")
+    print(f"{'executor':<40}{'time / ours':>12}{'us/sample':>12}")
+    for executor, duration in times.items():
+        print(f"{executor:<40}{duration / ours:>12.2f}{1e6 * duration:>12.1f}")
 
-    batch = len(x)
-    reference_time = seconds(run_reference) / batch
-    rows = [
-        ("reference executor, integers", batch, reference_time),
-        ("onnxruntime, float graph in standard operators, 1 thread", batch, seconds(run_onnxruntime) / batch),
-        ("qonnx execute_onnx", 1, seconds(run_qonnx, repeats=2) / QONNX_SAMPLES),
-    ]
-    print(f"digits CNN, {os.cpu_count()} cores; time per sample, and as a multiple of the reference executor's")
-    print(f"{'executor':<58}{'batch':>6}{'us/sample':>12}{'ratio':>9}")
-    for executor, size, duration in rows:
-        print(f"{executor:<58}{size:>6}{1e6 * duration:>12.1f}{duration / reference_time:>9.2f}")
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=256, help="at most 450, the test images there are")
+    parser.add_argument("--steps", type=int, default=100, help="training steps")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each executor")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with threadpool_limits(options.threads):
+        compare(options.batch, options.steps, options.threads)
 
 
 if __name__ == "__main__":

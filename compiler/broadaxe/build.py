@@ -30,9 +30,9 @@ from broadaxe.ir import Fold, Graph, IntArray, Lanes
 from broadaxe.lower import Lowered, lower
 from broadaxe.ops.mac import Mac
 from broadaxe.passes import pipeline, run_passes
+from broadaxe.prove.certificate import certificate
 from broadaxe.reference import run
 from broadaxe.schedule.folding import complete, lanes_of
-from broadaxe.serialize import graph_json, plain
 from broadaxe.version import __version__
 
 if TYPE_CHECKING:
@@ -182,6 +182,31 @@ def write(build: Build) -> None:
     """Write the whole folder beside its place and rename it: an interrupted run leaves the old one whole."""
     from broadaxe.reports.model import report_of
 
+    files = contents(build)
+    files["certificate.json"] = certificate(build.graph, files).encode()
+    files["report.json"] = f"{report_of(build).model_dump_json(indent=1)}\n".encode()
+    manifest = {
+        "broadaxe": __version__,
+        "top": build.top,
+        "settings": build.settings.model_dump(),
+        "folding": {n: {"pe": f.pe, "simd": f.simd} for n, f in build.folding.items()},
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    }
+    files["build.json"] = f"{json.dumps(manifest, indent=1)}\n".encode()
+    final = build.path.absolute()
+    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    try:
+        for name, content in files.items():
+            place = partial / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+        _replace(partial, final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def contents(build: Build) -> dict[str, bytes]:
+    """The model and every file of firmware/ and tb/, by path: a function of model and settings alone."""
     inputs = random_codes(build.graph, TEST_FRAMES)
     files = firmware(
         build.graph,
@@ -194,28 +219,7 @@ def write(build: Build) -> None:
     files |= {f"firmware/broadaxe/{p.name}": p.read_text() for p in sorted(resources.folder("hw").glob("*.hpp"))}
     sim = resources.folder("hw") / "sim"
     files |= {f"tb/sim/{p.relative_to(sim).as_posix()}": p.read_text() for p in sorted(sim.rglob("*.h"))}
-    files["certificate.json"] = certificate_text(build)
-    files["report.json"] = report_of(build).model_dump_json(indent=1) + "\n"
-    final = build.path.absolute()
-    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
-    try:
-        for name, text in files.items():
-            place = partial / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(text)
-        onnx.save(build.model, partial / "model.onnx")
-        hashes = {n: sha256(partial / n) for n in (*files, "model.onnx")}
-        manifest = {
-            "broadaxe": __version__,
-            "top": build.top,
-            "settings": build.settings.model_dump(),
-            "folding": {n: {"pe": f.pe, "simd": f.simd} for n, f in build.folding.items()},
-            "files": hashes,
-        }
-        (partial / "build.json").write_text(json.dumps(manifest, indent=1) + "\n")
-        _replace(partial, final)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    return {"model.onnx": build.model.SerializeToString()} | {name: text.encode() for name, text in files.items()}
 
 
 def _replace(partial: Path, final: Path) -> None:
@@ -229,15 +233,8 @@ def _replace(partial: Path, final: Path) -> None:
 
 
 def certificate_text(build: Build) -> str:
-    """The serialised integer graph and the bounds of every accumulator: a function of model and settings alone."""
-    from broadaxe.prove.accumulators import accumulators
-
-    content = {
-        "broadaxe": __version__,
-        "graph": graph_json(build.graph),
-        "accumulators": [plain(a) for a in accumulators(build.graph)],
-    }
-    return json.dumps(content, separators=(",", ":")) + "\n"
+    """certificate.json as the build's model and settings give it; see `broadaxe.prove.certificate`."""
+    return certificate(build.graph, contents(build))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,95 @@
+"""certificate.json: everything that a sceptic needs to check a design without this package.
+
+One line of JSON with the keys, in this order,
+
+    format          version of this layout
+    broadaxe        version of the compiler
+    graph           the integer graph: values with type, shape, bounds, scale and shift; nodes with all their constants
+    layers          per multiply-accumulate layer: input intervals; per channel the interval of its sum, the hull of its
+                    partial sums, its start and its bits; tile and the interval of its sums; widths; and the canonical inputs
+                    that take the channel that sets the width to both ends (an input whose weight is 0 stays at its lower end)
+    requantizers    per requantizer its form, the comparisons that prove it, and the bits of a shifter's sum
+    files           SHA-256 of model.onnx and of every file of firmware/ and tb/
+    digest          SHA-256 of the text without this key, so that no character can change unnoticed
+
+Integers stand as they are, weights in nested lists (about 2.5 bytes each at 4 bits); rationals are "numerator/denominator".
+`broadaxe.prove.checker` reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from broadaxe.ir import Graph, Node, Value
+from broadaxe.ops.forms import MultiplyShift, Shift
+from broadaxe.ops.mac import Mac
+from broadaxe.ops.requantize import Requantize
+from broadaxe.prove.accumulators import Accumulator, accumulators
+from broadaxe.serialize import graph_json, plain
+from broadaxe.version import __version__
+
+FORMAT = 1
+CERTIFIED = ("firmware/", "tb/", "model.onnx")
+"""Files that the certificate names, by the start of their path."""
+
+
+def certificate(graph: Graph, files: Mapping[str, bytes]) -> str:
+    """The text of certificate.json for a graph and the files of its build folder."""
+    sizes = {a.name: a for a in accumulators(graph)}
+    return seal(
+        {
+            "format": FORMAT,
+            "broadaxe": __version__,
+            "graph": graph_json(graph),
+            "layers": [_layer(graph, n, n.op, sizes[n.name]) for n in graph.nodes if isinstance(n.op, Mac)],
+            "requantizers": [_requantizer(n, n.op) for n in graph.nodes if isinstance(n.op, Requantize)],
+            "files": {n: hashlib.sha256(f).hexdigest() for n, f in sorted(files.items()) if n.startswith(CERTIFIED)},
+        }
+    )
+
+
+def seal(content: Mapping[str, Any]) -> str:
+    """The content as text, with the digest over it as its last key."""
+    text = json.dumps(content, separators=(",", ":"))
+    return f'{text[:-1]},"digest":"{hashlib.sha256(text.encode()).hexdigest()}"}}\n'
+
+
+def witness_channel(out: Value) -> int:
+    """The first channel that sets the width: of those with the most bits the one with the widest interval."""
+    return max(range(out.channels), key=lambda c: (out.bounds[c].signed_dtype.width, out.bounds[c].span))
+
+
+def _layer(graph: Graph, node: Node, op: Mac, sizes: Accumulator) -> dict[str, Any]:
+    (x,), out = graph.inputs_of(node), graph.values[node.output]
+    channel = witness_channel(out)
+    attained = op.witnesses((x,), channel)
+    assert attained is not None
+    low, high = (end[0].reshape(-1, x.channels)[0].tolist() for end in attained)
+    return {
+        "name": node.name,
+        "inputs": plain(x.bounds),
+        "sums": plain(sizes.sums),
+        "prefix": plain(op.prefix_hull(x)),
+        "start": op.start.tolist(),
+        "mode": sizes.mode,
+        "tile": sizes.tile,
+        "inner": plain(sizes.inner),
+        "inner_bits": sizes.inner_bits,
+        "exact_bits": sizes.exact_bits,
+        "prefix_bits": sizes.prefix_bits,
+        "offset_bits": sizes.offset_bits,
+        "channel_bits": [interval.signed_dtype.width for interval in out.bounds],
+        "width": sizes.width,
+        "channel": channel,
+        "low": low,
+        "high": high,
+    }
+
+
+def _requantizer(node: Node, op: Requantize) -> dict[str, Any]:
+    form = op.chosen()
+    bits = form.sum_dtype.width if isinstance(form, Shift | MultiplyShift) else None
+    return {"name": node.name, "form": form.name, "comparisons": op.comparisons, "sum_bits": bits}

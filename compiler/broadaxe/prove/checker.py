@@ -1,0 +1,532 @@
+"""Check a build folder's certificate.json. Stands alone: one file, standard library only, no floating point.
+
+    python -m broadaxe.prove.checker BUILD        or, copied anywhere,        python checker.py BUILD
+
+What it establishes, with code of its own:
+  * certificate.json is as it was sealed, and model.onnx and every file of firmware/ and tb/ are those that it names.
+  * Bounds: from those of the graph's inputs it computes every other value's shape, type and per-channel bounds. Each
+    operator's rule is exact on a box of inputs, so what is stored has to be equal, not only wide enough.
+  * Accumulators: each channel's [lo, hi] and prefix hull, starts, every width (the narrowest that holds its interval, those
+    of tiles included), and the inputs that attain both ends of the channel that sets the width.
+  * Requantizers: the exact chain is monotone; the form that hardware computes is constant between its own steps, which
+    follow from its constants. Where both agree at both ends of every such run, they agree on the whole proven domain.
+  * Sources: the declared types of all values, and the kernels' own types and parameters, are those of the graph.
+What it does not: that the graph is the model's (`broadaxe verify` derives it again from model.onnx and compares), and what
+the C++ of kernels and memories does (held by hashes here; verify runs it against two other executions, bit for bit). Bounds
+of inputs and scale and shift of values are statements to the host, not theorems. The digest finds accidents, not forgers:
+who rewrites a whole folder can certify another network, but no width that is too narrow and no requantizer that is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from math import isqrt, lcm, prod
+from operator import mul
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+FORMAT = 1
+WIDEST, LARGEST_SHIFT = 62, 1 << 10
+MOST_LEVELS, MOST_CHANNELS, LARGEST_FILE = 1 << 17, 1 << 26, 1 << 30
+FIRST_PRECISION, LAST_PRECISION = 128, 1 << 13
+ROUNDINGS = ("ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
+Pair = tuple[int, int]
+"""The integers lo .. hi; or a rational, numerator and positive denominator."""
+
+
+class CertificateError(Exception):
+    """The first thing that does not hold, in one line."""
+
+
+def need(truth: object, message: str) -> None:
+    if not truth:
+        raise CertificateError(message)
+
+
+def same(stored: Any, found: Any, field: str) -> None:
+    """Equal; of two lists the first entry that differs is named."""
+    if isinstance(stored, list) and isinstance(found, list) and len(stored) == len(found):
+        for at, (a, b) in enumerate(zip(stored, found, strict=True)):
+            if a != b or type(a) is not type(b):
+                field, stored, found = f"{field}[{at}]", a, b
+                break
+    equal = stored == found and type(stored) is type(found)
+    need(equal, f"{field}: stated as {str(stored)[:60]}, but it is {str(found)[:60]}")
+
+
+# integers and types ("int5", "uint4")
+
+
+def integers(value: Any, count: int | None = None) -> list[int]:
+    good = type(value) is list and all(type(v) is int for v in value) and len(value) == (count or len(value))
+    need(good, f"{str(value)[:40]} is no list of {count or 'any number of'} integers")
+    return list(value)
+
+
+def matrix(value: Any, rows: int | None = None) -> list[list[int]]:
+    out = [integers(row) for row in value]
+    need(len({len(row) for row in out}) == 1 and len(out) == (rows or len(out)), "a matrix has too few or uneven rows")
+    return out
+
+
+def column(value: Any, channels: int) -> list[Pair]:
+    """One rational per channel; a single one stands for all, and null, an open end of a clamp, for none."""
+    if value is None:
+        return []
+    texts = [value] if isinstance(value, str) else value
+    matches = [re.fullmatch(r"(-?\d{1,4000})(?:/([1-9]\d{0,3999}))?", text) for text in texts]
+    need(all(matches) and len(matches) in (1, channels), f"{str(value)[:60]} are no rationals for {channels} channels")
+    return [(int(m[1]), int(m[2] or 1)) for m in matches if m] * (channels // len(matches))
+
+
+def hull(bounds: Iterable[Pair]) -> Pair:
+    lows, highs = zip(*bounds, strict=True)
+    return min(lows), max(highs)
+
+
+def signed_bits(bounds: Iterable[int]) -> int:
+    """Bits of the narrowest two's complement that holds both ends."""
+    return max((v if v >= 0 else ~v).bit_length() + 1 for v in bounds)
+
+
+def narrowest(bounds: Pair) -> str:
+    return f"int{signed_bits(bounds)}" if bounds[0] < 0 else f"uint{max(1, bounds[1].bit_length())}"
+
+
+def range_of(kind: str, bounds: Sequence[Pair] = ()) -> Pair | None:
+    """What an integer type holds; None where that leaves out some of the bounds."""
+    match = re.fullmatch(r"(u?)int([1-9]\d?)", kind)
+    if not match or int(match[2]) > WIDEST:
+        raise CertificateError(f"{kind!r} is no integer type of at most {WIDEST} bits")
+    end = 1 << int(match[2])
+    held = (0, end - 1) if match[1] else (-end // 2, end // 2 - 1)
+    return held if all(held[0] <= lo and hi <= held[1] for lo, hi in bounds) else None
+
+
+class Value(NamedTuple):
+    shape: list[int]
+    type: str
+    bounds: list[Pair]
+
+    @classmethod
+    def read(cls, raw: Any, name: str) -> Value:
+        shape, bounds = integers(raw["shape"]), [(lo, hi) for lo, hi in matrix(raw["bounds"])]
+        same(raw["name"], name, "name")
+        need(min(shape) > 0 and len(bounds) == shape[-1], f"shape: {shape} does not have {len(bounds)} channels")
+        need(all(lo <= hi for lo, hi in bounds), "bounds: an interval is empty")
+        need(range_of(raw["dtype"], bounds), f"dtype: {raw['dtype']} does not hold {list(hull(bounds))}")
+        need(column(raw["scale"], shape[-1]) and column(raw["shift"], shape[-1]), "scale or shift: none")
+        return cls(shape, raw["dtype"], bounds)
+
+
+# operators: shape, type and bounds of the output from the inputs; `channels` is what is stored and limits what is built
+
+
+def view(x: Value, raw: Any, channels: int) -> Value:
+    to, old = integers(raw["to"]), x.shape[-1]
+    need(min(to) > 0 and prod(to) == prod(x.shape) and to[-1] == channels, f"to: {to} does not hold {x.shape}")
+    need(lcm(old, channels) <= MOST_CHANNELS, f"to: {to} mixes too many channels")
+    met: list[list[Pair]] = [[] for _ in range(channels)]
+    for i in range(lcm(old, channels)):
+        met[i % channels].append(x.bounds[i % old])
+    return Value(to, x.type, [hull(bounds) for bounds in met])
+
+
+def window(x: Value, raw: Any, channels: int) -> Value:
+    kernel, stride, dilation = (integers(raw[k], 2) for k in ("kernel", "stride", "dilation"))
+    pads, codes = integers(raw["pads"], 4), integers(raw["pad_codes"])
+    height, width, depth = x.shape
+    need(min(kernel + stride + dilation) > 0 <= min(pads), "kernel, stride, dilation or pads: out of range")
+    need(len(codes) in (1, depth), f"pad_codes: {len(codes)} for {depth} channels")
+    need(channels == prod(kernel) * depth, f"kernel: {kernel} of {depth} channels do not make {channels}")
+    positions, reads = [], []
+    for size, k, s, d, before, after in zip((height, width), kernel, stride, dilation, pads, pads[2:], strict=False):
+        count = (size + before + after - (k - 1) * d - 1) // s + 1
+        need(count > 0, f"kernel: {kernel} does not fit {x.shape}")
+        positions.append(count)
+        reads.append([tap_reads(size, count, s, tap * d - before) for tap in range(k)])
+    bounds = []
+    for some_row, all_rows in reads[0]:
+        for some_column, all_columns in reads[1]:
+            for pair, code in zip(x.bounds, codes * (depth // len(codes)), strict=True):
+                seen = pair if some_row and some_column else (code, code)
+                bounds.append(seen if all_rows and all_columns else (min(seen[0], code), max(seen[1], code)))
+    padded = narrowest(hull([range_of(x.type), (min(codes), max(codes))]))
+    return Value([*positions, channels], padded if any(pads) else x.type, bounds)
+
+
+def tap_reads(size: int, count: int, stride: int, offset: int) -> Pair:
+    """Whether any, and whether all, of offset, offset + stride, ... (count of them) lie in 0 .. size - 1."""
+    first = max(0, -(offset // stride))
+    return first < count and offset + first * stride < size, offset >= 0 and offset + (count - 1) * stride < size
+
+
+def window_max(x: Value, raw: Any, channels: int) -> Value:
+    need(raw["taps"] * channels == x.shape[-1], f"taps: {raw['taps']} of {channels} are not {x.shape[-1]}")
+    taps = [x.bounds[c::channels] for c in range(channels)]
+    return Value([*x.shape[:-1], channels], x.type, [(max(lo for lo, _ in t), max(hi for _, hi in t)) for t in taps])
+
+
+def joined(kind: str, parts: list[Value], raw: Any) -> Value:
+    """Concatenation on the channels, or the sum of two tensors times integer factors."""
+    a, b = parts
+    if kind == "concat":
+        need(a.shape[:-1] == b.shape[:-1], "inputs: positions differ")
+        kind = narrowest(hull([range_of(a.type), range_of(b.type)]))
+        return Value([*a.shape[:-1], a.shape[-1] + b.shape[-1]], kind, a.bounds + b.bounds)
+    need(a.shape == b.shape, "inputs: shapes differ")
+    p, q = integers(raw["factors"], 2)
+    ends = [sorted(p * v for v in x) + sorted(q * v for v in y) for x, y in zip(a.bounds, b.bounds, strict=True)]
+    bounds = [(low + lower, high + higher) for low, high, lower, higher in ends]
+    return Value(a.shape, narrowest(hull(bounds)), bounds)
+
+
+def layer(kind: str, x: Value, raw: Any) -> tuple[Value, dict[str, Any]]:
+    """A multiply-accumulate layer, and its entry: output o is start[o] + sum over i of weights[o][i] * x[index(o)[i]]."""
+    weights, tile = matrix(raw["weights"]), raw.get("tile")
+    outputs, depth, start = len(weights), len(weights[0]), integers(raw["start"], len(weights))
+    groups, taps = (1, 1) if kind == "matvec" else integers([raw["groups"], raw["taps"]])
+    need(range_of(raw["weight_dtype"], [(min(r), max(r)) for r in weights]), "weight_dtype: does not hold the weights")
+    need(tile is None or 0 < tile < depth, f"tile: {tile} of {depth} products")
+    need(min(groups, taps) > 0 == depth % taps == outputs % groups, "groups or taps: not divisors")
+    need(x.shape[-1] == depth * groups, f"weights: {outputs} rows of {depth} do not fit {x.shape[-1]} inputs")
+    size = depth // taps
+    indices = [[t * size * groups + g * size + j for t in range(taps) for j in range(size)] for g in range(groups)]
+    rows = [(row, indices[o * groups // outputs]) for o, row in enumerate(weights)]
+
+    def ends(bounds: list[Pair], first: int = 0, last: int = depth) -> list[Pair]:
+        """Exact ends of each row's sum over products first .. last - 1, for inputs in the bounds."""
+        part = [[bounds[i] for i in index[first:last]] for index in indices]
+        low, high = [[lo for lo, _ in p] for p in part], [[hi for _, hi in p] for p in part]
+        out = []
+        for o, row in enumerate(weights):
+            lo, hi = low[o * groups // outputs], high[o * groups // outputs]
+            up, down = [max(w, 0) for w in row[first:last]], [min(w, 0) for w in row[first:last]]
+            least = sum(map(mul, up, lo)) + sum(map(mul, down, hi))
+            out.append((least, sum(map(mul, up, hi)) + sum(map(mul, down, lo))))
+        return out
+
+    sums, prefix = ends(x.bounds), ends([(min(lo, 0), max(hi, 0)) for lo, hi in x.bounds])
+    bounds = [(lo + s, hi + s) for (lo, hi), s in zip(sums, start, strict=True)]
+    bits, offset = [signed_bits(pair) for pair in bounds], max(max(1, (hi - lo).bit_length()) for lo, hi in sums)
+    inner = hull(pair for at in range(0, depth, tile) for pair in ends(x.bounds, at, at + tile)) if tile else None
+    need(not any(start) or max(bits) == offset, f"start: {max(bits)} bits, where {offset} would do")
+    channel = max(range(outputs), key=lambda c: (bits[c], bounds[c][1] - bounds[c][0]))
+    low, high = [lo for lo, _ in x.bounds], [lo for lo, _ in x.bounds]
+    for w, i in zip(*rows[channel], strict=True):
+        low[i], high[i] = x.bounds[i][w < 0], x.bounds[i][w > 0]
+    for attained, end in zip((low, high), bounds[channel], strict=True):
+        total = sum(w * attained[i] for w, i in zip(*rows[channel], strict=True))
+        same(total + start[channel], end, "the sum that a witness attains")
+    entry = {
+        "inputs": [list(pair) for pair in x.bounds],
+        "sums": [list(pair) for pair in sums],
+        "prefix": [list(pair) for pair in prefix],
+        "start": start,
+        "mode": "offset" if any(start) else "two's complement",
+        "tile": tile,
+        "inner": inner and list(inner),
+        "inner_bits": inner and signed_bits(inner),
+        "exact_bits": max(signed_bits(pair) for pair in sums),
+        "prefix_bits": max(signed_bits((lo + s, hi + s)) for (lo, hi), s in zip(prefix, start, strict=True)),
+        "offset_bits": offset,
+        "channel_bits": bits,
+        "width": max(bits),
+        "channel": channel,
+        "low": low,
+        "high": high,
+    }
+    return Value([*x.shape[:-1], outputs], f"int{max(bits)}", bounds), entry
+
+
+# exact chains: affine, normalize, clamp and snap steps, then a quantizer, each monotone in every channel
+
+
+def rounded(num: int, den: int, mode: str) -> int:
+    """num / den as an integer; den > 0."""
+    down, rest = divmod(num, den)
+    if not rest or mode == "FLOOR":
+        return down
+    if mode in ("UP", "DOWN"):
+        return down + ((num < 0) == (mode == "DOWN"))
+    if mode == "CEIL" or 2 * rest > den:
+        return down + 1
+    if 2 * rest < den:
+        return down
+    return down + (down % 2 if mode == "ROUND" else (num >= 0) == (mode == "HALF_UP"))
+
+
+class Chain:
+    def __init__(self, raw: Any, channels: int) -> None:
+        fields = {"affine": "scale shift", "normalize": "gamma mean variance beta", "snap": "scale zero_point"}
+        self.steps: list[tuple[str, list[list[Pair]], str]] = []
+        for step in (*raw["chain"], raw["quantizer"] | {"is": "snap"}):
+            kind, mode = step["is"], str(step.get("rounding"))
+            names = ["lo", "hi"] if kind == "clamp" else fields[kind].split()
+            values = [column(step[name], channels) for name in names]
+            need(kind != "snap" or (min(values[0])[0] > 0 and mode in ROUNDINGS), "chain: a scale or rounding is wrong")
+            need(kind != "normalize" or min(values[2])[0] > 0, "chain: a variance is not positive")
+            self.steps.append((kind, values, mode))
+        _, (self.scale, self.zero_point), self.mode = self.steps.pop()
+        self.lo, self.hi = integers([raw["quantizer"]["lo"], raw["quantizer"]["hi"]])
+        self.bipolar = raw["quantizer"]["bipolar"]
+        good = (self.lo, self.hi) == (0, 1) if self.bipolar is True else self.bipolar is False and self.lo <= self.hi
+        need(good, "quantizer.lo, hi or bipolar: wrong")
+
+    def code(self, c: int, x: int, precision: int = FIRST_PRECISION) -> int:
+        """The exact code, from enclosures lo/den <= value <= hi/den, narrower until they decide it."""
+        lo, hi, den = x, x, 1
+
+        def affine(scale: Pair, shift: Pair) -> None:
+            nonlocal lo, hi, den
+            a, b = scale[0] * shift[1], shift[0] * scale[1] * den
+            lo, hi, den = a * lo + b, a * hi + b, den * scale[1] * shift[1]
+            lo, hi = (lo, hi) if a >= 0 else (hi, lo)
+
+        need(precision <= LAST_PRECISION, f"chain: channel {c}, input {x}: not decided in {LAST_PRECISION} bits")
+        for kind, values, mode in self.steps:
+            if kind == "affine":
+                affine(values[0][c], values[1][c])
+            elif kind == "clamp":
+                for edges, pick in zip(values, (max, min), strict=True):
+                    if edges:
+                        num, over = edges[c]
+                        lo, hi, den = pick(lo * over, num * den), pick(hi * over, num * den), den * over
+            elif kind == "snap":
+                (a, b), (z, over) = values[0][c], values[1][c]
+                affine((b, a), (z, over))
+                lo, hi, den = rounded(lo, den, mode), rounded(hi, den, mode), 1
+                affine((a, b), (-a * z, b * over))
+            else:
+                gamma, mean, variance, beta = (v[c] for v in values)
+                affine(gamma, (-gamma[0] * mean[0], gamma[1] * mean[1]))
+                # small / over <= 1 / sqrt(variance) <= large / over; both are equal where the root is rational
+                small, over = isqrt(variance[1]), isqrt(variance[0])
+                large = small
+                if small * small != variance[1] or over * over != variance[0]:
+                    small, over = isqrt((variance[1] << (2 * precision)) // variance[0]), 1 << precision
+                    large = small + 1
+                lo, hi, den = lo * (small if lo >= 0 else large), hi * (large if hi >= 0 else small), den * over
+                affine((1, 1), beta)
+        affine(self.scale[c][::-1], self.zero_point[c])
+        if self.bipolar:
+            codes = {int(lo >= 0), int(hi >= 0)}
+        else:
+            codes = {min(max(rounded(end, den, self.mode), self.lo), self.hi) for end in {lo, hi}}
+        return codes.pop() if len(codes) == 1 else self.code(c, x, 2 * precision)
+
+
+# forms of requantizers: what hardware computes, from constants of each channel
+
+
+def check_form(form: Any, bounds: list[Pair]) -> int | None:
+    """Constants of the right number and kind; returns the bits of a shifter's sum."""
+    kind, count, (low, high) = form["is"], len(bounds), hull(bounds)
+    columns = {"constant": "values", "table": "", "shift": "bias", "multiply-shift": "factor bias"}
+    known = {name: integers(form[name], count) for name in columns.get(kind, "base direction").split()}
+    if kind != "constant":
+        same(form["domain"], [low, high], "form.domain")
+    if kind in ("thresholds", "threshold-search"):
+        need(all(row == sorted(row) for row in matrix(form["thresholds"], count)), "form.thresholds: not sorted")
+        need(set(known["direction"]) <= {-1, 1}, "form.direction: neither 1 nor -1")
+    elif kind == "table":
+        need(len(matrix(form["rows"], count)[0]) == high - low + 1, "form.rows: not one code for each input")
+    else:
+        need(kind in columns, f"form: {str(kind)[:20]!r} is unknown")
+    if "bias" not in known:
+        return None
+    shift, least, most = integers([form["shift"], form["lo"], form["hi"]])
+    need(0 <= shift <= LARGEST_SHIFT and least <= most, "form.shift, lo or hi: out of range")
+    need(type(form["half_even"]) is bool, "form.half_even: neither true nor false")
+    factors = known.get("factor", [1] * count)
+    sums = [factor * end + bias for factor, bias in zip(factors, known["bias"], strict=True) for end in (low, high)]
+    return signed_bits((min(sums), max(sums) + (1 << shift)))
+
+
+def runs(form: Any, c: int, lo: int, hi: int) -> list[tuple[int, int, int]]:
+    """(first input, last input, code) of the runs of equal code that make up lo .. hi."""
+    kind = form["is"]
+    if kind == "constant":
+        return [(lo, hi, form["values"][c])]
+    if kind == "table":
+        row = form["rows"][c][lo - form["domain"][0] :]
+        firsts = [lo] + [lo + i for i in range(1, hi - lo + 1) if row[i] != row[i - 1]]
+        codes = [row[x - lo] for x in firsts]
+    elif kind in ("thresholds", "threshold-search"):
+        row = form["thresholds"][c]
+        firsts = [lo, *sorted({t + 1 for t in row if lo <= t < hi})]
+        codes = [form["base"][c] + form["direction"][c] * bisect_left(row, x) for x in firsts]
+    else:
+        factor, bias, shift = form["factor"][c] if "factor" in form else 1, form["bias"][c], form["shift"]
+        half = (1 << shift) >> 1 if form["half_even"] else 0
+
+        def value(x: int) -> int:
+            t = factor * x + bias
+            q = (t + half - 1 + ((t >> shift) & 1)) >> shift if half else t >> shift
+            return int(min(max(q, form["lo"]), form["hi"]))
+
+        first, last = sorted((value(lo), value(hi)))
+        need(last - first <= MOST_LEVELS, f"form: channel {c} has {last - first} levels")
+        # the least sum of each level; half to even gives a tie to the level where it is even
+        least = [(level << shift) - (half - (level & 1) if half else 0) for level in range(first + 1, last + 1)]
+        firsts = [-((bias - t) // factor) if factor > 0 else (t - bias) // factor + 1 for t in least]
+        firsts = [lo, *sorted(set(firsts))]
+        codes = [value(x) for x in firsts]
+    return list(zip(firsts, [x - 1 for x in firsts[1:]] + [hi], codes, strict=True))
+
+
+def requantize(x: Value, raw: Any) -> tuple[Value, int, int]:
+    """The output, the comparisons made, and those to be stated (a jump over several codes counts for each of them)."""
+    chain, form = Chain(raw, len(x.bounds)), raw["form"]
+    bounds, made, stated = [], 0, 0
+    for c, (lo, hi) in enumerate(x.bounds):
+        found = runs(form, c, lo, hi)
+        for first, last, code in found:
+            for point in (first, last):
+                exact = chain.code(c, point)
+                need(exact == code, f"form: {form['is']}, channel {c}, input {point}: gives {code}, exactly {exact}")
+        bounds.append(hull((code, code) for code in (found[0][2], found[-1][2])))
+        made, stated = made + 2 * len(found), stated + 2 * (bounds[-1][1] - bounds[-1][0] + 1)
+    return Value(x.shape, narrowest((chain.lo, chain.hi)), bounds), made, stated
+
+
+# the folder
+
+
+def sealed(folder: Path) -> Any:
+    """What certificate.json says, once its digest is right."""
+    path = folder / "certificate.json"
+    need(path.is_file() and path.stat().st_size <= LARGEST_FILE, "is missing or too large")
+    body, _, seal = path.read_bytes().rpartition(b',"digest":"')
+    digest = hashlib.sha256(body + b"}").hexdigest()
+    need(seal == f'{digest}"}}\n'.encode(), "digest: the text was changed after it was written")
+
+    def refuse(text: str) -> NoReturn:
+        raise CertificateError(f"{text[:20]} is no integer")
+
+    return json.loads(body + b"}", parse_float=refuse, parse_constant=refuse)
+
+
+def check_files(folder: Path, files: Any) -> None:
+    need({"model.onnx", "firmware/types.hpp"} <= set(files), "model.onnx or firmware/types.hpp is not named")
+    for name, expected in files.items():
+        need(re.fullmatch(r"model\.onnx|(firmware|tb)(/\w[\w.-]*)+", name), f"{name[:60]!r} is no place for a file")
+        need((folder / name).is_file(), f"{name}: is missing")
+        need(hashlib.sha256((folder / name).read_bytes()).hexdigest() == expected, f"{name}: was changed")
+    for path in sorted(p for part in ("firmware", "tb") for p in (folder / part).rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        need(path.suffix not in (".c", ".cc", ".cpp", ".h", ".hpp") or name in files, f"{name}: is not of this build")
+
+
+def cpp(kind: str) -> str:
+    return re.sub(r"(\d+)", r"<\1>", f"ap_{kind}")
+
+
+def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None) -> None:
+    """The types and parameters with which a node's header calls its kernel."""
+    calls, raw = re.findall(r"broadaxe::(\w+)<([^()]*)>\(", header.read_text()), node["attributes"]
+    (kernel, arguments), tile = calls[0], entry and entry["tile"]
+    stated, found = re.split(r",\s*", arguments), [f"{value}_t" for value in node["inputs"]]
+    if entry:
+        found += [cpp(raw["weight_dtype"])] + ([f"ap_int<{entry['inner_bits']}>"] if tile else [])
+    if node["operator"] != "window_max":
+        found.append(f"{node['output']}_t")
+    if tile:
+        found += [str(len(entry["low"])), str(len(entry["start"])), *stated[6:8], str(tile)]
+        same(tile % int(stated[6]), 0, f"{header.name}: inputs of a tile that SIMD leaves over")
+    if sum_bits:
+        form = raw["form"]
+        found += [f"ap_int<{signed_bits(form['factor'])}>"] if "factor" in form else []
+        found += [f"ap_int<{sum_bits}>", *stated[len(found) + 1 : len(found) + 3]]
+        found += [str(form[key]) for key in ("shift", "lo", "hi")] + [str(form["half_even"]).lower()]
+    same(len(calls), 1, f"{header.name}: kernel calls")
+    same(
+        [kernel == "matvec_tiled", *stated[: len(found)]],
+        [bool(tile), *found],
+        f"{header.name}: parameters of {kernel}",
+    )
+
+
+def check(folder: Path) -> str:
+    """Check everything and say how much; CertificateError names the first thing that does not hold."""
+    where = "certificate.json"
+    try:
+        content = sealed(folder)
+        same(content["format"], FORMAT, "format")
+        where = "files"
+        check_files(folder, content["files"])
+        graph, values, made = content["graph"], dict[str, Value](), 0
+        layers, requantizers = list(content["layers"]), list(content["requantizers"])
+        for name, raw in graph["values"].items():
+            where = f"value {name}"
+            values[name] = Value.read(raw, name)
+        known = {*graph["inputs"]}
+        for node in graph["nodes"]:
+            where = f"{node['name']} ({node['operator']})"
+            kind, raw, entry, sum_bits = node["operator"], node["attributes"], None, None
+            need({*node["inputs"]} <= known and node["output"] not in known, "inputs or output: out of order")
+            parts, stored = [values[name] for name in node["inputs"]], values[node["output"]]
+            need(len(parts) == 1 + (kind in ("concat", "scaled_add")), f"inputs: {len(parts)}")
+            if kind in ("matvec", "grouped_matvec"):
+                found, entry = layer(kind, parts[0], raw)
+            elif kind == "requantize":
+                sum_bits = check_form(raw["form"], parts[0].bounds)
+                found, count, stated = requantize(parts[0], raw)
+                same(raw["comparisons"], stated, "comparisons")
+                made += count
+                proof = {"name": node["name"], "form": raw["form"]["is"], "comparisons": stated, "sum_bits": sum_bits}
+                same(requantizers.pop(0) if requantizers else None, proof, "its entry in requantizers")
+            elif len(parts) == 2:
+                found = joined(kind, parts, raw)
+            else:
+                operators = {"view": view, "window": window, "window_max": window_max}
+                need(kind in operators, "operator: is unknown")
+                found = operators[kind](parts[0], raw, stored.shape[-1])
+            for field in Value._fields:
+                same(getattr(stored, field), getattr(found, field), f"{field} of {node['output']}")
+            if entry:
+                own = layers.pop(0) if layers else {}
+                same(sorted(own), sorted({"name", *entry}), "fields of its entry in layers")
+                for field, right in ({"name": node["name"]} | entry).items():
+                    same(own[field], right, field)
+            if kind != "view":
+                header = f"firmware/{node['name']}.hpp"
+                need(header in content["files"], f"{header}: is not named in files")
+                check_kernel(folder / header, node, entry, sum_bits)
+            known.add(node["output"])
+        where = "certificate.json"
+        need(not layers and not requantizers, "layers or requantizers: an entry belongs to no node")
+        need(known == {*values} and {*graph["outputs"]} <= known, "values, inputs or outputs: not those of nodes")
+        where = "firmware/types.hpp"
+        declared = re.findall(r"^typedef (\S+) (\w+)_t;", (folder / where).read_text(), re.MULTILINE)
+        same(declared, [(cpp(value.type), name) for name, value in values.items()], "types")
+        counts = (
+            f"{len(content['layers']):,} layers, {len(content['requantizers']):,} requantizers, {made:,} comparisons"
+        )
+        return f"certificate: {counts}, {len(content['files']):,} files: all hold"
+    except CertificateError as failure:
+        raise CertificateError(f"{where}: {failure}") from None
+    except MALFORMED as error:
+        reason = " ".join(str(error).split())[:100]
+        raise CertificateError(f"{where}: malformed ({type(error).__name__}: {reason})") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Check the certificate of a Broadaxe build folder.")
+    parser.add_argument("build", type=Path, help="the build folder")
+    try:
+        print(check(parser.parse_args(arguments).build))
+    except CertificateError as failure:
+        print(failure)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
