@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import onnx
+from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from broadaxe import resources
@@ -28,7 +29,6 @@ from broadaxe.errors import RequestError, VerificationError
 from broadaxe.host import Host
 from broadaxe.ir import Fold, Graph, IntArray, Lanes
 from broadaxe.lower import Lowered, lower
-from broadaxe.ops.mac import Mac
 from broadaxe.passes import pipeline, run_passes
 from broadaxe.prove.certificate import certificate
 from broadaxe.reference import run
@@ -109,13 +109,19 @@ def load(path: str | os.PathLike[str]) -> Build:
 
 def load_model(source: object, example_input: object | None = None) -> tuple[onnx.ModelProto, str]:
     """The QONNX model of a file, a ModelProto or a Brevitas module, and a name for it."""
+    place = "model"
     if isinstance(source, onnx.ModelProto):
         model, name = source, source.graph.name or "network"
     elif isinstance(source, str | os.PathLike):
         path = Path(source)
+        place = str(path)
         try:
             model, name = onnx.load(path), path.stem
-        except (OSError, DecodeError, ValueError, onnx.checker.ValidationError) as error:
+        except onnx.checker.ValidationError as error:
+            raise RequestError(
+                f"{path}: its external data cannot be read ({type(error).__name__}); put the data files beside it"
+            ) from None
+        except (OSError, DecodeError, ParseError, ValueError) as error:
             reason = (
                 f"{path}: cannot be read"
                 if isinstance(error, OSError)
@@ -126,11 +132,16 @@ def load_model(source: object, example_input: object | None = None) -> tuple[onn
     else:
         from broadaxe.frontend.brevitas import export_brevitas
 
+        if not hasattr(source, "state_dict"):
+            raise RequestError(
+                f"model: is a {type(source).__name__}; give a file, an ONNX model, or a Brevitas module with an"
+                " example_input"
+            )
         if example_input is None:
             raise RequestError("model: a module needs example_input, a tensor of its input's shape; give one")
         model, name = export_brevitas(source, example_input), type(source).__name__
     if not model.graph.node or not model.graph.output:
-        raise RequestError(f"{name}: holds no network; name a complete .onnx file")
+        raise RequestError(f"{place}: holds no network; name a complete .onnx file")
     return model, name
 
 
@@ -148,7 +159,7 @@ def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: s
     lowered = lower(model, chosen.input_types)
     said("sizing accumulators and proving requantizers")
     graph = run_passes(lowered.graph, pipeline(chosen.requantizers))
-    lowered = lowered.moved({n.output: n.op.start for n in graph.nodes if isinstance(n.op, Mac) and n.op.start.any()})
+    lowered = lowered.read_from(graph)
     folding = complete(graph, chosen.folds, chosen.multipliers)
     lanes = lanes_of(graph, folding)
     return Build(
@@ -175,6 +186,9 @@ def _target(path: Path) -> Path:
     """The output folder, if it may be written: new, empty, or an earlier build."""
     if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / "build.json").is_file())):
         raise RequestError(f"{path}: exists and is not a build folder; choose another output")
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise RequestError(f"{above}: is not a folder; choose another output")
     return path
 
 

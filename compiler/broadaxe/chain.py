@@ -97,12 +97,24 @@ class Normalize:
 
     def exact(self, x: Reals, precision: int) -> Reals:
         centred = Affine(self.gamma, _products(self.gamma, self.mean, -1)).exact(x, precision)
-        root = column([isqrt((v.denominator << (2 * precision)) // v.numerator) for v in self.variance])
-        # root <= 2**precision / sqrt(variance) < root + 1, so the smaller product is a floor and the larger a ceiling
-        lo = np.where(centred.lo >= 0, centred.lo * root, centred.lo * (root + 1))
-        hi = np.where(centred.hi >= 0, centred.hi * (root + 1), centred.hi * root)
-        scaled = Reals(lo, hi, centred.den << precision)
+        low, high, below = self._inverse_roots(precision)
+        # the smaller product is a floor and the larger a ceiling, whatever the sign of what is scaled
+        lo = np.where(centred.lo >= 0, centred.lo * low, centred.lo * high)
+        hi = np.where(centred.hi >= 0, centred.hi * high, centred.hi * low)
+        scaled = Reals(lo, hi, centred.den * below)
         return Affine((Fraction(1),), self.beta).exact(scaled, precision)
+
+    def _inverse_roots(self, precision: int) -> tuple[Exact, Exact, Exact]:
+        """low / den <= 1 / sqrt(variance) <= high / den; both ends are equal where the variance is a rational square."""
+        low, high, den = [], [], []
+        for v in self.variance:
+            num_root, den_root = isqrt(v.numerator), isqrt(v.denominator)
+            square = num_root * num_root == v.numerator and den_root * den_root == v.denominator
+            floor = den_root if square else isqrt((v.denominator << (2 * precision)) // v.numerator)
+            low.append(floor)
+            high.append(floor if square else floor + 1)
+            den.append(num_root if square else 1 << precision)
+        return column(low), column(high), column(den)
 
     def approximate(self, x: Floats) -> Floats:
         gain = _float_column(self.gamma) / np.sqrt(_float_column(self.variance))

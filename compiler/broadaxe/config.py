@@ -111,6 +111,9 @@ def _validated(where: str, values: dict[str, Any]) -> CompileSettings:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(CompileSettings.model_fields)
+        if first["type"] == "missing":
+            raise RequestError(f"{where}: {place}: is missing; give it") from None
+        fields = FoldSettings if first["loc"][0] == "folding" and len(first["loc"]) > 1 else CompileSettings
+        known = ", ".join(fields.model_fields)
         remedy = f"known settings are {known}" if first["type"] == "extra_forbidden" else first["msg"]
         raise RequestError(f"{where}: {place}: {first['input']!r} is not allowed; {remedy}") from None

@@ -6,6 +6,8 @@ them. Every identifier is one of the graph's own names, never a name from the mo
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import gcd
@@ -279,8 +281,13 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _numbers(values: Sequence[int], suffix: str) -> str:
-    """Integers as C++ literals. The lowest long long has no literal of its own."""
-    if suffix == "LL":
-        return ", ".join(f"{v}LL" if v > -(1 << 63) else "(-9223372036854775807LL - 1)" for v in values)
-    return ", ".join(f"{v}{suffix}" for v in values)
+def _numbers(values: Sequence[Any], suffix: str) -> str:
+    """Integers as C++ literals; nested lists as nested braces. The lowest long long has no literal of its own.
+
+    By way of JSON, whose encoder is quick: a memory holds up to millions of words.
+    """
+    text = json.dumps(values)[1:-1]
+    if suffix:
+        text = re.sub(r"\d+", rf"\g<0>{suffix}", text)
+        text = text.replace("-9223372036854775808LL", "(-9223372036854775807LL - 1)")
+    return text.replace("], [", "},\n{").replace("[", "{").replace("]", "}")

@@ -198,6 +198,9 @@ class Graph:
     def check(self, after: str = "construction") -> None:
         """Raise GraphError, naming the pass, unless every node's shape, bounds and type follow from its inputs."""
         known = set(self.inputs)
+        for name in (*self.inputs, *(node.output for node in self.nodes)):
+            if name not in self.values:
+                raise GraphError(f"after {after}: value {name} is missing from the graph's values; add it")
         for name in self.inputs:
             _check_value(self.values[name], f"after {after}: input {name}")
         for node in self.nodes:
@@ -211,6 +214,7 @@ class Graph:
             shape = node.op.shape(*inputs)
             if shape != value.shape:
                 raise GraphError(f"{where}: shape is {value.shape}; its inputs give {shape}")
+            _check_bounds_length(value, where)
             for channel, (proven, stored) in enumerate(zip(node.op.bounds(*inputs), value.bounds, strict=True)):
                 if proven not in stored:
                     raise GraphError(f"{where}: channel {channel} is bounded by {stored}; its inputs allow {proven}")
@@ -221,9 +225,13 @@ class Graph:
                 raise GraphError(f"after {after}: output {name} is never computed; remove it")
 
 
-def _check_value(value: Value, where: str) -> None:
+def _check_bounds_length(value: Value, where: str) -> None:
     if len(value.bounds) != value.channels:
         raise GraphError(f"{where}: {len(value.bounds)} bounds for {value.channels} channels; give one each")
+
+
+def _check_value(value: Value, where: str) -> None:
+    _check_bounds_length(value, where)
     if value.hull not in value.dtype.range:
         raise GraphError(f"{where}: bounds {value.hull} do not fit {value.dtype}; widen the type")
     if value.dtype.width > WIDEST:

@@ -17,7 +17,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from broadaxe.chain import Chain, moved
+from broadaxe.chain import Chain, read_as, spread
 from broadaxe.errors import RequestError, UnsupportedModelError
 from broadaxe.ir import Graph, IntArray, Shape, Value
 from broadaxe.ops import importing
@@ -85,12 +85,17 @@ class Lowered:
     tensors: tuple[HostOutput, ...]
     outputs_of_model: tuple[str, ...]
 
-    def moved(self, starts: Mapping[str, IntArray]) -> Lowered:
-        """The same with values that carry a start constant per channel: the host takes it out of its chains."""
+    def read_from(self, graph: Graph) -> Lowered:
+        """The same for the graph that the passes made of `self.graph`: the host undoes start constants and divisors."""
 
         def settled(tensor: HostOutput) -> HostOutput:
-            start = starts.get(tensor.value)
-            return tensor if start is None else replace(tensor, chain=moved(tensor.chain, start.tolist()))
+            before, after = self.graph.values[tensor.value], graph.values[tensor.value]
+            if before.affine == after.affine:
+                return tensor
+            a, b, c, d = spread(before.scale, before.shift, after.scale, after.shift)
+            scale = tuple(new / old for new, old in zip(c, a, strict=True))
+            shift = tuple((new - was) / old for new, was, old in zip(d, b, a, strict=True))
+            return replace(tensor, chain=read_as(tensor.chain, scale, shift))
 
         return replace(self, outputs=tuple(map(settled, self.outputs)), tensors=tuple(map(settled, self.tensors)))
 
@@ -134,7 +139,9 @@ class _Walk:
                 self._input(info)
         unknown = set(self.input_types) - {i.name for i in graph.input}
         if unknown:
-            raise RequestError(f"input {sorted(unknown)[0]}: the model has no such input; it has {self._input_names()}")
+            raise RequestError(
+                f"input {_printable(sorted(unknown)[0])}: the model has no such input; it has {self._input_names()}"
+            )
         for done, proto in enumerate(graph.node):
             self._node(proto)
             if progress is not None:
@@ -143,7 +150,7 @@ class _Walk:
 
     def _input_names(self) -> str:
         constants = {t.name for t in self.model.graph.initializer}
-        return ", ".join(i.name for i in self.model.graph.input if i.name not in constants)
+        return ", ".join(_printable(i.name) for i in self.model.graph.input if i.name not in constants)
 
     # inputs
 
@@ -203,7 +210,21 @@ class _Walk:
                 raise UnsupportedModelError(
                     f"{where}: reads {_printable(tensor)!r}, which nothing before it computes; sort the model's nodes"
                 )
-        if proto.domain not in ("", "ai.onnx", *CUSTOM_DOMAINS) and not proto.domain.startswith("qonnx."):
+        for tensor in outputs:
+            if tensor in self.states:
+                raise UnsupportedModelError(
+                    f"{where}: writes {_printable(tensor)!r}, which is written already; give every tensor one writer"
+                )
+        custom = proto.op_type in (*QUANTIZERS, "Trunc")
+        if proto.domain in ("", "ai.onnx") and custom:
+            raise UnsupportedModelError(
+                f"{where}: domain {proto.domain!r} has no such operator; set it to {CUSTOM_DOMAINS[0]}"
+            )
+        if proto.domain in CUSTOM_DOMAINS and not custom:
+            raise UnsupportedModelError(
+                f"{where}: domain {proto.domain!r} has no such operator; set it to '' (standard ONNX)"
+            )
+        if proto.domain not in ("", "ai.onnx", *CUSTOM_DOMAINS):
             raise UnsupportedModelError(
                 f"{where}: domain {_printable(proto.domain)!r} is unknown; QONNX and standard ONNX operators are supported"
             )
@@ -226,6 +247,8 @@ class _Walk:
 
     def _import(self, node: ModelNode, proto: onnx.NodeProto) -> Tensor:
         live = [t for t in node.inputs if t is not None]
+        if not live and node.op_type in importing.IMPORTERS:
+            raise node.fail("has no inputs; repair the model")
         if all(isinstance(t, Constant) for t in live):
             return self._fold(node, proto)
         if node.op_type == "Shape":
@@ -271,9 +294,10 @@ class _Walk:
         return Constant(_evaluate(node, proto, arrays, self.opset))
 
     def _shape(self, node: ModelNode) -> Constant:
-        x = node.scaled(0)
+        x = node.inputs[0]
+        shape = self._head_shape(x.name) if isinstance(x, Head) else node.scaled(0).shape
         start, end = int(node.attribute("start", 0)), node.attribute("end", None)
-        return Constant(np.array(x.shape, dtype=np.int64)[start : None if end is None else int(end)])
+        return Constant(np.array(shape, dtype=np.int64)[start : None if end is None else int(end)])
 
     # outputs
 
@@ -345,6 +369,11 @@ def run_float(model: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, Any]:
 
 
 def _initializer(tensor: onnx.TensorProto) -> importing.Array:
+    if any(n < 0 for n in tensor.dims):
+        raise UnsupportedModelError(
+            f"initializer {_printable(tensor.name)}: its data do not fit its shape and type (ValueError);"
+            " repair the model"
+        )
     if prod(tensor.dims) > MAX_ELEMENTS:
         raise UnsupportedModelError(
             f"initializer {_printable(tensor.name)}: holds {prod(tensor.dims)} elements; at most {MAX_ELEMENTS} are supported"
@@ -364,6 +393,11 @@ def _input_shape(info: onnx.ValueInfoProto) -> Shape:
     dims = info.type.tensor_type.shape.dim
     if not info.type.HasField("tensor_type") or not info.type.tensor_type.HasField("shape") or len(dims) < 2:
         raise UnsupportedModelError(f"input {name}: has no shape (batch, ...); give it a static one")
+    kind = info.type.tensor_type.elem_type
+    if kind in (TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.COMPLEX128, TensorProto.UNDEFINED):
+        raise UnsupportedModelError(
+            f"input {name}: holds {TensorProto.DataType.Name(kind)}; only numbers are supported"
+        )
     for axis, dim in enumerate(dims):
         if axis and dim.dim_value < 1:
             shown = dim.dim_param or "unknown"
@@ -400,6 +434,8 @@ def _attribute(attribute: onnx.AttributeProto, where: str) -> Any:
 
 def _evaluate(node: ModelNode, proto: onnx.NodeProto, arrays: dict[str, Any], opset: int) -> importing.Array:
     """One standard operator on constants, by onnxruntime."""
+    if not onnx.defs.has(node.op_type):
+        raise node.fail(f"operator {_printable(node.op_type)} is no standard ONNX operator; fold it before the export")
     if proto.domain not in ("", "ai.onnx"):
         raise node.fail("is not supported on constants; fold it before the export")
     if len(proto.output) != 1:

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from broadaxe.chain import Affine, Clamp, Normalize, Snap
 from broadaxe.ir import Graph
+from broadaxe.ops.forms import Form
 from broadaxe.types import Interval, IntType
 
 
@@ -59,4 +61,4 @@ def plain(value: Any) -> Any:
 
 def _is_variant(value: Any) -> bool:
     """Chain steps and requantizer forms are told apart by a tag."""
-    return type(value).__module__ in ("broadaxe.chain", "broadaxe.ops.forms")
+    return isinstance(value, Affine | Normalize | Clamp | Snap | Form)

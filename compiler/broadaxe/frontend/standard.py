@@ -342,4 +342,6 @@ def _drop_unused(model: onnx.ModelProto) -> None:
 
 
 def _where(node: onnx.NodeProto) -> str:
-    return f"{node.name or (node.output[0] if node.output else '?')} ({node.op_type})"
+    name = node.name or (node.output[0] if node.output else "?")
+    shown = "".join(ch if ch.isprintable() else "?" for ch in f"{name} ({node.op_type})")
+    return shown

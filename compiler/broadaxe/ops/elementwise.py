@@ -73,7 +73,10 @@ def import_clip(graph: GraphBuilder, node: ModelNode) -> Tensor:
     ends: list[Fraction | None] = []
     for position, name in ((1, "min"), (2, "max")):
         if len(node.inputs) > position and node.inputs[position] is not None:
-            ends.append(Fraction(float(node.floats(position, name).item())))
+            end = node.floats(position, name)
+            if end.size != 1:
+                raise node.fail(f"its {name} holds {end.size} numbers; only one is supported")
+            ends.append(Fraction(end.item()))
         else:
             given = node.attribute(name, None)
             ends.append(None if given is None or not np.isfinite(given) else Fraction(given))
@@ -93,7 +96,10 @@ def import_batch_normalization(graph: GraphBuilder, node: ModelNode) -> Tensor:
     def channels(position: int, role: str) -> Array:
         return along_channels(x, node.floats(position, role).reshape(-1))
 
-    epsilon = Fraction(float(np.float32(node.attribute("epsilon", 1e-5))))
+    given = float(np.float32(node.attribute("epsilon", 1e-5)))
+    if not np.isfinite(given):
+        raise node.fail(f"its epsilon is {given}; it has to be a finite number")
+    epsilon = Fraction(given)
     gamma, beta, mean, variance = (
         per_channel(graph, node, x, channels(i, role), role)
         for i, role in ((1, "scale"), (2, "bias"), (3, "mean"), (4, "variance"))

@@ -20,6 +20,7 @@ from broadaxe.errors import UnsupportedModelError
 from broadaxe.ir import Graph, IntArray, Node, Op, Shape, Value, infer
 
 Array: TypeAlias = npt.NDArray[Any]
+MAX_PAD = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,6 @@ class Pool:
     stride: tuple[int, int]
     pads: tuple[int, int, int, int]
     dilation: tuple[int, int]
-    name: str
     origin: str
 
 
@@ -120,6 +120,8 @@ class ModelNode:
     def constant(self, position: int, role: str) -> Constant:
         """An input that has to be a constant."""
         tensor = self.inputs[position] if position < len(self.inputs) else None
+        if tensor is None:
+            raise self.fail(f"its {role} is missing; repair the model")
         if not isinstance(tensor, Constant):
             raise self.fail(f"its {role} is not a constant; only constants can be compiled into hardware")
         return tensor
@@ -254,9 +256,21 @@ def integers(graph: GraphBuilder, node: ModelNode, x: Scaled, depthwise: bool = 
     (first, *rest) = x.chain
     if rest or x.pools or not isinstance(first, Affine):
         raise node.fail("its input is not quantized; put a Quant between it and the operator before it")
+    if _is_accumulator(graph, x.value):
+        raise node.fail("its input is not quantized; put a Quant between it and the operator before it")
+    if len(set(first.scale)) == 1:
+        first = Affine(first.scale[:1], first.shift)
     if len(first.scale) != 1 and not depthwise:
         raise node.fail("its input has a scale per channel, which a sum over channels cannot take out; use one scale")
     return first
+
+
+def _is_accumulator(graph: GraphBuilder, value: str) -> bool:
+    """Whether a multiply-accumulate layer computes the value; operators that only move integers are looked through."""
+    makers = {node.output: node for node in graph.nodes}
+    while value in makers and not makers[value].op.folds and not makers[value].op.hardware:
+        value = makers[value].inputs[0]
+    return value in makers and makers[value].op.folds
 
 
 def real_scales(left: PerChannel, right: PerChannel) -> tuple[int, int] | None:
@@ -329,9 +343,22 @@ def channels_first(height: int, width: int, channels: int) -> IntArray:
 
 def pair(node: ModelNode, values: Any, role: str) -> tuple[int, int]:
     """Two integers of an attribute for height and width."""
+    if not isinstance(values, list | tuple) or not all(isinstance(v, int) for v in values):
+        raise node.fail(f"its {role} {values!r} are not a list of integers; repair the model")
     if len(values) != 2:
         raise node.fail(f"its {role} {list(values)} is not two-dimensional; only 2-D is supported")
-    return int(values[0]), int(values[1])
+    if min(values) < 1:
+        raise node.fail(f"its {role} {list(values)} are not numbers from 1 up; repair the model")
+    return values[0], values[1]
+
+
+def _fits(
+    node: ModelNode, padded: tuple[int, int], size: tuple[int, int], kernel: tuple[int, int], dilation: tuple[int, int]
+) -> None:
+    if any((k - 1) * d + 1 > n for n, k, d in zip(padded, kernel, dilation, strict=True)):
+        raise node.fail(
+            f"its kernel {list(kernel)} does not fit its input of {list(size)}; pad it or use a smaller kernel"
+        )
 
 
 def window_pads(
@@ -343,6 +370,9 @@ def window_pads(
         pads = node.attribute("pads", [0, 0, 0, 0]) if auto == "NOTSET" else [0, 0, 0, 0]
         if len(pads) != 4 or min(pads) < 0:
             raise node.fail(f"its pads {list(pads)} are not four numbers from 0 up; only those are supported")
+        if max(pads) > MAX_PAD:
+            raise node.fail(f"its pads {list(pads)} are above {MAX_PAD}; use smaller ones")
+        _fits(node, (size[0] + pads[0] + pads[2], size[1] + pads[1] + pads[3]), size, kernel, dilation)
         return int(pads[0]), int(pads[1]), int(pads[2]), int(pads[3])
     if auto not in ("SAME_UPPER", "SAME_LOWER"):
         raise node.fail(f"its auto_pad {auto!r} is unknown; use explicit pads")

@@ -45,6 +45,8 @@ def import_conv(graph: GraphBuilder, node: ModelNode) -> Tensor:
     """Conv, with groups and dilation: a sliding window, then one matrix-vector product per position."""
     x = node.scaled(0)
     weight = node.constant(1, "weight")
+    if not weight.array.size:
+        raise node.fail(f"its weight has shape {weight.array.shape}, which holds nothing; repair the model")
     if weight.array.ndim != 4:
         raise node.fail(f"its weight has shape {weight.array.shape}; only 2-D convolutions are supported")
     source = image(graph, node, x)
@@ -55,6 +57,9 @@ def import_conv(graph: GraphBuilder, node: ModelNode) -> Tensor:
         )
     affine = integers(graph, node, x, depthwise=per_group == 1 and outputs == groups)
     kernel = pair(node, kernel_shape, "kernel")
+    declared = list(node.attribute("kernel_shape", kernel))
+    if declared != list(kernel):
+        raise node.fail(f"its kernel_shape {declared} is not that of its weight, {list(kernel)}; repair the model")
     stride = pair(node, node.attribute("strides", [1, 1]), "strides")
     dilation = pair(node, node.attribute("dilations", [1, 1]), "dilations")
     pads = window_pads(node, (source.shape[0], source.shape[1]), kernel, stride, dilation)
@@ -130,6 +135,8 @@ def import_matmul(graph: GraphBuilder, node: ModelNode) -> Tensor:
 def _weights(node: ModelNode, constant: Constant, axes: tuple[int, ...]) -> tuple[IntArray, PerChannel, IntType]:
     """Integer weights with `axes` brought to the front as rows, their scale per row, and their declared type."""
     grid = constant.grid
+    if grid is None and constant.bits is not None:
+        raise node.fail("the zero point of its weights is not an integer; use an integer zero point")
     if grid is None:
         raise node.fail("weights are not quantized; put a Quant on the weight input, or run broadaxe quantize first")
     rows = grid.integers.transpose(axes)

@@ -71,7 +71,12 @@ def import_reshape(graph: GraphBuilder, node: ModelNode) -> Tensor:
 @imports("Flatten")
 def import_flatten(graph: GraphBuilder, node: ModelNode) -> Tensor:
     x = node.scaled(0)
-    axis = int(node.attribute("axis", 1)) % (len(x.shape) + 1)
+    axis = int(node.attribute("axis", 1))
+    if not -len(x.shape) <= axis <= len(x.shape):
+        raise node.fail(f"axis is {axis}; its input has {len(x.shape)} axes, repair the model")
+    axis %= len(x.shape) if axis < 0 else len(x.shape) + 1
+    if axis == 0:
+        raise node.fail("axis is 0, which mixes the batch axis with others; keep the batch axis first")
     return _moved(node, x, [prod(x.shape[:axis]), prod(x.shape[axis:])])
 
 
@@ -79,12 +84,16 @@ def import_flatten(graph: GraphBuilder, node: ModelNode) -> Tensor:
 def import_squeeze(graph: GraphBuilder, node: ModelNode) -> Tensor:
     x = node.scaled(0)
     given = node.attribute("axes", None)
-    if given is None and len(node.inputs) > 1:
+    if given is None and (len(node.inputs) > 1 or node.op_type == "Unsqueeze"):
         given = node.floats(1, "axes").reshape(-1)
-    if node.op_type == "Unsqueeze":
-        return _moved(node, x, np.expand_dims(x.index, tuple(int(a) for a in given)).shape)
     axes = [int(a) for a in given] if given is not None else [i for i, n in enumerate(x.shape) if n == 1]
-    return _moved(node, x, np.squeeze(x.index, tuple(axes)).shape)
+    add = node.op_type == "Unsqueeze"
+    try:
+        index = np.expand_dims(x.index, tuple(axes)) if add else np.squeeze(x.index, tuple(axes))
+    except ValueError:  # AxisError is one
+        what = f"add axes {axes} to" if add else f"remove axes {axes} of"
+        raise node.fail(f"cannot {what} a tensor of shape {list(x.shape)}; repair the model") from None
+    return _moved(node, x, index.shape)
 
 
 @imports("Transpose")

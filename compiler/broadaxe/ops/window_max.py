@@ -101,7 +101,7 @@ def import_max_pool(graph: GraphBuilder, node: ModelNode) -> Tensor:
     pads = window_pads(node, (height, width), kernel, stride, dilation)
     if pads[0] >= kernel[0] or pads[2] >= kernel[0] or pads[1] >= kernel[1] or pads[3] >= kernel[1]:
         raise node.fail(f"its pads {list(pads)} reach the kernel {list(kernel)}; a window would hold padding alone")
-    pool = Pool(kernel, stride, pads, dilation, graph.fresh("maxpool"), node.where)
+    pool = Pool(kernel, stride, pads, dilation, node.where)
     if not np.array_equal(x.index, channels_first(height, width, channels)):
         raise node.fail("its input would have to be reordered in memory first; remove the Transpose before it")
     out_h, out_w = SlidingWindow(kernel, stride, pads, dilation).positions((height, width, channels))
@@ -113,8 +113,9 @@ def import_max_pool(graph: GraphBuilder, node: ModelNode) -> Tensor:
 
 
 def emit_pool(graph: GraphBuilder, pool: Pool, source: Value) -> Value:
-    """Append a MaxPool on codes; padding is the lowest code, which never wins."""
-    window = SlidingWindow(pool.kernel, pool.stride, pool.pads, pool.dilation, (source.dtype.range.lo,))
-    patches = graph.add(f"{pool.name}_window", window, [source.name], pool.origin)
+    """Append a MaxPool on codes; padding is the lowest code that occurs, which never wins."""
+    name = graph.fresh("maxpool")
+    window = SlidingWindow(pool.kernel, pool.stride, pool.pads, pool.dilation, (source.hull.lo,))
+    patches = graph.add(f"{name}_window", window, [source.name], pool.origin)
     taps = pool.kernel[0] * pool.kernel[1]
-    return graph.add(pool.name, WindowMax(taps), [patches.name], pool.origin, source.affine)
+    return graph.add(name, WindowMax(taps), [patches.name], pool.origin, source.affine)

@@ -2,8 +2,8 @@
 
 All of them come from integers: bit_length, never log2. For channel o, weights w and inputs x_i in [lo_i, hi_i]:
 
-    data type   any weights and inputs of their types:  bit_length(K * 2**(N + M - 1 - signed)) + 1
-    l1          these weights, any input of its type:   bit_length(||w||_1 * 2**(N - signed)) + 1
+    data type   any weights and inputs of their types:  bit_length(K * 2**(N - s_x + M - s_w)) + 1, s = 1 if signed
+    l1          these weights, any input of its type:   bit_length(||w||_1 * 2**(N - s_x)) + 1
     exact       these weights, the proven intervals:    two's complement of [lo, hi], both ends attained
     prefix      the same for every partial sum, any order
     offset      the same when the sum may start at any constant: max(1, bit_length(hi - lo))
@@ -82,7 +82,7 @@ def _accumulator(graph: Graph, node: Node, op: Mac) -> Accumulator:
         outputs=op.outputs,
         weight_bits=weight_bits,
         input_bits=bits,
-        datatype_bits=(op.depth << (bits + weight_bits - 1 - signed)).bit_length() + 1,
+        datatype_bits=(op.depth << (bits - signed + weight_bits - int(op.weight_dtype.signed))).bit_length() + 1,
         l1_bits=(int(op.row_norms.max()) << (bits - signed)).bit_length() + 1,
         exact_bits=max(s.signed_dtype.width for s in sums),
         prefix_bits=max(p.signed_dtype.width for p in prefixes),

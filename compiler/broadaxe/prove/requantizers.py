@@ -19,7 +19,6 @@ from broadaxe.ops.forms import Constant, Form, Shift, Table, Thresholds, Thresho
 from broadaxe.prove.multiply_shift import dyadic_candidate, multiply_shift_candidate
 from broadaxe.staircase import Staircase
 
-WIDE = False
 LARGEST_TABLE = 1 << 12
 """Entries of a channel's table; beyond that a table never is the cheapest form."""
 
@@ -48,6 +47,11 @@ class Examination:
 
     def prove(self, form: Form) -> RequantizerProof:
         """Check a form at every point; ProofError names the first channel and input that differ."""
+        if isinstance(form, Table):  # the one form that is not monotone by construction
+            moves = np.diff(form.rows, axis=1)
+            turning = np.flatnonzero((moves < 0).any(axis=1) & (moves > 0).any(axis=1))
+            if turning.size:
+                raise ProofError(f"table requantizer: channel {turning[0]}: its entries rise and fall")
         got = np.asarray(form.evaluate(self.points.T)).T.astype(np.int64)
         if not np.array_equal(self.expected, got):
             channel, index = (int(v) for v in np.argwhere(self.expected != got)[0])
@@ -74,18 +78,15 @@ def check_points(stairs: Staircase) -> Ints:
 
 def candidates(chain: Chain, quantizer: Quantizer, stairs: Staircase) -> list[Form]:
     """Forms that may compute the staircase; each still has to be proven. Thresholds always can be."""
-    forms: list[Form] = []
     if not stairs.counts.any():
-        forms.append(Constant(constant_array(stairs.first)))
+        return [Constant(constant_array(stairs.first))]
+    forms: list[Form] = []
     forms.extend(shift_candidates(chain, quantizer, stairs))
     for found in (multiply_shift_candidate(chain, quantizer, stairs), dyadic_candidate(chain, quantizer, stairs)):
         if found is not None:
             forms.append(found)
     plain = Thresholds.of(stairs)
-    if not WIDE:
-        return [f for f in forms if f.name != "multiply-shift"] + [plain]
-    if plain.levels:
-        forms.append(ThresholdSearch(plain.base, plain.direction, plain.thresholds, plain.domain))
+    forms.append(ThresholdSearch(plain.base, plain.direction, plain.thresholds, plain.domain))
     span = plain.domain.span + 1
     if span <= LARGEST_TABLE:
         x = np.arange(plain.domain.lo, plain.domain.hi + 1)[:, None]

@@ -1,0 +1,289 @@
+"""QONNX models for tests, and their exact evaluation: an interpreter of its own that shares no code with the compiler.
+
+`Network` writes a model node by node. `evaluate` runs it in rational arithmetic: constants and whatever stands before the
+first quantizer in float32, as onnxruntime computes it; everything behind that quantizer exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+QONNX = "qonnx.custom_op.general"
+f32 = np.float32
+
+
+class Network:
+    """A QONNX model in the making. Inputs of a node are tensor names, or arrays that become float32 initializers.
+
+    Args:
+        shape: of the input `x` without the batch axis.
+        batch: first dimension of the input and of the outputs, a number or the name of an open axis.
+    """
+
+    def __init__(self, *shape, batch="N", seed=0, opset=20):
+        self.rng = np.random.default_rng(seed)
+        self.nodes, self.initializers, self.counts = [], [], {}
+        self.opset, self.batch = opset, batch
+        self.inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, *shape])]
+
+    def fresh(self, stem):
+        self.counts[stem] = self.counts.get(stem, 0) + 1
+        return f"{stem}{self.counts[stem]}"
+
+    def constant(self, array, name=None):
+        """An initializer: int64 of an array of integers, float32 of anything else."""
+        integers = isinstance(array, np.ndarray) and array.dtype == np.int64
+        array = array if integers else np.asarray(array, f32)
+        name = name or self.fresh("c")
+        self.initializers.append(numpy_helper.from_array(array, name))
+        return name
+
+    def node(self, op_type, *inputs, name=None, domain="", output=None, **attributes):
+        """Append a node; returns its output's name."""
+        names = [i if isinstance(i, str) else self.constant(i) for i in inputs]
+        name = name or self.fresh(op_type.lower())
+        output = output or f"{name}_out"
+        self.nodes.append(helper.make_node(op_type, names, [output], name=name, domain=domain, **attributes))
+        return output
+
+    def quant(
+        self, x, scale=0.25, zero_point=0, bits=4, signed=1, narrow=0, mode="ROUND", name=None, op_type="Quant", **more
+    ):
+        attributes = {"signed": int(signed), "narrow": int(narrow), "rounding_mode": mode} | more
+        arrays = [v if isinstance(v, str) else np.asarray(v, f32) for v in (scale, zero_point, bits)]
+        return self.node(op_type, x, *arrays, name=name, domain=QONNX, **attributes)
+
+    def bipolar(self, x, scale=0.5):
+        return self.node("BipolarQuant", x, np.asarray(scale, f32), domain=QONNX)
+
+    def weights(self, *shape, scale=0.125, bits=4, **attributes):
+        """Random quantized weights that use the whole range of their codes."""
+        spread = np.max(scale) * 2.0 ** (bits - 1)
+        return self.quant(self.rng.uniform(-spread, spread, shape), scale, bits=bits, **attributes)
+
+    def conv(self, x, shape, bias=None, weight=None, **attributes):
+        """Conv with quantized weights of `shape`, (outputs, inputs, height, width)."""
+        weight = self.weights(*shape) if weight is None else weight
+        return self.node("Conv", x, weight, *([] if bias is None else [bias]), **attributes)
+
+    def norm(self, x, gamma, beta=None, mean=None, variance=None, **attributes):
+        """BatchNormalization; what is not given is random."""
+        count = len(gamma)
+        beta = self.rng.normal(size=count) if beta is None else beta
+        mean = self.rng.normal(size=count) if mean is None else mean
+        variance = self.rng.uniform(0.5, 2, size=count) if variance is None else variance
+        return self.node("BatchNormalization", x, gamma, beta, mean, variance, **attributes)
+
+    def finish(self, *outputs, name="net"):
+        infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs]
+        for info in infos:
+            info.type.tensor_type.ClearField("shape")
+        graph = helper.make_graph(self.nodes, name, self.inputs, infos, self.initializers)
+        imports = [helper.make_opsetid("", self.opset), helper.make_opsetid(QONNX, 1)]
+        return helper.make_model(graph, opset_imports=imports, ir_version=10)
+
+
+def small_cnn(name="net"):
+    """Two convolutions, a pool and a linear layer: something of everything, compiled in a moment."""
+    net = Network(2, 6, 6, seed=1)
+    y = net.conv(net.quant("x", 1 / 16, bits=4, signed=0), (4, 2, 3, 3), pads=[1, 1, 1, 1])
+    y = net.norm(y, [1.0, -0.5, 0.25, 2.0])
+    y = net.node("MaxPool", net.quant(net.node("Relu", y), 0.1, bits=3, signed=0), kernel_shape=[2, 2], strides=[2, 2])
+    y = net.node("Gemm", net.node("Flatten", y), net.weights(36, 3), [0.5, -1.0, 0.0])
+    return net.finish(y, name=name)
+
+
+# exact evaluation
+
+MOVING = ("Concat", "Dropout", "Flatten", "Gather", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+LOWEST = Fraction(-(10**12))
+exactly = np.frompyfunc(lambda v: Fraction(float(v)), 1, 1)
+
+
+def evaluate(model, feeds, integer_inputs=()):
+    """Every tensor of a model: float32 arrays before the first quantizer, arrays of Fraction behind it.
+
+    Args:
+        feeds: inputs by name, batch first.
+        integer_inputs: names of inputs that are integers, exact from the start.
+
+    Returns:
+        (tensors, scaled): tensors by name, and for each quantizer behind the first one, by its output's name, the exact
+        x / scale + zero_point that it rounds. Tensors of operators that have no exact result are left out.
+    """
+    opset = next(o.version for o in model.opset_import if o.domain == "")
+    tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    grids, scaled, constant = {}, {}, set(tensors)
+    tensors |= {n: exactly(x).astype(object) if n in integer_inputs else x for n, x in feeds.items()}
+    for node in model.graph.node:
+        if not all(name in tensors for name in node.input if name):
+            continue  # behind an operator without an exact result
+        inputs = [tensors[name] if name else None for name in node.input]
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        out = node.output[0]
+        if all(name in constant for name in node.input):
+            constant.add(out)
+        live = any(i is not None and i.dtype == object for i in inputs)
+        if node.op_type in ("Quant", "IntQuant", "BipolarQuant"):
+            codes, y = _codes(node, inputs, attributes)
+            scale, zero = exactly(inputs[1]), exactly(inputs[2]) if len(inputs) > 2 else Fraction(0)
+            result = (codes - zero) * scale
+            if out in constant:
+                grids[out] = result
+                result = (f32(codes.astype(np.float64)) - f32(inputs[2] if len(inputs) > 2 else 0)) * inputs[1]
+            elif live:
+                scaled[out] = y
+            tensors[out] = result
+        elif node.op_type == "Shape":
+            tensors[out] = np.array(inputs[0].shape, dtype=np.int64)
+        elif not live:
+            single = helper.make_model(
+                helper.make_graph(
+                    [node],
+                    "one",
+                    [onnx.ValueInfoProto(name=i) for i in node.input if i],
+                    [onnx.ValueInfoProto(name=out)],
+                ),
+                opset_imports=[helper.make_opsetid("", opset)],
+            )
+            tensors[out] = ReferenceEvaluator(single).run(None, {n: tensors[n] for n in node.input if n})[0]
+            if node.op_type in ("Identity", "Transpose") and node.input[0] in grids:
+                grids[out] = _moved(node, [grids[node.input[0]]], opset)
+        elif node.op_type in MOVING:
+            tensors[out] = _moved(node, inputs, opset)
+        elif node.op_type in EXACT:
+            weights = {1: grids.get(node.input[1])} if node.op_type in ("Conv", "MatMul", "Gemm") else {}
+            operands = [weights.get(i) if weights.get(i) is not None else _exact(t) for i, t in enumerate(inputs)]
+            tensors[out] = EXACT[node.op_type](attributes, *operands)
+    return tensors, scaled
+
+
+def _exact(tensor):
+    return tensor if tensor is None or tensor.dtype == object else np.asarray(exactly(tensor), dtype=object)
+
+
+def _moved(node, inputs, opset):
+    """An operator that only moves elements, by where it moves their numbers."""
+    numbers = np.arange(inputs[0].size).reshape(inputs[0].shape)
+    names = [n for n in node.input if n]
+    graph = helper.make_graph(
+        [node], "one", [onnx.ValueInfoProto(name=i) for i in names], [onnx.ValueInfoProto(name=node.output[0])]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    feeds = dict(zip(names, [numbers, *inputs[1:]], strict=True))
+    return inputs[0].reshape(-1)[ReferenceEvaluator(model).run(None, feeds)[0]]
+
+
+def _codes(node, inputs, attributes):
+    """Integer codes (as objects) of a quantizer, and what it rounds."""
+    x, scale = inputs[0], inputs[1]
+    zero = inputs[2] if len(inputs) > 2 else np.asarray(0, f32)
+    live = x.dtype == object
+    y = x / _exact(scale) + _exact(zero) if live else _exact(f32(f32(x) / scale) + zero)
+    bits, signed = int(inputs[3]) if len(inputs) > 3 else 1, attributes.get("signed", 1)
+    if bits == 1 and signed:
+        return np.where(y >= 0, 1, -1).astype(object), y
+    lo, hi = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    if attributes.get("narrow", 0):
+        lo, hi = (lo + 1, hi) if signed else (lo, hi - 1)
+    rounded = np.frompyfunc(ROUND[attributes.get("rounding_mode", b"ROUND").decode()], 1, 1)(y)
+    return np.clip(rounded, lo, hi).astype(object), y
+
+
+def _away(y, up_from):
+    """Round the magnitude up where its fraction reaches `up_from`, keep the sign."""
+    size = abs(y)
+    whole = math.floor(size)
+    code = whole + (1 if up_from(size - whole) else 0)
+    return code if y >= 0 else -code
+
+
+ROUND = {
+    "ROUND": round,  # of a Fraction: half to even
+    "HALF_EVEN": round,
+    "FLOOR": math.floor,
+    "CEIL": math.ceil,
+    "UP": lambda y: _away(y, lambda part: part > 0),
+    "DOWN": lambda y: _away(y, lambda part: False),
+    "HALF_UP": lambda y: _away(y, lambda part: part >= Fraction(1, 2)),
+    "HALF_DOWN": lambda y: _away(y, lambda part: part > Fraction(1, 2)),
+}
+
+
+def _gemm(attributes, a, b, c=None):
+    product = a.dot(b.T if attributes.get("transB", 0) else b)
+    return product if c is None else product + c
+
+
+def _windows(attributes, x, kernel, padding):
+    """Shifted views of a padded image, one per tap, as the ONNX text defines pads and auto_pad."""
+    strides, dilations = attributes.get("strides", [1, 1]), attributes.get("dilations", [1, 1])
+    auto = attributes.get("auto_pad", b"NOTSET").decode()
+    begin, end = np.array(attributes.get("pads", [0, 0, 0, 0])).reshape(2, 2).tolist()
+    extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    if auto.startswith("SAME"):
+        for axis in range(2):
+            size = x.shape[2 + axis]
+            total = max((math.ceil(size / strides[axis]) - 1) * strides[axis] + extent[axis] - size, 0)
+            extra = (total + 1) // 2
+            begin[axis], end[axis] = (total - extra, extra) if auto == "SAME_UPPER" else (extra, total - extra)
+    elif auto == "VALID":
+        begin, end = [0, 0], [0, 0]
+    widths = [(0, 0), (0, 0), (begin[0], end[0]), (begin[1], end[1])]
+    x = np.pad(x, widths, constant_values=padding)
+    out = [(n - e) // s + 1 for n, e, s in zip(x.shape[2:], extent, strides, strict=True)]
+    for kh in range(kernel[0]):
+        for kw in range(kernel[1]):
+            rows = slice(kh * dilations[0], kh * dilations[0] + (out[0] - 1) * strides[0] + 1, strides[0])
+            cols = slice(kw * dilations[1], kw * dilations[1] + (out[1] - 1) * strides[1] + 1, strides[1])
+            yield kh, kw, x[:, :, rows, cols]
+
+
+def _conv(attributes, x, w, bias=None):
+    y = 0
+    for kh, kw, tap in _windows(attributes, x, w.shape[2:], Fraction(0)):
+        y = y + np.moveaxis(np.tensordot(w[:, :, kh, kw], tap, axes=(1, 1)), 0, 1)
+    return y if bias is None else y + bias.reshape(1, -1, 1, 1)
+
+
+def _max_pool(attributes, x):
+    taps = [tap for _, _, tap in _windows(attributes, x, attributes["kernel_shape"], LOWEST)]
+    return np.maximum.reduce(taps)
+
+
+def _batch_norm(attributes, x, gamma, beta, mean, variance):
+    """With 1/sqrt to 300 bits, nearer than these tests come to a rounding boundary, and exactly where it is rational."""
+    epsilon = Fraction(float(f32(attributes.get("epsilon", 1e-5))))
+    shape = (1, -1, *[1] * (x.ndim - 2))
+
+    def reciprocal_root(v):
+        v += epsilon
+        rational = Fraction(math.isqrt(v.denominator), math.isqrt(v.numerator))
+        if rational * rational * v == 1:
+            return rational
+        return Fraction(math.isqrt((v.denominator << 600) // v.numerator), 1 << 300)
+
+    gain = gamma * np.frompyfunc(reciprocal_root, 1, 1)(variance)
+    return (x - mean.reshape(shape)) * gain.reshape(shape) + beta.reshape(shape)
+
+
+EXACT = {
+    "Add": lambda _, a, b: a + b,
+    "Sub": lambda _, a, b: a - b,
+    "Mul": lambda _, a, b: a * b,
+    "Div": lambda _, a, b: a / b,
+    "Neg": lambda _, a: -a,
+    "Relu": lambda _, a: np.maximum(a, Fraction(0)),
+    "Clip": lambda _, a, lo, hi: np.minimum(np.maximum(a, lo), hi),
+    "MatMul": lambda _, a, b: a.dot(b),
+    "Gemm": _gemm,
+    "Conv": _conv,
+    "MaxPool": _max_pool,
+    "BatchNormalization": _batch_norm,
+}

@@ -1,0 +1,722 @@
+"""What a user gets wrong: one clear line for each mistake, exit code 2, and nothing left behind."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import onnx
+import pytest
+from models import QONNX, Network, small_cnn
+from onnx import TensorProto, helper
+
+import broadaxe
+from broadaxe.config import read_settings
+from broadaxe.errors import BroadaxeError, RequestError, UnsupportedModelError
+from broadaxe.ops.importing import IMPORTERS
+
+SUPPORTED = f"supported are {', '.join(sorted(IMPORTERS))}"
+NOT_FINITE = "holds values that are not finite numbers; repair the model"
+ONE_WIDTH = "one integer from 1 to 16 is supported"
+NOT_CONSTANT = "is not a constant; only constants can be compiled into hardware"
+REORDERED = "its input would have to be reordered in memory first; remove the Transpose or Reshape before it"
+NO_SOURCE = "does not come from a quantized tensor; there is nothing to compile"
+QUANTIZE_IT = "put a Quant before it or declare the input's type, as in --input name:uint8"
+
+CASES = {}
+IMAGE, VECTOR, TOKENS = (2, 4, 4), (4,), (4, 6)
+
+
+def refused(label, message, shape=IMAGE):
+    """Register a case: a function of a network and its quantized input that returns the output's name, or a model."""
+
+    def register(make):
+        CASES[label] = (shape, make, message)
+        return make
+
+    return register
+
+
+def node(op_type, *more, name="it", **attributes):
+    """A case that puts one operator behind the quantized input."""
+    return lambda net, y: net.node(op_type, y, *more, name=name, **attributes)
+
+
+def conv(*shape, **attributes):
+    return lambda net, y: net.conv(y, shape, name="conv1", **attributes)
+
+
+def pool(**attributes):
+    return lambda net, y: net.node("MaxPool", y, name="pool", **attributes)
+
+
+def quantizer(**attributes):
+    """A case whose only quantizer is that of the input; the tests of weights and of activations are the same code."""
+    return lambda net, y: net.quant("x", **({"scale": 0.5} | attributes), name="q1")
+
+
+def weight(array=None, **attributes):
+    def make(net, y):
+        values = net.rng.normal(size=(4, 3)) if array is None else array
+        return net.node("MatMul", y, net.quant(values, **({"scale": 0.25} | attributes), name="w"), name="fc")
+
+    return make
+
+
+def changed(make, change):
+    """A case that is changed after it has been built: what the builder itself would not write."""
+
+    def build(net, y):
+        model = net.finish(make(net, y))
+        change(model.graph)
+        return model
+
+    return build
+
+
+# operators
+
+refused("unsupported operator", f"act (Erf): operator Erf is not supported; {SUPPORTED}")(node("Erf", name="act"))
+refused(
+    "unsupported operator on constants", "k (Foo): operator Foo is no standard ONNX operator; fold it before the export"
+)(lambda net, y: net.node("Mul", y, net.node("Foo", [1.0], name="k")))
+refused(
+    "unknown domain", "f (Fancy): domain 'com.example' is unknown; QONNX and standard ONNX operators are supported"
+)(node("Fancy", name="f", domain="com.example"))
+refused(
+    "Quant in the standard domain", "it (Quant): domain '' has no such operator; set it to qonnx.custom_op.general"
+)(node("Quant", 0.5, 0.0, 4.0, signed=1, narrow=0, rounding_mode="ROUND"))
+refused("Conv in QONNX's domain", f"it (Relu): domain {QONNX!r} has no such operator; set it to '' (standard ONNX)")(
+    node("Relu", domain=QONNX)
+)
+
+
+@refused("subgraph", "branch (If): holds a subgraph; control flow cannot be compiled into hardware")
+def _subgraph(net, y):
+    body = helper.make_graph([helper.make_node("Identity", [y], ["z"])], "b", [], [onnx.ValueInfoProto(name="z")])
+    return net.node("If", y, name="branch", then_branch=body, else_branch=body)
+
+
+# quantizers
+
+refused("scale of zero", "q1 (Quant): its scale holds 0; scales have to be positive")(quantizer(scale=0.0))
+refused("negative scale", "q1 (Quant): its scale holds -0.5; scales have to be positive")(quantizer(scale=[-0.5]))
+refused("scale that is no number", f"q1 (Quant): its scale {NOT_FINITE}")(quantizer(scale=np.nan))
+refused("infinite scale", f"q1 (Quant): its scale {NOT_FINITE}")(quantizer(scale=np.inf))
+refused("scale of zero on weights", "w (Quant): its scale holds 0; scales have to be positive", VECTOR)(weight(scale=0))
+refused("computed scale", f"q1 (Quant): its scale {NOT_CONSTANT}")(lambda net, y: net.quant(y, y, name="q1"))
+refused("scale per pixel", "q1 (Quant): its scale varies within a channel; give one value per channel or per tensor")(
+    quantizer(scale=np.arange(1.0, 17.0).reshape(4, 4))
+)
+refused("scale of a wrong shape", "q1 (Quant): its scale of shape (3,) does not broadcast to (1, 2, 4, 4)")(
+    quantizer(scale=[1.0, 2.0, 3.0])
+)
+refused("no bits", f"q1 (Quant): its bit width is [0.0]; {ONE_WIDTH}")(quantizer(bits=0))
+refused("17 bits", f"q1 (Quant): its bit width is [17.0]; {ONE_WIDTH}")(quantizer(bits=17))
+refused("2.5 bits", f"q1 (Quant): its bit width is [2.5]; {ONE_WIDTH}")(quantizer(bits=2.5))
+refused("a tensor of bits", f"q1 (Quant): its bit width is [4.0, 8.0]; {ONE_WIDTH}")(quantizer(bits=[4, 8]))
+refused("bits that are no number", f"q1 (Quant): its bit width {NOT_FINITE}")(quantizer(bits=np.nan))
+refused("huge zero point", "q1 (Quant): its zero point holds 2.09715e+06; magnitudes below 2**20 are supported")(
+    quantizer(zero_point=2.0**21)
+)
+refused(
+    "rounding mode",
+    "q1 (Quant): its rounding mode 'NEAREST' is unknown; use one of ROUND, CEIL, FLOOR, UP, DOWN, HALF_UP, HALF_DOWN",
+)(quantizer(mode="NEAREST"))
+refused("signed is 2", "q1 (Quant): attribute signed is neither 0 nor 1, 2; set one of them")(quantizer(signed=2))
+refused("Quant without its bit width", "q1 (Quant): its bit width is missing; repair the model")(
+    changed(quantizer(), lambda graph: graph.node[-1].input.pop())
+)
+refused("weights that are no numbers", "w (Quant): its constant input " + NOT_FINITE, VECTOR)(
+    weight(np.full((4, 3), np.nan))
+)
+
+# products
+
+refused(
+    "unquantized weight",
+    "conv2 (Conv): weights are not quantized; put a Quant on the weight input, or run broadaxe quantize first",
+)(lambda net, y: net.node("Conv", y, net.rng.normal(size=(3, 2, 2, 2)), name="conv2"))
+refused("unquantized input", f"conv1 (Conv): its input 'x' is not quantized; {QUANTIZE_IT}")(
+    lambda net, y: net.conv("x", (3, 2, 2, 2), name="conv1")
+)
+refused(
+    "accumulators into Conv",
+    "conv2 (Conv): its input is not quantized; put a Quant between it and the operator before it",
+)(lambda net, y: net.conv(net.conv(y, (3, 2, 1, 1)), (3, 3, 2, 2), name="conv2"))
+refused(
+    "unquantized activation",
+    "conv2 (Conv): its input is not quantized; put a Quant between it and the operator before it",
+)(lambda net, y: net.conv(net.node("Relu", net.conv(y, (3, 2, 1, 1))), (3, 3, 2, 2), name="conv2"))
+refused(
+    "input with a scale per channel",
+    "conv1 (Conv): its input has a scale per channel, which a sum over channels cannot take out; use one scale",
+)(lambda net, y: net.conv(net.quant("x", np.array([0.1, 0.2]).reshape(1, 2, 1, 1)), (3, 2, 1, 1), name="conv1"))
+refused(
+    "Conv weights scaled per input channel",
+    "conv1 (Conv): its weight scale varies within an output channel; use one scale per output channel or tensor",
+)(
+    lambda net, y: net.conv(
+        y, None, weight=net.weights(3, 2, 2, 2, scale=np.array([0.1, 0.2]).reshape(1, 2, 1, 1)), name="conv1"
+    )
+)
+refused(
+    "MatMul weights scaled per input",
+    "fc (MatMul): its weight scale varies within an output channel; use one scale per output channel or tensor",
+    VECTOR,
+)(weight(scale=np.array([[0.1], [0.2], [0.3], [0.4]])))
+refused(
+    "zero point of weights between integers",
+    "fc (MatMul): the zero point of its weights is not an integer; use an integer zero point",
+    VECTOR,
+)(weight(zero_point=0.5))
+refused("Conv with computed weights", f"conv1 (Conv): its weight {NOT_CONSTANT}")(
+    lambda net, y: net.node("Conv", y, y, name="conv1")
+)
+refused(
+    "MatMul of activations",
+    "fc (MatMul): multiplies two activations; only constant weights are supported so far",
+    (4, 4),
+)(lambda net, y: net.node("MatMul", y, net.quant("x", 0.5), name="fc"))
+refused(
+    "weights on the left",
+    "fc (MatMul): its weights are on the left; transpose the product so that they are on the right",
+    (4, 4),
+)(lambda net, y: net.node("MatMul", net.weights(4, 4), y, name="fc"))
+refused("stack of weights", "fc (MatMul): its weight has shape (2, 6, 4); only matrices are supported", TOKENS)(
+    lambda net, y: net.node("MatMul", y, net.weights(2, 6, 4), name="fc")
+)
+refused("MatMul of a wrong depth", "fc (MatMul): its weight expects vectors of 5, its input has 4", VECTOR)(
+    lambda net, y: net.node("MatMul", y, net.weights(5, 3), name="fc")
+)
+refused("Gemm with alpha", "fc (Gemm): alpha is 0.5; only 1.0 is supported so far", VECTOR)(
+    lambda net, y: net.node("Gemm", y, net.weights(4, 3), alpha=0.5, name="fc")
+)
+refused("bias of a wrong shape", "fc (Gemm): its bias of shape (2,) does not broadcast to (1, 3)", VECTOR)(
+    lambda net, y: net.node("Gemm", y, net.weights(4, 3), [1.0, 2.0], name="fc")
+)
+refused("bias that is no number", f"conv1 (Conv): its bias {NOT_FINITE}")(conv(3, 2, 1, 1, bias=[1, 2, np.nan]))
+refused("Conv without weights", "conv1 (Conv): its weight is missing; repair the model")(
+    changed(conv(3, 2, 1, 1), lambda graph: graph.node[-1].input.pop())
+)
+refused("no weights at all", "conv1 (Conv): its weight has shape (0, 2, 1, 1), which holds nothing; repair the model")(
+    conv(0, 2, 1, 1)
+)
+refused("channels of Conv", "conv1 (Conv): its weight of shape (2, 3, 3, 3) in 1 groups does not fit 2 input channels")(
+    conv(2, 3, 3, 3)
+)
+refused("1-D Conv", "conv1 (Conv): its weight has shape (3, 4, 2); only 2-D convolutions are supported", TOKENS)(
+    conv(3, 4, 2)
+)
+refused("groups of Conv", "conv1 (Conv): its weight of shape (2, 1, 3, 3) in 3 groups does not fit 2 input channels")(
+    conv(2, 1, 3, 3, group=3)
+)
+refused(
+    "kernel beyond the image",
+    "conv1 (Conv): its kernel [7, 7] does not fit its input of [4, 4]; pad it or use a smaller kernel",
+)(conv(3, 2, 7, 7))
+refused("kernel_shape", "conv1 (Conv): its kernel_shape [2, 2] is not that of its weight, [3, 3]; repair the model")(
+    conv(3, 2, 3, 3, kernel_shape=[2, 2])
+)
+refused("strides of zero", "conv1 (Conv): its strides [0, 1] are not numbers from 1 up; repair the model")(
+    conv(3, 2, 1, 1, strides=[0, 1])
+)
+refused("dilations of zero", "conv1 (Conv): its dilations [1, 0] are not numbers from 1 up; repair the model")(
+    conv(3, 2, 2, 2, dilations=[1, 0])
+)
+refused("strides that are no list", "conv1 (Conv): its strides 2 are not a list of integers; repair the model")(
+    conv(3, 2, 1, 1, strides=2)
+)
+refused("strides that are text", "conv1 (Conv): its strides 'ab' are not a list of integers; repair the model")(
+    conv(3, 2, 1, 1, strides="ab")
+)
+refused(
+    "negative pads", "conv1 (Conv): its pads [-1, 0, 0, 0] are not four numbers from 0 up; only those are supported"
+)(conv(3, 2, 1, 1, pads=[-1, 0, 0, 0]))
+refused("three pads", "conv1 (Conv): its pads [0, 0, 0] are not four numbers from 0 up; only those are supported")(
+    conv(3, 2, 1, 1, pads=[0, 0, 0])
+)
+refused("endless pads", "conv1 (Conv): its pads [1099511627776, 0, 0, 0] are above 65536; use smaller ones")(
+    conv(3, 2, 1, 1, pads=[1 << 40, 0, 0, 0])
+)
+refused("auto_pad", "conv1 (Conv): its auto_pad 'SAME' is unknown; use explicit pads")(
+    conv(3, 2, 1, 1, auto_pad="SAME")
+)
+CODE = "use a quantizer with an integer zero point, or pads of 0"
+refused(
+    "padding between two codes", f"conv1 (Conv): pads with zero, which its input cannot represent (code 1/2); {CODE}"
+)(lambda net, y: net.conv(net.quant("x", 0.25, 0.5), (3, 2, 3, 3), pads=[1, 1, 1, 1], name="conv1"))
+refused(
+    "padding of bipolar input", f"conv1 (Conv): pads with zero, which its input cannot represent (code 1/2); {CODE}"
+)(lambda net, y: net.conv(net.bipolar("x"), (3, 2, 3, 3), pads=[1, 1, 1, 1], name="conv1"))
+
+# pooling
+
+refused("ceil_mode", "pool (MaxPool): ceil_mode is 1; only ceil_mode = 0 is supported so far")(
+    pool(kernel_shape=[2, 2], ceil_mode=1)
+)
+refused(
+    "pads of a pool", "pool (MaxPool): its pads [2, 0, 0, 0] reach the kernel [2, 2]; a window would hold padding alone"
+)(pool(kernel_shape=[2, 2], pads=[2, 0, 0, 0]))
+refused(
+    "pool beyond the image",
+    "pool (MaxPool): its kernel [7, 7] does not fit its input of [4, 4]; pad it or use a smaller kernel",
+)(pool(kernel_shape=[7, 7]))
+refused("pool without a kernel", "pool (MaxPool): its kernel_shape [] is not two-dimensional; only 2-D is supported")(
+    pool()
+)
+refused("kernel of zero", "pool (MaxPool): its kernel_shape [0, 2] are not numbers from 1 up; repair the model")(
+    pool(kernel_shape=[0, 2])
+)
+refused("strides of zero in a pool", "pool (MaxPool): its strides [0, 1] are not numbers from 1 up; repair the model")(
+    pool(kernel_shape=[2, 2], strides=[0, 1])
+)
+refused("1-D pool", "pool (MaxPool): its input has shape (1, 4, 6); only 2-D pooling is supported", TOKENS)(
+    pool(kernel_shape=[2])
+)
+refused("pool before an output", "pool (MaxPool): no Quant follows it before output pool_out; put one there")(
+    lambda net, y: net.node("MaxPool", net.node("Relu", net.conv(y, (3, 2, 1, 1))), kernel_shape=[2, 2], name="pool")
+)
+refused(
+    "pool before Neg",
+    "neg (Neg): turns values round after a MaxPool that has no Quant before it; put a Quant before the pool",
+)(
+    lambda net, y: net.quant(
+        net.node("Neg", net.node("MaxPool", net.node("Relu", y), kernel_shape=[2, 2], name="pool"), name="neg")
+    )
+)
+
+# moving elements
+
+refused("Transpose before Conv", f"conv1 (Conv): {REORDERED}")(
+    lambda net, y: net.conv(net.node("Transpose", y, perm=[0, 1, 3, 2]), (3, 2, 3, 3), name="conv1")
+)
+refused("Transpose of tokens", f"fc (MatMul): {REORDERED}", TOKENS)(
+    lambda net, y: net.node("MatMul", net.node("Transpose", y, perm=[0, 2, 1]), net.weights(4, 3), name="fc")
+)
+refused(
+    "Reshape mixing the batch",
+    "it (Reshape): its shape [-1, 6] mixes the batch axis with others; keep the batch axis first",
+    TOKENS,
+)(node("Reshape", np.array([-1, 6])))
+refused("Reshape to another size", "it (Reshape): cannot give shape [1, 5] to a tensor of shape [1, 4, 6]", TOKENS)(
+    node("Reshape", np.array([0, 5]))
+)
+refused("computed shape", f"it (Reshape): its shape {NOT_CONSTANT}")(
+    lambda net, y: net.node("Reshape", y, y, name="it")
+)
+refused(
+    "Flatten mixing the batch",
+    "it (Flatten): its shape [4, 6] mixes the batch axis with others; keep the batch axis first",
+    TOKENS,
+)(node("Flatten", axis=2))
+refused(
+    "Flatten of everything",
+    "it (Flatten): axis is 0, which mixes the batch axis with others; keep the batch axis first",
+)(node("Flatten", axis=0))
+refused("Flatten outside the tensor", "it (Flatten): axis is 9; its input has 3 axes, repair the model", TOKENS)(
+    node("Flatten", axis=9)
+)
+refused("Transpose of the batch", "it (Transpose): its perm [1, 0, 2] moves the batch axis; keep it first", TOKENS)(
+    node("Transpose", perm=[1, 0, 2])
+)
+refused("perm", "it (Transpose): its perm [0, 1] is not a permutation of 3 axes", TOKENS)(
+    node("Transpose", perm=[0, 1])
+)
+refused(
+    "Squeeze of a wide axis",
+    "it (Squeeze): cannot remove axes [1] of a tensor of shape [1, 4, 6]; repair the model",
+    TOKENS,
+)(node("Squeeze", np.array([1])))
+refused(
+    "Unsqueeze outside the tensor",
+    "it (Unsqueeze): cannot add axes [9] to a tensor of shape [1, 4, 6]; repair the model",
+    TOKENS,
+)(node("Unsqueeze", np.array([9])))
+refused("Unsqueeze without axes", "it (Unsqueeze): its axes is missing; repair the model")(node("Unsqueeze"))
+
+# steps
+
+refused(
+    "constant divided by activations",
+    "it (Div): divides a constant by an activation; only division by a constant is supported",
+)(lambda net, y: net.quant(net.node("Div", 1.0, y, name="it")))
+refused("division by zero", "it (Div): divides by zero; repair the model")(node("Div", [0.0]))
+refused(
+    "constant per pixel", "it (Mul): its constant varies within a channel; give one value per channel or per tensor"
+)(node("Mul", np.arange(1.0, 17.0).reshape(4, 4)))
+refused("constant of a wrong shape", "it (Add): its constant of shape (3, 1, 1) does not broadcast to (1, 2, 4, 4)")(
+    node("Add", np.arange(3.0).reshape(3, 1, 1))
+)
+refused("negative variance", "bn (BatchNormalization): its variance plus epsilon is -0.99999; it has to be positive")(
+    lambda net, y: net.norm(y, [1.0, 1.0], variance=[-1.0, 1.0], name="bn")
+)
+refused("epsilon that is no number", "bn (BatchNormalization): its epsilon is nan; it has to be a finite number")(
+    lambda net, y: net.norm(y, [1.0, 1.0], epsilon=np.nan, name="bn")
+)
+refused(
+    "normalization of a wrong size",
+    "bn (BatchNormalization): its scale of shape (1, 3, 1, 1) does not broadcast to (1, 2, 4, 4)",
+)(lambda net, y: net.norm(y, [1.0, 1.0, 1.0], name="bn"))
+refused("training mode", "bn (BatchNormalization): is in training mode; export the model in evaluation mode")(
+    lambda net, y: net.norm(y, [1.0, 1.0], training_mode=1, name="bn")
+)
+refused("Clip upside down", "it (Clip): its min 3 is above its max 1; repair the model")(node("Clip", 3.0, 1.0))
+refused("Clip per channel", "it (Clip): its min holds 2 numbers; only one is supported")(node("Clip", [1.0, 2.0]))
+refused("Relu of nothing", "it (Relu): has no inputs; repair the model")(
+    changed(node("Relu"), lambda graph: graph.node[-1].input.pop())
+)
+refused(
+    "quantizer behind a float operator",
+    "q1 (Quant): comes after it (Softmax), which only the host can compute; put a Quant in between",
+    VECTOR,
+)(lambda net, y: net.quant(net.node("Softmax", y, name="it"), name="q1"))
+
+
+# graphs
+
+
+def _input(graph):
+    return graph.input[0].type.tensor_type
+
+
+def _weights_of(graph):
+    return next(t for t in graph.initializer if list(t.dims) == [3, 2, 1, 1])
+
+
+def _reverse(graph):
+    nodes = list(graph.node)[::-1]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+BROKEN = "its data do not fit its shape and type"
+refused(
+    "dynamic height",
+    "input x: dimension 2 is 'H'; only the batch (dimension 0) may be dynamic, export the model with a fixed shape",
+)(changed(conv(3, 2, 1, 1), lambda graph: setattr(_input(graph).shape.dim[2], "dim_param", "H")))
+refused("input without a shape", "input x: has no shape (batch, ...); give it a static one")(
+    changed(conv(3, 2, 1, 1), lambda graph: _input(graph).ClearField("shape"))
+)
+refused("input of text", "input x: holds STRING; only numbers are supported")(
+    changed(conv(3, 2, 1, 1), lambda graph: setattr(_input(graph), "elem_type", TensorProto.STRING))
+)
+refused("endless input", "input x: holds 1099511627776 elements; at most 134217728 are supported", (1 << 20, 1 << 20))(
+    node("Relu")
+)
+refused("unsorted nodes", "conv1 (Conv): reads 'q_out', which nothing before it computes; sort the model's nodes")(
+    changed(conv(3, 2, 1, 1), _reverse)
+)
+refused("a cycle", "r1 (Relu): reads 'b', which nothing before it computes; sort the model's nodes")(
+    lambda net, y: (net.node("Relu", "b", name="r1", output="a"), net.node("Relu", "a", output="b"))[1]
+)
+refused("a tensor written twice", "it (Relu): writes 'q_out', which is written already; give every tensor one writer")(
+    node("Relu", output="q_out")
+)
+refused("data shorter than their shape", f"initializer c4: {BROKEN} (ValueError); repair the model")(
+    changed(conv(3, 2, 1, 1), lambda graph: setattr(_weights_of(graph), "raw_data", b"short"))
+)
+refused("data of an unknown type", f"initializer c4: {BROKEN} (KeyError); repair the model")(
+    changed(conv(3, 2, 1, 1), lambda graph: setattr(_weights_of(graph), "data_type", 99))
+)
+refused("a negative dimension", f"initializer c4: {BROKEN} (ValueError); repair the model")(
+    changed(conv(3, 2, 1, 1), lambda graph: _weights_of(graph).dims.__setitem__(0, -3))
+)
+refused("output that nothing computes", f"output nowhere: {NO_SOURCE}")(lambda net, y: "nowhere")
+refused("output that is an input", f"output x: {NO_SOURCE}")(lambda net, y: "x")
+refused("output that is not quantized", f"output it_out: {NO_SOURCE}")(
+    lambda net, y: net.node("Mul", "x", 0.5, name="it")
+)
+refused("names that break lines", f'co?[31mnv"? (Erf): operator Erf is not supported; {SUPPORTED}')(
+    node("Erf", name='co\x1b[31mnv"\n', output="out")
+)
+refused(
+    "names that break lines, in a quantizer", 'q"?*/ (Quant): attribute signed is neither 0 nor 1, 2; set one of them'
+)(lambda net, y: net.quant(y, signed=2, name='q"\n*/'))
+refused(
+    "a tensor's name that breaks lines",
+    "it (Add): reads 'a?b', which nothing before it computes; sort the model's nodes",
+)(node("Add", "a\nb"))
+refused("a long name", f"{'n' * 77}... (Erf): operator Erf is not supported; {SUPPORTED}")(node("Erf", name="n" * 200))
+
+
+@pytest.mark.parametrize(("shape", "make", "message"), CASES.values(), ids=CASES)
+def test_a_model_is_refused_in_one_line(shape, make, message, tmp_path):
+    net = Network(*shape)
+    model = make(net, net.quant("x", name="q"))
+    model = net.finish(model) if isinstance(model, str) else model
+    with pytest.raises(BroadaxeError) as refusal:
+        broadaxe.compile(model, tmp_path / "build")
+    assert str(refusal.value) == message
+    assert refusal.type is UnsupportedModelError
+    assert refusal.value.exit_code == 2
+    assert not list(tmp_path.iterdir())
+
+
+# files and folders
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    path = tmp_path / "model.onnx"
+    onnx.save(small_cnn(), path)
+    return path
+
+
+def refusal_of(call, *arguments, **options):
+    with pytest.raises(BroadaxeError) as refusal:
+        call(*arguments, **options)
+    assert refusal.type is RequestError
+    assert refusal.value.exit_code == 2
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize("kept", [10, 1000, -1])
+def test_a_truncated_file(model_file, kept, tmp_path):
+    model_file.write_bytes(model_file.read_bytes()[:kept])
+    message = f"{model_file}: is not an ONNX file, or only a part of one (DecodeError); name a complete .onnx file"
+    assert refusal_of(broadaxe.compile, model_file, tmp_path / "build") == message
+    assert list(tmp_path.iterdir()) == [model_file]
+
+
+FILES = {
+    "empty": (b"", "model.onnx", "holds no network; name a complete .onnx file"),
+    "an empty model": (b"\x08\x0a", "model.onnx", "holds no network; name a complete .onnx file"),
+    "text": (
+        b"hello, this is no model\n",
+        "model.onnx",
+        "is not an ONNX file, or only a part of one (DecodeError); name a complete .onnx file",
+    ),
+    "json": (b"{}", "model.json", "holds no network; name a complete .onnx file"),
+    "broken json": (
+        b"{{",
+        "model.json",
+        "is not an ONNX file, or only a part of one (ParseError); name a complete .onnx file",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "name", "message"), FILES.values(), ids=FILES)
+def test_a_file_that_is_no_model(content, name, message, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert refusal_of(broadaxe.compile, path, tmp_path / "build") == f"{path}: {message}"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_file_and_a_folder(tmp_path):
+    path = tmp_path / "none.onnx"
+    message = f"{path}: cannot be read (No such file or directory); name a complete .onnx file"
+    assert refusal_of(broadaxe.compile, path, tmp_path / "build") == message
+    message = f"{tmp_path}: cannot be read (Is a directory); name a complete .onnx file"
+    assert refusal_of(broadaxe.compile, tmp_path, tmp_path / "build") == message
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_external_data(tmp_path):
+    path = tmp_path / "model.onnx"
+    onnx.save(small_cnn(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    (tmp_path / "weights.bin").unlink()
+    message = f"{path}: its external data cannot be read (ValidationError); put the data files beside it"
+    assert refusal_of(broadaxe.compile, path, tmp_path / "build") == message
+
+
+def test_an_object_that_is_no_model(tmp_path):
+    message = "model: is a list; give a file, an ONNX model, or a Brevitas module with an example_input"
+    assert refusal_of(broadaxe.compile, [], tmp_path / "build") == message
+
+
+def test_an_output_folder_with_other_things_is_left_alone(model_file, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").write_text("precious")
+    message = f"{other}: exists and is not a build folder; choose another output"
+    assert refusal_of(broadaxe.compile, model_file, other) == message
+    message = f"{other / 'thesis.tex'}: exists and is not a build folder; choose another output"
+    assert refusal_of(broadaxe.compile, model_file, other / "thesis.tex") == message
+    message = f"{other / 'thesis.tex'}: is not a folder; choose another output"
+    assert refusal_of(broadaxe.compile, model_file, other / "thesis.tex" / "build") == message
+    assert [p.read_text() for p in other.iterdir()] == ["precious"]
+
+
+def test_an_earlier_build_survives_a_refusal(model_file, tmp_path):
+    build = tmp_path / "build"
+    broadaxe.compile(model_file, build)
+    before = {p: p.read_bytes() for p in build.rglob("*") if p.is_file()}
+    refusal_of(broadaxe.compile, model_file, build, folding={"conv0": {"pe": 3, "simd": 1}})
+    assert {p: p.read_bytes() for p in build.rglob("*") if p.is_file()} == before
+    assert sorted(tmp_path.iterdir()) == [build, model_file]
+
+
+def test_a_folder_that_is_no_build(tmp_path):
+    message = f"{tmp_path}: is not a build folder; make one with `broadaxe compile`"
+    assert refusal_of(broadaxe.load, tmp_path) == message
+
+
+# settings
+
+KNOWN = f"known settings are {', '.join(broadaxe.CompileSettings.model_fields)}"
+LANES = "pe may be 1, 2, 4, simd 1, 2, 3, 6, 9, 18"
+SETTINGS = {
+    "unknown": ({"speed": 3}, f"settings: speed: 3 is not allowed; {KNOWN}"),
+    "pe": (
+        {"folding": {"conv0": {"pe": 3, "simd": 2}}},
+        f"folding: conv0: pe 3 and simd 2 do not divide the layer; {LANES}",
+    ),
+    "simd": (
+        {"folding": {"conv0": {"pe": 2, "simd": 4}}},
+        f"folding: conv0: pe 2 and simd 4 do not divide the layer; {LANES}",
+    ),
+    "unknown layer": (
+        {"folding": {"conv9": {"pe": 2, "simd": 4}}},
+        "folding: there is no layer 'conv9'; layers are conv0, gemm0",
+    ),
+    "no lanes": (
+        {"folding": {"conv0": {"pe": 0, "simd": 1}}},
+        "settings: folding.conv0.pe: 0 is not allowed; Input should be greater than or equal to 1",
+    ),
+    "simd left out": ({"folding": {"conv0": {"pe": 2}}}, "settings: folding.conv0.simd: is missing; give it"),
+    "unknown tool": (
+        {"tool": "quartus"},
+        "settings: tool: 'quartus' is not allowed; Input should be 'vitis' or 'vivado'",
+    ),
+    "unknown type": (
+        {"inputs": {"x": "float"}},
+        "input x: type 'float' is unknown; use int1 to int32 or uint1 to uint32",
+    ),
+    "unknown input": ({"inputs": {"y": "uint8"}}, "input y: the model has no such input; it has x"),
+    "an input's name that breaks lines": (
+        {"inputs": {"y\n": "uint8"}},
+        "input y?: the model has no such input; it has x",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), SETTINGS.values(), ids=SETTINGS)
+def test_settings_that_do_not_fit(options, message, model_file, tmp_path):
+    assert refusal_of(broadaxe.compile, model_file, tmp_path / "build", **options) == message
+    assert list(tmp_path.iterdir()) == [model_file]
+
+
+YAML = {
+    "unknown setting": ("tool: vitis\nspeed: 3\n", f": speed: 3 is not allowed; {KNOWN}"),
+    "unknown lanes": (
+        "folding:\n  conv0: {pe: 2, simd: 2, tile: 1}\n",
+        ": folding.conv0.tile: 1 is not allowed; known settings are pe, simd",
+    ),
+    "syntax": ("tool: vitis\nfolding: {conv0: [\n", ", line 3: is not YAML; see `broadaxe compile --help`"),
+    "tab": ("tool: vitis\n\tname: x\n", ", line 2: is not YAML; see `broadaxe compile --help`"),
+    "code": ("!!python/object/apply:os.system ['ls']\n", ", line 1: is not YAML; see `broadaxe compile --help`"),
+    "list": ("- a\n", ": holds a list; a mapping is needed"),
+    "bytes": ("\x00", ": is not YAML; see `broadaxe compile --help`"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), YAML.values(), ids=YAML)
+def test_yaml_files(text, message, tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    assert refusal_of(read_settings, path) == f"{path}{message}"
+
+
+def test_a_missing_yaml_file(tmp_path):
+    path = tmp_path / "none.yaml"
+    message = f"{path}: cannot be read (No such file or directory); name a YAML file"
+    assert refusal_of(read_settings, path) == message
+
+
+# data
+
+DATA = {
+    "shape": (np.zeros((3, 2, 6)), "input x: shape (3, 2, 6); give (samples, 2, 6, 6)"),
+    "no samples": (np.zeros((0, 2, 6, 6)), "input x: shape (0, 2, 6, 6); give (samples, 2, 6, 6)"),
+    "not finite": (np.full((1, 2, 6, 6), np.nan), "input x: holds values that are not finite numbers; clean the data"),
+    "text": (np.array(["a"]), "input x: holds <U1; numbers are needed"),
+    "another name": ({"y": np.zeros(3)}, "input x: missing; the data hold y"),
+}
+
+
+@pytest.fixture(scope="module")
+def small_build(tmp_path_factory):
+    return broadaxe.compile(small_cnn(), tmp_path_factory.mktemp("small") / "build")
+
+
+@pytest.mark.parametrize(("data", "message"), DATA.values(), ids=DATA)
+def test_data_that_do_not_fit(small_build, data, message):
+    assert refusal_of(small_build.codes, data) == message
+
+
+# names
+
+HOSTILE = [
+    '"; system("x',
+    "*/ int evil;",
+    "../../evil",
+    'new\nline "quoted"',
+    "while",
+    "int",
+    "\\",
+    "evil%s\x00{{7*7}}",
+]
+
+
+def with_hostile_names():
+    """A network whose every name would do harm in C++, in a path or in a template."""
+    model = small_cnn(name='net */ "../evil\n{{ 7*7 }}')
+    names = {n for node in model.graph.node for n in (*node.input, *node.output)}
+    renamed = {n: f"{HOSTILE[i % len(HOSTILE)]}{i}" for i, n in enumerate(sorted(names))}
+    for position, proto in enumerate(model.graph.node):
+        proto.name = HOSTILE[position % len(HOSTILE)]
+        for tensors in (proto.input, proto.output):
+            tensors[:] = [renamed[n] for n in tensors]
+    for named in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        named.name = renamed[named.name]
+    return model
+
+
+@pytest.fixture(scope="module")
+def hostile_build(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hostile")
+    build = broadaxe.compile(with_hostile_names(), folder / "build")
+    assert [p.name for p in folder.iterdir()] == ["build"]
+    return build
+
+
+def test_names_of_the_model_reach_neither_sources_nor_file_names(hostile_build, small_build):
+    """Sources are those of the same network with harmless names, but for the name of the top function."""
+    sources = {}
+    for build in (hostile_build, small_build):
+        files = [p for p in build.path.rglob("*") if p.is_file() and p.suffix in (".cpp", ".hpp", ".h", ".dat")]
+        assert len(files) > 15
+        texts = {p.relative_to(build.path).as_posix(): p.read_text() for p in files}
+        sources[build] = {
+            re.sub(rf"\b{build.top}\b", "top", n): re.sub(rf"{build.top}", "top", t, flags=re.I)
+            for n, t in texts.items()
+        }
+    assert sources[hostile_build] == sources[small_build]
+    for path in hostile_build.path.rglob("*"):
+        assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.]*", path.name), path
+    assert re.fullmatch(r"[a-z][a-z0-9_]*", hostile_build.top)
+
+
+def test_names_of_the_model_survive_loading(hostile_build):
+    loaded = broadaxe.load(hostile_build.path)
+    x = np.random.default_rng(0).normal(size=(4, 2, 6, 6))
+    (name,) = (i.tensor for i in loaded.lowered.inputs)
+    assert all(np.array_equal(loaded.codes({name: x})[v], q) for v, q in hostile_build.codes(x).items())
+
+
+@pytest.mark.slow
+def test_hostile_names_verify(hostile_build):
+    result = broadaxe.verify(hostile_build, np.random.default_rng(0).normal(size=(4, 2, 6, 6)))
+    assert result.ok, str(result)
+
+
+@pytest.mark.parametrize(
+    "name", ["int", "main", "std", 'a"; system("x', "../../x", "\n", "0", "types", "conv0", "struct", "_"]
+)
+def test_the_top_function_has_a_legal_name(name, model_file, tmp_path):
+    build = broadaxe.compile(model_file, tmp_path / "build", name=name)
+    assert re.fullmatch(r"[a-z][a-z0-9_]*", build.top)
+    assert build.top not in ("int", "main", "std", "types", "conv0", "struct")
+    assert (tmp_path / "build" / "firmware" / f"{build.top}.cpp").is_file()
