@@ -58,6 +58,9 @@ class Build:
     flow: Dataflow
     host: Host
 
+    def __repr__(self) -> str:
+        return f"Build({str(self.path)!r}, top={self.top!r}, {len(self.graph.nodes)} nodes)"
+
     def codes(self, data: Array | Mapping[str, Array]) -> dict[str, IntArray]:
         """Integer inputs in stream order for the model's inputs; a single array stands for a single input."""
         return self.host.codes(named(data, [i.tensor for i in self.lowered.inputs]))

@@ -52,6 +52,9 @@ def compile(
     folding: Annotated[
         Optional[Path], typer.Option(help="YAML file with lanes per layer, such as `conv0: {pe: 8, simd: 4}`.")
     ] = None,
+    requantizer: Annotated[
+        Optional[str], typer.Option(metavar="FORM", help="Form of every requantizer, where it is proven equal.")
+    ] = None,
     tool: Annotated[
         Optional[str], typer.Option(metavar="vitis|vivado", help="HLS tool that reads the sources.")
     ] = None,
@@ -69,6 +72,7 @@ def compile(
         "name": name,
         "inputs": dict(_typed(text) for text in inputs) if inputs else None,
         "folding": read_mapping(folding) if folding else None,
+        "requantizers": {"*": requantizer} if requantizer else None,
         "tool": tool,
     }
     chosen = read_settings(config, **given) if config else settings(**given)

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from math import prod
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, TypeAlias
@@ -188,12 +189,24 @@ class Graph:
     def inputs_of(self, node: Node) -> tuple[Value, ...]:
         return tuple(self.values[name] for name in node.inputs)
 
+    @cached_property
+    def _producers(self) -> dict[str, Node]:
+        return {node.output: node for node in self.nodes}
+
+    @cached_property
+    def _consumers(self) -> dict[str, tuple[Node, ...]]:
+        found: dict[str, tuple[Node, ...]] = {}
+        for node in self.nodes:
+            for value in dict.fromkeys(node.inputs):
+                found[value] = (*found.get(value, ()), node)
+        return found
+
     def producer(self, value: str) -> Node | None:
         """The node that computes a value; None for a graph input."""
-        return next((node for node in self.nodes if node.output == value), None)
+        return self._producers.get(value)
 
     def consumers(self, value: str) -> tuple[Node, ...]:
-        return tuple(node for node in self.nodes if value in node.inputs)
+        return self._consumers.get(value, ())
 
     def check(self, after: str = "construction") -> None:
         """Raise GraphError, naming the pass, unless every node's shape, bounds and type follow from its inputs."""

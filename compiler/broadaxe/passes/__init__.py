@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial, update_wrapper
 from typing import TypeAlias
 
-from broadaxe.errors import BroadaxeError
+from broadaxe.errors import VerificationError
 from broadaxe.ir import Graph
 from broadaxe.passes.choose_requantizers import choose_requantizers
 from broadaxe.passes.divide_rows import divide_rows
@@ -30,7 +30,7 @@ def run_passes(graph: Graph, pipeline: Sequence[Pass] = PIPELINE) -> Graph:
     for step in pipeline:
         try:
             graph = step(graph)
-        except BroadaxeError as error:
+        except VerificationError as error:
             raise type(error)(f"{step.__name__}: {error}") from error
         graph.check(step.__name__)
     return graph
