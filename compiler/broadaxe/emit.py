@@ -20,6 +20,7 @@ from broadaxe import resources
 from broadaxe.ir import Graph, IntArray, Lanes, Node, Value
 from broadaxe.ops.mac import Mac
 from broadaxe.ops.requantize import Requantize
+from broadaxe.prove.certificate import witness_channel
 from broadaxe.version import __version__
 
 STREAM_DEPTH = 2
@@ -235,7 +236,7 @@ def _vectors(graph: Graph, inputs: Mapping[str, IntArray], outputs: Mapping[str,
 def _witnesses(graph: Graph, node: Node, op: Mac, lanes: Mapping[str, Lanes]) -> dict[str, Any]:
     """Inputs that take the layer's widest channel to both ends, and what the layer and its requantizer make of them."""
     (x,), out = graph.inputs_of(node), graph.values[node.output]
-    channel = max(range(op.outputs), key=lambda c: (out.bounds[c].signed_dtype.width, out.bounds[c].span))
+    channel = witness_channel(out)
     attained = op.witnesses((x,), channel)
     assert attained is not None
     rows = np.stack([end[0].reshape(-1, x.channels)[0] for end in attained])

@@ -1,0 +1,742 @@
+"""The certificate's checker: it passes what is right, and finds every change, also one whose digest and hashes were mended."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from models import Network
+from onnx import numpy_helper
+
+import broadaxe
+from broadaxe import emit
+from broadaxe.build import sha256
+from broadaxe.chain import ROUNDINGS, Affine, Chain, Clamp, Normalize, Quantizer, Snap, codes
+from broadaxe.ir import Graph, Node, infer
+from broadaxe.ops import OPS, Mac, Requantize
+from broadaxe.ops.forms import Constant, Form, MultiplyShift, Shift, Table, Thresholds, ThresholdSearch
+from broadaxe.passes.offset_accumulators import offset_accumulators
+from broadaxe.prove import checker
+from broadaxe.prove.certificate import certificate, seal
+from broadaxe.prove.requantizers import prove
+from broadaxe.schedule.folding import complete, lanes_of
+from broadaxe.serialize import plain
+from broadaxe.staircase import staircase
+from broadaxe.types import Interval
+
+SEED = 20
+Edit = Callable[[dict[str, Any]], None]
+Place = tuple[Any, int | str]
+
+
+# Networks
+
+
+def branches() -> onnx.ModelProto:
+    """Negative gamma, depthwise layer, residual add of two scales, concat, max pool, padded average pool, view."""
+    net = Network(2, 6, 6, seed=5)
+    y = net.conv(net.quant("x", 1 / 16, 3, bits=4, signed=0), (4, 2, 3, 3), pads=[1, 1, 1, 1])
+    y = net.node("Relu", net.norm(y, [1.0, -0.5, 0.25, 2.0]))
+    trunk = net.quant(y, 0.1, bits=3, signed=0)
+    y = net.norm(net.conv(trunk, (4, 1, 3, 3), group=4, pads=[1, 1, 1, 1]), [-1.0, 1.5, 0.5, 1.0])
+    y = net.quant(net.node("Add", net.quant(y, 0.05, bits=4), trunk), 0.2, bits=4)
+    y = net.node("Concat", y, net.quant(net.conv(y, (3, 4, 1, 1)), 0.2, bits=4), axis=1)
+    y = net.node("MaxPool", y, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    y = net.node("AveragePool", y, kernel_shape=[2, 2], strides=[1, 1], pads=[0, 0, 1, 1])
+    y = net.node("Flatten", net.quant(y, 0.11, bits=4, mode="FLOOR"))
+    return net.finish(net.node("Gemm", y, net.weights(63, 3), [0.5, -1.0, 0.0]), name="branches")
+
+
+def ties() -> onnx.ModelProto:
+    """Powers of two everywhere, so that every rounding boundary is met; a layer summed in tiles; bipolar codes."""
+    net = Network(24, seed=6)
+    positive = net.quant(net.rng.uniform(0, 1, (24, 8)), 0.125, bits=4)
+    y = net.node("MatMul", net.quant("x", 0.25, bits=4, signed=0), positive)
+    y = net.quant(y, 0.5, bits=4)
+    y = net.node("MatMul", y, net.weights(8, 6), name="tiled")
+    y = net.bipolar(net.node("Add", y, net.rng.integers(-4, 5, 6) / 8.0))
+    model = net.finish(net.node("MatMul", y, net.weights(6, 4)), name="ties")
+    node = next(node for node in model.graph.node if node.name == "tiled")
+    for key, value in (("tile", "4"), ("order", "kh,kw,c")):
+        node.metadata_props.add(key=f"broadaxe.{key}", value=value)
+    return model
+
+
+NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any]]] = {
+    "branches": (branches, {}),
+    "thresholds": (branches, {"requantizers": {"*": "thresholds"}}),
+    "search": (branches, {"requantizers": {"*": "threshold-search"}}),
+    "table": (branches, {"requantizers": {"*": "table"}}),
+    "ties": (ties, {}),
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def built(request: pytest.FixtureRequest, once: Callable[..., Path]) -> Path:
+    model, options = NETWORKS[request.param]
+    return once(f"checker_{request.param}", lambda path: broadaxe.compile(model(), path, **options))
+
+
+@pytest.fixture(scope="module")
+def folder(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of a build that tests break and mend."""
+    return Path(shutil.copytree(built, tmp_path_factory.mktemp("broken") / "build"))
+
+
+def content_of(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "certificate.json").read_text())
+    del content["digest"]
+    return content
+
+
+def failure(folder: Path) -> str | None:
+    """What the checker finds, None where everything holds."""
+    try:
+        checker.check(folder)
+    except checker.CertificateError as error:
+        line = str(error)
+        assert len(line.splitlines()) == 1
+        return line
+    return None
+
+
+class Changed:
+    """A file of the folder with other content, for the length of a block."""
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self.path, self.data = path, data
+
+    def __enter__(self) -> None:
+        self.before = self.path.read_bytes()
+        self.path.write_bytes(self.data)
+
+    def __exit__(self, *error: object) -> None:
+        self.path.write_bytes(self.before)
+
+
+def resealed(folder: Path, content: dict[str, Any]) -> str | None:
+    """What the checker finds when content stands in the certificate under a digest of its own."""
+    with Changed(folder / "certificate.json", seal(content).encode()):
+        return failure(folder)
+
+
+# What is right
+
+
+def test_a_build_holds(built: Path) -> None:
+    content = content_of(built)
+    steps = sum(entry["comparisons"] for entry in content["requantizers"])
+    assert steps > 0
+    said = checker.check(built)
+    assert said.startswith(
+        f"certificate: {len(content['layers'])} layers, {len(content['requantizers'])} requantizers, "
+    )
+    assert said.endswith(f", {len(content['files'])} files: all hold")
+    loaded = broadaxe.load(built)
+    assert (built / "certificate.json").read_text() == broadaxe.build.certificate_text(loaded)
+
+
+def test_the_networks_hold_what_the_checker_can_check(once: Callable[..., Path]) -> None:
+    operators, forms, steps, tiles, modes = set(), set(), set(), set(), set()
+    for name, (model, options) in NETWORKS.items():
+        path = once(f"checker_{name}", lambda path, m=model, o=options: broadaxe.compile(m(), path, **o))
+        content = content_of(path)
+        for node in content["graph"]["nodes"]:
+            operators.add(node["operator"])
+            forms |= {node["attributes"]["form"]["is"]} if node["operator"] == "requantize" else set()
+            steps |= {step["is"] for step in node["attributes"].get("chain", [])}
+        tiles |= {layer["tile"] for layer in content["layers"]}
+        modes |= {layer["mode"] for layer in content["layers"]}
+    assert operators == {op.kind for op in OPS}
+    assert {"thresholds", "threshold-search", "table"} <= forms
+    assert {"affine", "normalize", "clamp"} <= steps
+    assert tiles == {None, 4}
+    assert modes == {"offset", "two's complement"}
+
+
+def test_every_example_of_every_operator_holds(tmp_path: Path) -> None:
+    """All of them in one graph, accumulators at the starts that the pass gives them."""
+    values, nodes = {}, []
+    for i, example in enumerate(example for op in OPS for example in op.examples()):
+        op: Any = example.op
+        inputs = [replace(x, name=f"x{i}_{j}") for j, x in enumerate(example.inputs)]
+        if isinstance(op, Mac):
+            op = replace(op, start=np.zeros_like(op.start))
+        if isinstance(op, Requantize):
+            stairs = staircase(op.chain, op.quantizer, inputs[0].bounds)
+            op = replace(op, comparisons=prove(op.chosen(), op.chain, op.quantizer, stairs).comparisons)
+        out = infer(f"y{i}", op, inputs)
+        values |= {value.name: value for value in (*inputs, out)}
+        nodes.append(Node(out.name, op, tuple(x.name for x in inputs), out.name, example.label))
+    names = tuple(name for name in values if name.startswith("x"))
+    graph = offset_accumulators(Graph("g", names, tuple(nodes), tuple(node.output for node in nodes), values))
+    graph.check()
+    lanes = lanes_of(graph, complete(graph, {}))
+    flow = emit.dataflow(graph, lanes)
+    texts = emit.firmware(graph, flow, lanes, "g_top", {"sideband": 0, "control": "s_axilite"})
+    files = {name: text.encode() for name, text in texts.items()} | {"model.onnx": b"none"}
+    for name, data in (files | {"certificate.json": certificate(graph, files).encode()}).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    macs = sum(isinstance(node.op, Mac) for node in nodes)
+    said = checker.check(tmp_path)
+    assert said.startswith(
+        f"certificate: {macs} layers, {sum(isinstance(n.op, Requantize) for n in nodes)} requantizers, "
+    )
+
+
+def test_the_checker_stands_alone(built: Path, tmp_path: Path) -> None:
+    source = Path(checker.__file__).read_text()
+    tree = ast.parse(source)
+    imported = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+    imported |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
+    assert {name.partition(".")[0] for name in imported} <= set(sys.stdlib_module_names)
+    assert len(source.splitlines()) < 500
+    assert not [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, float)]
+    assert not [
+        n
+        for n in ast.walk(tree)
+        if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Div) and "folder" not in ast.unparse(n)
+    ]
+    copied = tmp_path / "copied.py"
+    copied.write_text(source)
+    right = subprocess.run([sys.executable, "-I", str(copied), str(built)], capture_output=True, text=True)
+    assert (right.returncode, right.stdout, right.stderr) == (0, f"{checker.check(built)}\n", "")
+    wrong = subprocess.run([sys.executable, "-I", str(copied), str(tmp_path)], capture_output=True, text=True)
+    assert (wrong.returncode, wrong.stdout) == (1, "certificate.json: is missing or too large\n")
+
+
+# Accidents: one change, nothing mended
+
+
+def leaves(part: Any) -> Iterator[Place]:
+    """Every number, string, truth value and null, by its holder and key."""
+    for key, value in part.items() if isinstance(part, dict) else enumerate(part):
+        if isinstance(value, dict | list):
+            yield from leaves(value)
+        else:
+            yield part, key
+
+
+def changed_leaf(rng: random.Random, value: Any) -> Any:
+    if isinstance(value, bool) or value is None:
+        return not value
+    if isinstance(value, int):
+        return value + rng.choice((-1, 1))
+    at = rng.randrange(len(value) + 1)
+    return f"{value[:at]}{rng.choice('0123456789/abc-')}{value[at + rng.randint(0, 1) :]}" if value else "x"
+
+
+def change_field(rng: random.Random, content: dict[str, Any]) -> str:
+    holder, key = rng.choice(list(leaves(content)))
+    holder[key] = changed_leaf(rng, holder[key])
+    return f"certificate field {key}"
+
+
+def change_list(rng: random.Random, content: dict[str, Any]) -> str:
+    lists = [part for part in all_lists(content) if part]
+    part = rng.choice(lists)
+    at = rng.randrange(len(part))
+    others = [i for i, value in enumerate(part) if value != part[at]]
+    if others and rng.random() < 0.5:
+        other = rng.choice(others)
+        part[at], part[other] = part[other], part[at]
+        return "certificate list swapped"
+    del part[at]
+    return "certificate list shortened"
+
+
+def all_lists(part: Any) -> Iterator[list[Any]]:
+    if isinstance(part, list):
+        yield part
+    for value in part.values() if isinstance(part, dict) else part if isinstance(part, list) else []:
+        yield from all_lists(value)
+
+
+def change_weight(rng: random.Random, content: dict[str, Any]) -> str:
+    layers = [node["attributes"] for node in content["graph"]["nodes"] if "weights" in node["attributes"]]
+    row = rng.choice(rng.choice(layers)["weights"])
+    row[rng.randrange(len(row))] += rng.choice((-1, 1))
+    return "weight in the certificate"
+
+
+def changed_model(rng: random.Random, data: bytes) -> bytes:
+    """One number of one weight tensor changed."""
+    model = onnx.load_from_string(data)
+    tensor = rng.choice([t for t in model.graph.initializer if len(t.dims) >= 2])
+    values = numpy_helper.to_array(tensor).copy()
+    at = rng.randrange(values.size)
+    values.reshape(-1)[at] += rng.choice((-0.125, 0.125))
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    return bytes(model.SerializeToString())
+
+
+def changed_file(rng: random.Random, data: bytes) -> bytes:
+    """One digit changed, or one byte inserted, removed or changed."""
+    digits = [i for i, byte in enumerate(data) if 48 <= byte < 58]
+    if digits and rng.random() < 0.5:
+        at = rng.choice(digits)
+        return data[:at] + bytes([48 + (data[at] - 48 + rng.randint(1, 9)) % 10]) + data[at + 1 :]
+    at = rng.randrange(len(data))
+    new = rng.choice((b"", bytes([(data[at] + rng.randint(1, 255)) % 256]), data[at : at + 1] + b" "))
+    return data[:at] + new + data[at + 1 :]
+
+
+def random_change(rng: random.Random, folder: Path) -> tuple[str, Path, bytes]:
+    """What is changed, where, and the file's new content, which may happen to be the old."""
+    what = rng.choice(("field", "list", "weight", "bytes", "model", "file", "file"))
+    path = folder / "certificate.json"
+    old = path.read_bytes()
+    if what in ("field", "list", "weight"):
+        content = json.loads(old)
+        name = {"field": change_field, "list": change_list, "weight": change_weight}[what](rng, content)
+        return name, path, f"{json.dumps(content, separators=(',', ':'))}\n".encode()
+    if what == "bytes":
+        return "certificate byte", path, changed_file(rng, old)
+    if what == "model":
+        path = folder / "model.onnx"
+        return "weight in model.onnx", path, changed_model(rng, path.read_bytes())
+    path = rng.choice(sorted(p for part in ("firmware", "tb") for p in (folder / part).rglob("*.*pp")))
+    return f"firmware {path.name}", path, changed_file(rng, path.read_bytes())
+
+
+def hunt(folder: Path, count: int, seed: int) -> None:
+    rng = random.Random(seed)
+    missed = []
+    for number in range(count):
+        what, path, data = random_change(rng, folder)
+        while data == path.read_bytes():
+            what, path, data = random_change(rng, folder)
+        with Changed(path, data):
+            if failure(folder) is None:
+                missed.append((number, what))
+    assert failure(folder) is None
+    print(f"{count} random changes, seed {seed}: {count - len(missed)} caught, {len(missed)} missed")
+    assert not missed
+
+
+def test_random_single_changes_are_caught(folder: Path) -> None:
+    """40 for each of five builds."""
+    hunt(folder, 40, SEED)
+
+
+@pytest.mark.slow
+def test_a_thousand_random_single_changes_are_caught(folder: Path) -> None:
+    hunt(folder, 1000, SEED + 1)
+
+
+def test_files_may_neither_be_added_nor_lost(folder: Path) -> None:
+    extra = folder / "firmware" / "more.hpp"
+    extra.write_text("\n")
+    assert failure(folder) == "files: firmware/more.hpp: is not of this build"
+    extra.unlink()
+    lost = folder / "tb" / "testbench.cpp"
+    text = lost.read_text()
+    lost.unlink()
+    assert failure(folder) == "files: tb/testbench.cpp: is missing"
+    lost.write_text(text)
+    assert failure(folder) is None
+
+
+# Forgeries: the digest and all hashes mended
+
+
+def nodes(content: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [node["attributes"] for node in content["graph"]["nodes"] if node["operator"] == kind]
+
+
+def macs(content: dict[str, Any]) -> list[dict[str, Any]]:
+    return nodes(content, "matvec") + nodes(content, "grouped_matvec")
+
+
+def value_of(content: dict[str, Any], kind: str) -> dict[str, Any]:
+    node = next(node for node in content["graph"]["nodes"] if node["operator"] == kind)
+    value: dict[str, Any] = content["graph"]["values"][node["output"]]
+    return value
+
+
+def narrower(content: dict[str, Any]) -> None:
+    value = value_of(content, "matvec")
+    value["dtype"] = f"int{int(value['dtype'][3:]) - 1}"
+
+
+def wider(content: dict[str, Any]) -> None:
+    value = value_of(content, "matvec")
+    value["dtype"] = f"int{int(value['dtype'][3:]) + 1}"
+
+
+def add(pick: Callable[[dict[str, Any]], tuple[Any, Any]], amount: int = 1) -> Edit:
+    def edit(content: dict[str, Any]) -> None:
+        holder, key = pick(content)
+        holder[key] += amount
+
+    return edit
+
+
+def put(pick: Callable[[dict[str, Any]], tuple[Any, Any]], value: Any) -> Edit:
+    def edit(content: dict[str, Any]) -> None:
+        holder, key = pick(content)
+        assert holder[key] != value
+        holder[key] = value
+
+    return edit
+
+
+def first_chain(content: dict[str, Any], kind: str) -> dict[str, Any]:
+    return next(s for node in nodes(content, "requantize") for s in node["chain"] if s["is"] == kind)
+
+
+FORGERIES: dict[str, tuple[str, Edit, str]] = {
+    "one bit less": ("branches", narrower, "does not hold"),
+    "one bit more": ("branches", wider, "type of conv0: stated as int"),
+    "lower bound of an accumulator": (
+        "branches",
+        add(lambda c: (value_of(c, "matvec")["bounds"][1], 0)),
+        "bounds of conv0[1]",
+    ),
+    "upper bound of codes": (
+        "branches",
+        add(lambda c: (value_of(c, "requantize")["bounds"][0], 1), -1),
+        "bounds of quant",
+    ),
+    "bound of the input": (
+        "branches",
+        add(lambda c: (c["graph"]["values"]["input0"]["bounds"][0], 1), -1),
+        "bounds of",
+    ),
+    "shape": ("branches", add(lambda c: (value_of(c, "window")["shape"], 0), 1), "shape of"),
+    "weight": ("branches", add(lambda c: (macs(c)[0]["weights"][0], 3)), ""),
+    "depthwise weight": ("branches", add(lambda c: (nodes(c, "grouped_matvec")[0]["weights"][0], 3)), ""),
+    "start": ("ties", add(lambda c: (next(m for m in macs(c) if any(m["start"]))["start"], 0)), "bounds of"),
+    "groups": ("branches", put(lambda c: (nodes(c, "grouped_matvec")[0], "groups"), 2), ""),
+    "pad code": ("branches", put(lambda c: (nodes(c, "window")[0], "pad_codes"), [99]), "bounds of|type of"),
+    "pad code inside the bounds": ("branches", put(lambda c: (nodes(c, "window")[0], "pad_codes"), [4]), "memory pad"),
+    "padding": ("branches", put(lambda c: (nodes(c, "window")[0], "pads"), [1, 1, 1, 0]), "shape of"),
+    "stride": ("branches", put(lambda c: (nodes(c, "window")[0], "stride"), [1, 2]), "shape of"),
+    "taps of a maximum": ("branches", add(lambda c: (nodes(c, "window_max")[0], "taps")), "taps"),
+    "factor of a sum": ("branches", add(lambda c: (nodes(c, "scaled_add")[0]["factors"], 0)), "bounds of|type of"),
+    "gamma": ("branches", put(lambda c: (first_chain(c, "normalize")["gamma"], 1), "1/2"), "exactly"),
+    "variance": ("branches", put(lambda c: (first_chain(c, "normalize")["variance"], 0), "-1"), "variance"),
+    "clamp": ("branches", put(lambda c: (first_chain(c, "clamp"), "lo"), "1/3"), "exactly"),
+    "scale of a chain": ("branches", put(lambda c: (first_chain(c, "affine")["scale"], 0), "7"), "exactly"),
+    "scale of a quantizer": (
+        "branches",
+        put(lambda c: (nodes(c, "requantize")[0]["quantizer"], "scale"), ["3/7"]),
+        "exactly",
+    ),
+    "zero point": ("branches", put(lambda c: (nodes(c, "requantize")[0]["quantizer"], "zero_point"), ["1"]), "exactly"),
+    "largest code": ("branches", add(lambda c: (nodes(c, "requantize")[0]["quantizer"], "hi"), -1), "exactly"),
+    "comparisons": ("branches", add(lambda c: (nodes(c, "requantize")[0], "comparisons")), "comparisons"),
+    "comparisons in the summary": ("branches", add(lambda c: (c["requantizers"][0], "comparisons")), "its entry"),
+    "threshold": ("thresholds", add(lambda c: (nodes(c, "requantize")[0]["form"]["thresholds"][0], 2)), "exactly"),
+    "direction": ("thresholds", put(lambda c: (nodes(c, "requantize")[0]["form"]["direction"], 1), 1), "exactly"),
+    "base": ("thresholds", add(lambda c: (nodes(c, "requantize")[0]["form"]["base"], 0)), "exactly"),
+    "searched threshold": (
+        "search",
+        add(lambda c: (nodes(c, "requantize")[1]["form"]["thresholds"][2], 2), -1),
+        "exactly",
+    ),
+    "unsorted thresholds": (
+        "search",
+        lambda c: nodes(c, "requantize")[0]["form"]["thresholds"][0].reverse(),
+        "not sorted",
+    ),
+    "table": (
+        "table",
+        add(
+            lambda c: (
+                nodes(c, "requantize")[0]["form"]["rows"][0],
+                len(nodes(c, "requantize")[0]["form"]["rows"][0]) // 2,
+            )
+        ),
+        "exactly",
+    ),
+    "domain": ("table", add(lambda c: (nodes(c, "requantize")[0]["form"]["domain"], 1)), "form.domain"),
+    "tile": ("ties", put(lambda c: (nodes(c, "matvec")[1], "tile"), 2), ""),
+    "tile in the layer": ("ties", put(lambda c: (c["layers"][1], "tile"), 2), "tile"),
+    "inner width": ("ties", add(lambda c: (c["layers"][1], "inner_bits"), -1), "inner_bits"),
+    "inner sums": ("ties", add(lambda c: (c["layers"][1]["inner"], 0)), "inner"),
+    "rounding mode": (
+        "ties",
+        put(lambda c: (nodes(c, "requantize")[0]["quantizer"], "rounding"), "HALF_UP"),
+        "exactly",
+    ),
+    "unknown rounding": (
+        "ties",
+        put(lambda c: (nodes(c, "requantize")[0]["quantizer"], "rounding"), "NEAR"),
+        "rounding",
+    ),
+    "half to even": ("ties", lambda c: shift_form(c).update(half_even=False), "exactly"),
+    "bias": ("ties", lambda c: shift_form(c)["bias"].__setitem__(0, shift_form(c)["bias"][0] + 1), "exactly"),
+    "shift": ("ties", lambda c: shift_form(c).update(shift=shift_form(c)["shift"] + 1), "exactly|sum_bits"),
+    "clamp of a form": ("ties", lambda c: shift_form(c).update(lo=shift_form(c)["lo"] - 1), "exactly|parameters of"),
+    "bipolar": ("ties", put(lambda c: (nodes(c, "requantize")[1]["quantizer"], "bipolar"), False), "exactly"),
+    "output": ("ties", put(lambda c: (c["graph"]["outputs"], 0), "nothing"), "not those of nodes"),
+    "missing layer": ("ties", lambda c: c["layers"].pop(), "its entry"),
+    "second layer": ("ties", lambda c: c["layers"].append(c["layers"][0]), "belongs to no node"),
+    "order of nodes": ("ties", lambda c: c["graph"]["nodes"].reverse(), "out of order"),
+    "operator": ("ties", put(lambda c: (c["graph"]["nodes"][0], "operator"), "softmax"), "softmax"),
+    "firmware left out": ("ties", lambda c: c["files"].pop("firmware/quant0.hpp"), "is not of this build"),
+} | {
+    f"layer's {key}": ("branches", edit, key)
+    for key, edit in {
+        "sums": add(lambda c: (c["layers"][0]["sums"][1], 0), -1),
+        "prefix": add(lambda c: (c["layers"][0]["prefix"][1], 1)),
+        "inputs": add(lambda c: (c["layers"][0]["inputs"][1], 1)),
+        "start": add(lambda c: (c["layers"][0]["start"], 0)),
+        "mode": put(lambda c: (c["layers"][0], "mode"), "none"),
+        "exact_bits": add(lambda c: (c["layers"][0], "exact_bits"), -1),
+        "prefix_bits": add(lambda c: (c["layers"][0], "prefix_bits"), -1),
+        "offset_bits": add(lambda c: (c["layers"][0], "offset_bits"), -1),
+        "channel_bits": add(lambda c: (c["layers"][0]["channel_bits"], 2), -1),
+        "width": add(lambda c: (c["layers"][0], "width"), -1),
+        "channel": add(lambda c: (c["layers"][0], "channel")),
+        "low": add(lambda c: (c["layers"][0]["low"], 4)),
+        "high": add(lambda c: (c["layers"][0]["high"], 4), -1),
+    }.items()
+}
+
+
+def shift_form(content: dict[str, Any]) -> dict[str, Any]:
+    form: dict[str, Any] = nodes(content, "requantize")[0]["form"]
+    assert form["is"] in ("shift", "multiply-shift")
+    assert form["half_even"]
+    return form
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_forgery_is_caught_by_what_it_means(name: str, once: Callable[..., Path], tmp_path: Path) -> None:
+    network, edit, expected = FORGERIES[name]
+    model, options = NETWORKS[network]
+    path = once(f"checker_{network}", lambda path: broadaxe.compile(model(), path, **options))
+    copy = Path(shutil.copytree(path, tmp_path / "build"))
+    content = content_of(copy)
+    assert resealed(copy, content) is None
+    edit(content)
+    assert content != content_of(copy)
+    line = resealed(copy, content)
+    assert line is not None
+    assert "digest" not in line
+    assert any(part in line for part in expected.split("|")), line
+
+
+def test_declared_types_are_read_in_the_sources(folder: Path, request: pytest.FixtureRequest) -> None:
+    """A type narrowed in types.hpp or in a kernel's call, and the hash and the digest mended."""
+    content = content_of(folder)
+    out = next(node["output"] for node in content["graph"]["nodes"] if node["operator"] == "matvec")
+    bits = int(content["graph"]["values"][out]["dtype"][3:])
+    changes = [("firmware/types.hpp", f"ap_int<{bits}> {out}_t", f"ap_int<{bits - 1}> {out}_t", "types[")]
+    for layer in content["layers"]:
+        if layer["tile"]:
+            inner = f"ap_int<{layer['inner_bits']}>, {layer['name']}"
+            name = f"firmware/{layer['name']}.hpp"
+            text = (folder / name).read_text()
+            assert inner in text
+            changes += [
+                (name, inner, inner.replace(str(layer["inner_bits"]), str(layer["inner_bits"] - 1), 1), "parameters of")
+            ]
+            changes += [(name, "matvec_tiled<", "matvec<", "adds up tiles")]
+    for name, old, new, expected in changes:
+        text = (folder / name).read_text()
+        assert old in text
+        with Changed(folder / name, text.replace(old, new).encode()):
+            content["files"][name] = sha256(folder / name)
+            line = resealed(folder, content)
+            assert line is not None
+            assert expected in line
+        content["files"][name] = sha256(folder / name)
+    assert resealed(folder, content) is None
+
+
+LABELS = ("scale", "shift", "origin", "broadaxe")
+"""Of values, nodes and the file: statements that no proof rests on."""
+
+
+def test_every_number_of_the_proof_counts(folder: Path) -> None:
+    """Random numbers moved by one, everything mended: caught, or a label, or a constant that changes no code."""
+    rng = random.Random(SEED)
+    original = content_of(folder)
+    count, accepted = 60, []
+    for _ in range(count):
+        content = json.loads(json.dumps(original))
+        parts = [content["graph"]["values"], content["layers"], content["requantizers"]]
+        parts += [node["attributes"] for node in content["graph"]["nodes"]]
+        places = [p for p in leaves(rng.choice(parts)) if type(p[0][p[1]]) is int]
+        if not places:
+            continue
+        holder, key = rng.choice(places)
+        holder[key] += rng.choice((-1, 1))
+        if resealed(folder, content) is None:
+            accepted.append(key)
+            for before, after in zip(nodes(original, "requantize"), nodes(content, "requantize"), strict=True):
+                assert before["chain"] == after["chain"]
+            assert same_codes(original, content), key
+            both = [json.loads(json.dumps(c)) for c in (original, content)]
+            for c in both:
+                for attributes in nodes(c, "requantize"):
+                    attributes["form"] = None
+            assert both[0] == both[1], "accepted, though it is no constant of a requantizer"
+    print(f"{count} numbers moved by one, seed {SEED}: {count - len(accepted)} caught, {len(accepted)} change no code")
+
+
+def test_every_rational_of_a_chain_counts(folder: Path) -> None:
+    """A chain's constant moved: caught exactly where a code changes, by brute force over the whole domain."""
+    rng = random.Random(SEED)
+    original = content_of(folder)
+    caught = 0
+    for _ in range(20):
+        content = json.loads(json.dumps(original))
+        attributes = rng.choice(nodes(content, "requantize"))
+        places = [(h, k) for h, k in leaves([attributes["chain"], attributes["quantizer"]]) if is_rational(h[k])]
+        holder, key = rng.choice(places)
+        moved = Fraction(holder[key]) * Fraction(rng.choice((999, 990, 1001, 1010, 1100)), 1000)
+        holder[key] = str(moved if moved != Fraction(holder[key]) else Fraction(1, 100))
+        line = resealed(folder, content)
+        assert (line is None) == same_codes(original, content), line
+        caught += line is not None
+    print(f"20 rationals moved, seed {SEED}: {caught} change a code, all of them caught")
+
+
+def is_rational(value: Any) -> bool:
+    return isinstance(value, str) and value.lstrip("-").replace("/", "").isdecimal()
+
+
+def same_codes(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Whether all requantizers of both compute one function, chain and form, on their whole domains."""
+    for node in first["graph"]["nodes"]:
+        if node["operator"] != "requantize":
+            continue
+        other = next(n for n in second["graph"]["nodes"] if n["name"] == node["name"])
+        bounds = first["graph"]["values"][node["inputs"][0]]["bounds"]
+        lo, hi = min(b[0] for b in bounds), max(b[1] for b in bounds)
+        x = np.arange(lo, hi + 1)[:, None] * np.ones(len(bounds), dtype=np.int64)
+        real = (x >= [b[0] for b in bounds]) & (x <= [b[1] for b in bounds])
+        for codes_of in (form_codes, chain_codes):
+            ours, theirs = (codes_of(n["attributes"], x) for n in (node, other))
+            if ((ours != theirs) & real).any():
+                return False
+    return True
+
+
+def form_codes(attributes: dict[str, Any], x: np.ndarray) -> np.ndarray:
+    forms = {f.name: f for f in (Constant, Shift, MultiplyShift, Thresholds, ThresholdSearch, Table)}
+    fields = {k: np.array(v) if isinstance(v, list) and k != "domain" else v for k, v in attributes["form"].items()}
+    kind: type[Form] = forms[fields.pop("is")]
+    if "domain" in fields:
+        fields["domain"] = Interval(*fields["domain"])
+    return kind(**fields).evaluate(x)
+
+
+def chain_codes(attributes: dict[str, Any], x: np.ndarray) -> np.ndarray:
+    kinds = {"affine": Affine, "normalize": Normalize, "clamp": Clamp, "snap": Snap}
+
+    def read(value: Any) -> Any:
+        return tuple(Fraction(v) for v in value) if isinstance(value, list) else value
+
+    steps = []
+    for step in attributes["chain"]:
+        fields = {k: read(v) for k, v in step.items() if k != "is"}
+        if step["is"] == "clamp":
+            fields = {k: None if v is None else Fraction(v) for k, v in fields.items()}
+        steps.append(kinds[step["is"]](**fields))
+    chain: Chain = tuple(steps)
+    end = {k: read(v) for k, v in attributes["quantizer"].items() if k != "is"}
+    return codes(chain, Quantizer(**end), x.T.astype(object)).T
+
+
+# Two implementations of one arithmetic
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_exact_chains_are_those_of_the_compiler(rounding: str) -> None:
+    """Random chains of all steps, every rounding mode, ties and rational roots among them."""
+    rng = random.Random(f"{SEED}{rounding}")
+
+    def some(*choices: str, count: int = 3) -> tuple[Fraction, ...]:
+        return tuple(Fraction(rng.choice(choices)) for _ in range(rng.choice((1, count))))
+
+    def step() -> Any:
+        gains, offsets = ("1/2", "-3/4", "1/3", "-1/8", "0", "5"), ("0", "1/4", "-7/2", "2/3")
+        return rng.choice(
+            (
+                Affine(some(*gains), some(*offsets)),
+                Normalize(some(*gains), some(*offsets), some("2", "1/4", "9/16", "3/7"), some(*offsets)),
+                Clamp(rng.choice((None, Fraction(-3))), rng.choice((None, Fraction(17, 3)))),
+                Snap(some("1/2", "1/4", "3/5"), some("0", "1", "-3"), rng.choice(ROUNDINGS)),
+            )
+        )
+
+    x = np.array([list(range(-40, 41))] * 3, dtype=object)
+    for _ in range(40):
+        chain = tuple(step() for _ in range(rng.randint(1, 4)))
+        bipolar = rng.random() < 0.2
+        ends = (0, 1) if bipolar else (-rng.randint(0, 9), rng.randint(0, 9))
+        quantizer = Quantizer(some("1/2", "1/4", "2", "3/5"), some("0", "1", "1/2"), *ends, rounding, bipolar)
+        theirs = checker.Chain({"chain": plain(chain), "quantizer": plain(quantizer)}, 3)
+        got = [[theirs.code(c, int(point)) for point in x[c]] for c in range(3)]
+        assert got == codes(chain, quantizer, x).tolist()
+
+
+# Whatever else
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        '{"format":1}',
+        '{"format":2,"files":{}}',
+        '{"format":1.0}',
+        '{"format":NaN}',
+        f'{{"format":{"9" * 5000}}}',
+        "[" * 100000,
+        '{"format":1,"files":{"model.onnx":"0","firmware/types.hpp":"0","../x":"0"}}',
+        '{"format":1,"files":["model.onnx","firmware/types.hpp"]}',
+        "\ud800",
+    ],
+    ids=range(13),
+)
+def test_what_is_no_certificate_is_one_line(folder: Path, text: str) -> None:
+    body = text.encode(errors="surrogatepass")
+    digest = hashlib.sha256(body).hexdigest()
+    for data in (body, body[:-1] + f',"digest":"{digest}"}}\n'.encode()):
+        with Changed(folder / "certificate.json", data):
+            line = failure(folder)
+            assert line is not None
+            assert len(line.splitlines()) == 1
+            assert len(line) < 300
+
+
+def test_any_leaf_may_be_anything(folder: Path) -> None:
+    """Values of a wrong kind or size, and missing keys, under a right digest: one line each, no traceback, no long wait."""
+    rng = random.Random(SEED)
+    original = json.dumps(content_of(folder))
+    for value in (None, True, -1, 0, 10**30, "", "x", "9" * 50, [], {}, [[]], {"is": 1}, "1/0"):
+        for _ in range(6):
+            content = json.loads(original)
+            holder, key = rng.choice(list(leaves(content["graph"])))
+            holder[key] = value
+            line = resealed(folder, content)
+            assert line is None or len(line.splitlines()) == 1
+    for _ in range(30):
+        content = json.loads(original)
+        holder, key = rng.choice([p for p in leaves(content) if isinstance(p[0], dict)])
+        del holder[key]
+        line = resealed(folder, content)
+        assert key in LABELS or line is not None, key
