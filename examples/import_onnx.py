@@ -54,17 +54,7 @@ def network(size: int) -> onnx.ModelProto:
     ]  # fmt: skip
     for node in graph.node:
         node.input[:] = ["pixels" if name == image.name else name for name in node.input]
-        if node.op_type != "DepthToSpace":
-            nodes.append(node)
-            continue
-        # (12, h, w) to (3, 2h, 2w) as the ONNX text defines DepthToSpace: split the channels, interleave, join
-        split = constant("split", (1, 3, 2, 2, size, size), np.int64)
-        join = constant("join", (1, 3, 2 * size, 2 * size), np.int64)
-        nodes += [
-            helper.make_node("Reshape", [node.input[0], split], ["parts"], "split"),
-            helper.make_node("Transpose", ["parts"], ["woven"], "interleave", perm=[0, 1, 4, 2, 5, 3]),
-            helper.make_node("Reshape", ["woven", join], [node.output[0]], "join"),
-        ]
+    nodes += list(graph.node)
     del graph.node[:]
     graph.node.extend(nodes)
     graph.name = "espcn"

@@ -29,7 +29,7 @@ MAX_ELEMENTS = 1 << 27
 QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant")
 CUSTOM_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 HEAD_OPERATORS = {"Abs", "Add", "Cast", "Clip", "Div", "Flatten", "Identity", "Mul", "Neg", "Reshape", "Squeeze", "Sub"}
-HEAD_OPERATORS |= {"Transpose", "Unsqueeze"}
+HEAD_OPERATORS |= {"Relu", "Transpose", "Unsqueeze"}
 TAIL_OPERATORS = {"ArgMax", "Cast", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze", "Tanh"}
 TAIL_OPERATORS |= {"Unsqueeze"}
 

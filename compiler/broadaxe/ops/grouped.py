@@ -68,12 +68,14 @@ class GroupedMatVec(Mac):
         leading = x.shape[:-1]
         info = np.iinfo(x.dtype)
         largest = int(self.row_norms.max()) * max(-int(info.min), int(info.max)) + self.largest_start
-        kind = np.int32 if largest < 1 << 31 else np.int64
+        kind: type[np.signedinteger[Any]] = np.int32 if largest < 1 << 31 else np.int64
         if self.depthwise:
+            kind = np.int16 if largest < 1 << 15 else kind
             taps = x.reshape(-1, self.taps, self.channels)
             out = np.broadcast_to(self.start.astype(kind), (len(taps), self.channels)).copy()
+            product = np.empty_like(out)
             for tap, row in enumerate(self.weights.T.astype(kind)):
-                out += taps[:, tap].astype(kind) * row
+                out += np.multiply(taps[:, tap], row, out=product, dtype=kind)
             return np.asarray(out.reshape(*leading, self.outputs))
         parts = x.reshape(-1, self.taps, self.groups, self.depth // self.taps).transpose(2, 0, 1, 3)
         rows = self.weights.reshape(self.groups, -1, self.depth).transpose(0, 2, 1)

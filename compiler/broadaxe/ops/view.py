@@ -107,6 +107,23 @@ def import_transpose(graph: GraphBuilder, node: ModelNode) -> Tensor:
     return replace(x, index=x.index.transpose(perm))
 
 
+@imports("DepthToSpace")
+def import_depth_to_space(graph: GraphBuilder, node: ModelNode) -> Tensor:
+    """Blocks of channels become pixels: another order of the same elements."""
+    x = node.scaled(0)
+    size, mode = node.attribute("blocksize", 0), node.attribute("mode", "DCR")
+    if len(x.shape) != 4 or not isinstance(size, int) or size < 1 or x.shape[1] % (size * size):
+        raise node.fail(f"its blocksize {size} does not divide an input of shape {list(x.shape)}; repair the model")
+    if mode not in ("DCR", "CRD"):
+        raise node.fail(f"its mode {mode!r} is unknown; use DCR or CRD")
+    _, channels, height, width = x.shape
+    deep = channels // size**2
+    parts = (1, size, size, deep, height, width) if mode == "DCR" else (1, deep, size, size, height, width)
+    order = (0, 3, 4, 1, 5, 2) if mode == "DCR" else (0, 1, 4, 2, 5, 3)
+    index = x.index.reshape(parts).transpose(order).reshape(1, deep, height * size, width * size)
+    return replace(x, index=index)
+
+
 @imports("Identity", "Dropout")
 def import_identity(graph: GraphBuilder, node: ModelNode) -> Tensor:
     return node.scaled(0)
