@@ -58,6 +58,7 @@ def main(folder="build/digits", steps=400):
     build = broadaxe.compile(model, folder, example_input=x_test[:1])
     print(f"simulating the C++ on {len(x_test)} test images")
     (hardware,) = broadaxe.simulate(build, x_test.numpy()).values()
+    print("verifying: compiling two C simulations and comparing every value, about half a minute")
     verification = broadaxe.verify(build, x_test.numpy())
 
     with torch.no_grad():

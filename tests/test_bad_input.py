@@ -135,7 +135,7 @@ refused("weights that are no numbers", "w (Quant): its constant input " + NOT_FI
 
 refused(
     "unquantized weight",
-    "conv2 (Conv): weights are not quantized; put a Quant on the weight input, or run broadaxe quantize first",
+    "conv2 (Conv): weights are not quantized; put a Quant on the weight input",
 )(lambda net, y: net.node("Conv", y, net.rng.normal(size=(3, 2, 2, 2)), name="conv2"))
 refused("unquantized input", f"conv1 (Conv): its input 'x' is not quantized; {QUANTIZE_IT}")(
     lambda net, y: net.conv("x", (3, 2, 2, 2), name="conv1")
@@ -368,7 +368,8 @@ refused("Relu of nothing", "it (Relu): has no inputs; repair the model")(
 )
 refused(
     "quantizer behind a float operator",
-    "q1 (Quant): comes after it (Softmax), which only the host can compute; put a Quant in between",
+    "q1 (Quant): comes after it (Softmax), which only the host can compute; replace that operator, or end the network"
+    " before it",
     VECTOR,
 )(lambda net, y: net.quant(net.node("Softmax", y, name="it"), name="q1"))
 

@@ -185,10 +185,23 @@ def _identifier(name: str) -> str:
     return f"{cleaned}_top" if cleaned[:1].isalpha() else f"net_{cleaned}_top"
 
 
+def _check_foreign(folder: Path) -> None:
+    """Refuse to replace a build folder that holds files of somebody else."""
+    if not (folder / "build.json").is_file():
+        return
+    ours = {*read_manifest(folder)["files"], "build.json"}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_dir() and name not in ours and not name.startswith("sim/"):
+            raise RequestError(f"{folder}: holds {name}, which compile did not write; move it or choose another output")
+
+
 def _target(path: Path) -> Path:
     """The output folder, if it may be written: new, empty, or an earlier build."""
     if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / "build.json").is_file())):
         raise RequestError(f"{path}: exists and is not a build folder; choose another output")
+    if path.is_dir():
+        _check_foreign(path)
     above = next(parent for parent in path.absolute().parents if parent.exists())
     if not above.is_dir():
         raise RequestError(f"{above}: is not a folder; choose another output")

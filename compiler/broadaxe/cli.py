@@ -13,7 +13,7 @@ from typing import Annotated, Optional
 import typer
 from rich.console import Console
 
-from broadaxe.errors import BroadaxeError, RequestError
+from broadaxe.errors import BroadaxeError, MissingToolError, RequestError
 from broadaxe.version import __version__
 
 app = typer.Typer(
@@ -44,7 +44,9 @@ def compile(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A QONNX model.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="BUILD", help="Folder to write.")],
     config: Annotated[Optional[Path], typer.Option(help="YAML file with settings; options here go on top.")] = None,
-    name: Annotated[Optional[str], typer.Option(help="Name of the top-level function.")] = None,
+    name: Annotated[
+        Optional[str], typer.Option(help="The top-level function is NAME_top; default: the model's file name.")
+    ] = None,
     inputs: Annotated[
         Optional[list[str]],
         typer.Option("--input", metavar="NAME:TYPE", help="An input that carries integers, such as image:uint8."),
@@ -171,7 +173,10 @@ def demo(
     """Train a small CNN on handwritten digits with Brevitas, compile it, simulate it and verify it: about a minute."""
     from broadaxe.resources import demo_script
 
-    script = runpy.run_path(str(demo_script()))
+    try:
+        script = runpy.run_path(str(demo_script()))
+    except ModuleNotFoundError as error:
+        raise MissingToolError(f"demo: {error.name} is not installed; pip install 'broadaxe[demo]'") from None
     script["main"](str(output))
     typer.echo(f"next: broadaxe report {output}, broadaxe verify {output}")
 

@@ -33,9 +33,9 @@ class CompileSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str | None, Field(description="name of the top-level function; default: from the model's file")] = (
-        None
-    )
+    name: Annotated[
+        str | None, Field(description="the top-level function is NAME_top; default: from the model's file")
+    ] = None
     inputs: Annotated[
         dict[str, str], Field(description="integer types of inputs that need no quantizer, such as {image: uint8}")
     ] = {}

@@ -36,6 +36,7 @@ class Port:
     lanes: int
     width: int
     beats: int
+    type: str
 
     @property
     def bits(self) -> int:
@@ -118,7 +119,9 @@ class _Wiring:
     def _input(self, position: int, value: Value) -> None:
         count = next((n for _, n in self.readers.get(value.name, []) if n), 1)
         count = gcd(count, value.channels)
-        port = Port(f"in{position}", value.name, value.shape, count, value.dtype.width, value.size // count)
+        port = Port(
+            f"in{position}", value.name, value.shape, count, value.dtype.width, value.size // count, str(value.dtype)
+        )
         stream = self._stream(f"s_{value.name}", value, count)
         self.flow.inputs.append(port)
         self.flow.calls.append({"what": "read", "port": port, "type": stream.type, "out": stream.name})
@@ -127,7 +130,13 @@ class _Wiring:
     def _output(self, position: int, source: str, value: Value) -> None:
         stream = self.flow.sources[source]
         port = Port(
-            f"out{position}", value.name, value.shape, stream.lanes, value.dtype.width, value.size // stream.lanes
+            f"out{position}",
+            value.name,
+            value.shape,
+            stream.lanes,
+            value.dtype.width,
+            value.size // stream.lanes,
+            str(value.dtype),
         )
         self.flow.outputs.append(port)
         at = self.waiting[source, f"out{position}"]

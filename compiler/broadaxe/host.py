@@ -19,6 +19,7 @@ from broadaxe.frontend.batch import symbolic_batch
 from broadaxe.frontend.standard import expand_quant, session
 from broadaxe.ir import Graph, IntArray, carrier
 from broadaxe.lower import HostInput, HostOutput, Lowered, extract, run_float
+from broadaxe.types import Interval
 
 Array = npt.NDArray[Any]
 
@@ -39,6 +40,9 @@ class Host:
     def codes(self, data: Mapping[str, Array]) -> dict[str, IntArray]:
         """Integer inputs of the graph for the model's inputs, in stream order, shape (batch, *shape)."""
         reals = {i.tensor: _checked(i, data) for i in self.lowered.inputs}
+        for host in self.lowered.inputs:
+            if host.quantized is None:
+                _check_integers(host, reals[host.tensor], self.graph.values[host.value].dtype.range)
         quantized = [i.quantized for i in self.lowered.inputs if i.quantized is not None]
         floats: dict[str, Array] = {}
         if quantized:
@@ -85,8 +89,18 @@ def _checked(host: HostInput, data: Mapping[str, Array]) -> Array:
     shape = host.index.shape[1:]
     if x.dtype.kind not in "fiub":
         raise RequestError(f"input {host.tensor}: holds {x.dtype}; numbers are needed")
-    if x.ndim != len(shape) + 1 or len(x) == 0:
+    if x.shape[1:] != shape or len(x) == 0:
         raise RequestError(f"input {host.tensor}: shape {x.shape}; give (samples, {', '.join(map(str, shape))})")
     if not np.isfinite(x).all():
         raise RequestError(f"input {host.tensor}: holds values that are not finite numbers; clean the data")
     return x
+
+
+def _check_integers(host: HostInput, x: Array, allowed: Interval) -> None:
+    """Data for an input that the user declared to be integer."""
+    wrong = x[(x < allowed.lo) | (x > allowed.hi) | (x != np.rint(x))]
+    if wrong.size:
+        raise RequestError(
+            f"input {host.tensor}: holds {wrong.flat[0]:g}; it was declared to hold integers {allowed.lo} to {allowed.hi},"
+            " clip or round the data"
+        )

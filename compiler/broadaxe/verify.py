@@ -19,7 +19,6 @@ from broadaxe.csim import Mode, Simulator, ap_types, compile_sources, run_progra
 from broadaxe.errors import VerificationError
 from broadaxe.ir import Graph, IntArray, Node
 from broadaxe.ops.mac import Mac
-from broadaxe.prove import checker
 from broadaxe.reference import run
 from broadaxe.render import OnnxRun
 from broadaxe.segments import SegmentReport, compare_segments
@@ -142,6 +141,8 @@ def _check_folder(build: Build, result: Verification) -> None:
     What the stand-alone checker finds is a line of its own unless it only repeats that a file has changed.
     """
     failure = None
+    from broadaxe.prove import checker  # late, so that `python -m broadaxe.prove.checker` runs it unimported
+
     try:
         checker.check(build.path)
     except checker.CertificateError as error:

@@ -145,7 +145,10 @@ class ModelNode:
                     " as in --input name:uint8"
                 )
             case Tail(origin=origin):
-                raise self.fail(f"comes after {origin}, which only the host can compute; put a Quant in between")
+                raise self.fail(
+                    f"comes after {origin}, which only the host can compute; replace that operator, or end the network"
+                    " before it"
+                )
             case _:
                 raise self.fail("its input is a constant or missing; a tensor that depends on the input is needed")
 

@@ -138,7 +138,7 @@ def _weights(node: ModelNode, constant: Constant, axes: tuple[int, ...]) -> tupl
     if grid is None and constant.bits is not None:
         raise node.fail("the zero point of its weights is not an integer; use an integer zero point")
     if grid is None:
-        raise node.fail("weights are not quantized; put a Quant on the weight input, or run broadaxe quantize first")
+        raise node.fail("weights are not quantized; put a Quant on the weight input")
     rows = grid.integers.transpose(axes)
     scale = np.broadcast_to(grid.scale, grid.integers.shape).transpose(axes).reshape(len(rows), -1)
     if (scale != scale[:, :1]).any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -26,6 +27,25 @@ from broadaxe.ops.window import SlidingWindow
 
 MOST_POSITIONS = 1 << 16
 """Constants that a pool with a divisor per position may need: output positions times channels."""
+
+
+@imports("ReduceMean")
+def import_reduce_mean(graph: GraphBuilder, node: ModelNode) -> Tensor:
+    """The mean over height and width of an image, which is what global average pools are exported as."""
+    x = node.scaled(0)
+    given = node.attribute("axes", None)
+    if given is None and len(node.inputs) > 1 and node.inputs[1] is not None:
+        given = node.floats(1, "axes").reshape(-1).tolist()
+    axes = sorted(int(a) % len(x.shape) for a in given or range(len(x.shape)))
+    if len(x.shape) != 4 or axes != [2, 3]:
+        raise node.fail(
+            f"averages axes {axes} of a tensor of shape {list(x.shape)}; only height and width are supported"
+        )
+    pooled = import_global_average_pool(graph, node)
+    if node.attribute("keepdims", 1):
+        return pooled
+    assert isinstance(pooled, Scaled)
+    return replace(pooled, index=pooled.index.reshape(pooled.index.shape[:2]))
 
 
 @imports("GlobalAveragePool")

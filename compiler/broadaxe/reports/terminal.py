@@ -12,7 +12,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from broadaxe.reports.model import Report
 
-COLUMNS = ("MACs", "K", "WxA", "type", "l1", "exact", "offset", "width", "saved")
+COLUMNS = ("MACs", "K", "WxA", "type", "l1", "exact", "offset", "width", "saved", "fold", "cycles")
 
 
 class ReportTable:
@@ -24,23 +24,23 @@ class ReportTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         report = self.report
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-        for name in ("layer", "operator"):
-            table.add_column(name, no_wrap=True)
+        table.add_column("layer", no_wrap=True)
         for name in COLUMNS:
             table.add_column(name, justify="right", no_wrap=True)
         for layer in report.layers:
             bits = (layer.datatype_bits, layer.l1_bits, layer.exact_bits, layer.offset_bits)
             table.add_row(
                 layer.name,
-                layer.op,
                 f"{layer.macs:,}",
                 str(layer.depth),
                 f"{layer.weight_bits}x{layer.input_bits}",
                 *map(str, bits),
                 f"[bold]{layer.width}[/bold]",
                 str(layer.saved_bits),
+                f"{layer.pe}x{layer.simd}",
+                f"{layer.cycles:,}",
             )
-        yield f"{report.top}: accumulators in bits, from the data types' bound to the proven width"
+        yield f"{report.top}: accumulator bits by bound, width as proven, fold PE x SIMD"
         yield table
         forms = Counter(r.form for r in report.requantizers)
         described = ", ".join(f"{count} x {form}" for form, count in forms.items()) or "none"

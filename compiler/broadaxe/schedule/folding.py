@@ -16,7 +16,8 @@ DEFAULT_MULTIPLIERS = 64
 def default_folding(graph: Graph, multipliers: int = DEFAULT_MULTIPLIERS) -> dict[str, Fold]:
     """A balanced folding: the layer with most work gets about `multipliers` lanes, the others as many as keep up with it.
 
-    Each layer takes the fewest PE * SIMD whose cycles do not pass the target, the squarest among equals.
+    Each layer takes the fewest PE * SIMD with which neither it nor the kernel that feeds it passes the target, the
+    squarest among equals.
     """
     layers = [(node, node.op) for node in graph.nodes if isinstance(node.op, Mac)]
     work = {n.name: prod(graph.values[n.output].shape[:-1]) * op.outputs * op.depth for n, op in layers}
@@ -31,8 +32,20 @@ def _smallest(graph: Graph, node: Node, op: Mac, work: int, target: int) -> Fold
         for fold in op.foldings()
         if op.lanes(fold).written * written <= WIDEST_WORD and op.lanes(fold).read * read <= WIDEST_WORD
     ]
-    enough = [f for f in folds if work // (f.pe * f.simd) <= target]
-    return min(enough or folds, key=lambda f: (f.pe * f.simd if enough else -f.pe * f.simd, abs(f.pe - f.simd)))
+    window = graph.producer(node.inputs[0])
+    words = 0
+    if (
+        window is not None and window.op.hardware
+    ):  # what feeds the layer has as many lanes as SIMD and its channels share
+        channels, words = graph.inputs_of(window)[0].channels, graph.values[window.output].size
+
+    def cycles(fold: Fold) -> int:
+        feeding = -(-words // gcd(channels, op.lanes(fold).read)) if words else 0
+        return max(work // (fold.pe * fold.simd), feeding)
+
+    reachable = max(target, min(map(cycles, folds)))
+    enough = [f for f in folds if cycles(f) <= reachable]
+    return min(enough, key=lambda f: (f.pe * f.simd, abs(f.pe - f.simd)))
 
 
 def complete(graph: Graph, given: Mapping[str, Fold], multipliers: int = DEFAULT_MULTIPLIERS) -> dict[str, Fold]:
