@@ -72,6 +72,15 @@ class Network:
         weight = self.weights(*shape) if weight is None else weight
         return self.node("Conv", x, weight, *([] if bias is None else [bias]), **attributes)
 
+    def depthwise(self, x, channels, kernel=(3, 3), multiplier=1, **attributes):
+        """Conv with one input channel a group."""
+        return self.conv(x, (channels * multiplier, 1, *kernel), group=channels, **attributes)
+
+    def trunc(self, x, scale, zero_point, *rest, mode="FLOOR", **more):
+        """Trunc; `rest` is input and output bits (version 1), or input bits, output scale and bits (version 2)."""
+        arrays = [np.asarray(v, f32) for v in (scale, zero_point, *rest)]
+        return self.node("Trunc", x, *arrays, domain=QONNX, rounding_mode=mode, **more)
+
     def norm(self, x, gamma, beta=None, mean=None, variance=None, **attributes):
         """BatchNormalization; what is not given is random."""
         count = len(gamma)
@@ -101,7 +110,7 @@ def small_cnn(name="net"):
 
 # exact evaluation
 
-MOVING = ("Concat", "Dropout", "Flatten", "Gather", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+MOVING = ("Dropout", "Flatten", "Gather", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 LOWEST = Fraction(-(10**12))
 exactly = np.frompyfunc(lambda v: Fraction(float(v)), 1, 1)
 
@@ -140,6 +149,8 @@ def evaluate(model, feeds, integer_inputs=()):
             elif live:
                 scaled[out] = y
             tensors[out] = result
+        elif node.op_type == "Trunc" and live:
+            tensors[out], scaled[out] = _truncated(inputs, attributes)
         elif node.op_type == "Shape":
             tensors[out] = np.array(inputs[0].shape, dtype=np.int64)
         elif not live:
@@ -196,6 +207,20 @@ def _codes(node, inputs, attributes):
     return np.clip(rounded, lo, hi).astype(object), y
 
 
+def _truncated(inputs, attributes):
+    """Trunc in version 1 (five inputs) and 2 (six): its reals, and what its second rounding sees."""
+    x, scale, zero = (_exact(tensor) for tensor in inputs[:3])
+    first = np.frompyfunc(round, 1, 1)(x / scale + zero)
+    second = np.frompyfunc(ROUND[attributes["rounding_mode"].decode()], 1, 1)
+    if len(inputs) == 5:
+        y = first / Fraction(2) ** int(inputs[3] - inputs[4])
+        return (second(y) - zero) * scale, y
+    factor = Fraction(2) ** int(np.round(np.log2(inputs[4] / inputs[1])).reshape(-1)[0])
+    y, bits = first / factor, int(inputs[5])
+    lo, hi = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if attributes.get("signed", 1) else (0, 2**bits - 1)
+    return (np.clip(second(y), lo, hi) - zero / factor) * _exact(inputs[4]), y
+
+
 def _away(y, up_from):
     """Round the magnitude up where its fraction reaches `up_from`, keep the sign."""
     size = abs(y)
@@ -246,15 +271,31 @@ def _windows(attributes, x, kernel, padding):
 
 
 def _conv(attributes, x, w, bias=None):
-    y = 0
-    for kh, kw, tap in _windows(attributes, x, w.shape[2:], Fraction(0)):
-        y = y + np.moveaxis(np.tensordot(w[:, :, kh, kw], tap, axes=(1, 1)), 0, 1)
+    groups = attributes.get("group", 1)
+    rows, columns = len(w) // groups, w.shape[1]
+    parts = []
+    for group in range(groups):
+        mine, y = w[group * rows : (group + 1) * rows], 0
+        source = x[:, group * columns : (group + 1) * columns]
+        for kh, kw, tap in _windows(attributes, source, w.shape[2:], Fraction(0)):
+            y = y + np.moveaxis(np.tensordot(mine[:, :, kh, kw], tap, axes=(1, 1)), 0, 1)
+        parts.append(y)
+    y = np.concatenate(parts, axis=1)
     return y if bias is None else y + bias.reshape(1, -1, 1, 1)
 
 
 def _max_pool(attributes, x):
     taps = [tap for _, _, tap in _windows(attributes, x, attributes["kernel_shape"], LOWEST)]
     return np.maximum.reduce(taps)
+
+
+def _average_pool(attributes, x):
+    """The mean over the taps inside the image; with count_include_pad over all taps, padding being 0."""
+    kernel = attributes["kernel_shape"]
+    total = sum(tap for _, _, tap in _windows(attributes, x, kernel, Fraction(0)))
+    ones = np.full_like(x, Fraction(1))
+    inside = sum(tap for _, _, tap in _windows(attributes, ones, kernel, Fraction(0)))
+    return total / (math.prod(kernel) if attributes.get("count_include_pad", 0) else inside)
 
 
 def _batch_norm(attributes, x, gamma, beta, mean, variance):
@@ -285,5 +326,8 @@ EXACT = {
     "Gemm": _gemm,
     "Conv": _conv,
     "MaxPool": _max_pool,
+    "AveragePool": _average_pool,
+    "GlobalAveragePool": lambda _, x: x.sum(axis=(2, 3), keepdims=True) / math.prod(x.shape[2:]),
+    "Concat": lambda attributes, *parts: np.concatenate(parts, axis=attributes["axis"]),
     "BatchNormalization": _batch_norm,
 }

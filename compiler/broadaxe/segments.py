@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from broadaxe.build import Array, Build
 from broadaxe.chain import Affine, Normalize, PerChannel, Snap, column, round_rational
@@ -171,12 +171,14 @@ def _explain(
     value, error = _exact_with_error(graph, node, node.op, ours, index[0], position, integer, channel)
     scale, zero = _at(node.op.quantizer.scale, channel), _at(node.op.quantizer.zero_point, channel)
     scaled = value / scale + zero
-    slack = error / scale + 4 * UNIT * (abs(scaled) + abs(zero) + 1)
+    truncated = isinstance(node.op.chain[-1], Snap)  # Trunc divides an integer by a power of two: nothing to round
+    error += 0 if truncated else STEP_ROUNDINGS * UNIT * _reach(build, tensor.tensor)
+    slack = error / scale + (0 if truncated else 4 * UNIT * (abs(scaled) + abs(zero) + 1))
     code = int(ours[node.output][index[0]].reshape(-1)[position])
     lower, upper = _code(node.op, scaled - slack), _code(node.op, scaled + slack)
     theirs = Fraction(float_value) / _at(graph.values[tensor.value].scale, channel)
     theirs -= _at(graph.values[tensor.value].shift, channel) / _at(graph.values[tensor.value].scale, channel)
-    if lower <= round(theirs) <= upper:
+    if lower <= round(theirs) <= upper and lower <= code <= upper:
         return None
     return f"our code is {code}, float32 gives {float_value:g}, exactly {float(value):.9g} before rounding"
 
@@ -215,6 +217,7 @@ def _exact_with_error(
 ) -> tuple[Fraction, Fraction]:
     """The exact real value before the quantizer, and how far float32 may be from it."""
     magnitude, terms = _magnitude(graph, node, ours, sample, position)
+    (x,) = graph.inputs_of(node)
     value, error = Fraction(integer), Fraction(0)
     for count, step in enumerate(op.chain):
         if isinstance(step, Affine):
@@ -227,14 +230,54 @@ def _exact_with_error(
             size = abs(gain) * (abs(value) + abs(mean)) + abs(beta)
             value, error = gain * (value - mean) + beta, abs(gain) * error + STEP_ROUNDINGS * UNIT * size
         elif isinstance(step, Snap):
-            error += abs(_at(step.scale, channel))
+            value, error = _snapped(step, value, error, channel)
         else:
             low = value if step.lo is None else max(value, step.lo)
             value = low if step.hi is None else min(low, step.hi)
-        if count == 0:
+        if count == 0 and isinstance(step, Affine):  # the sum's own error, through the slope of what follows it
             n = terms + 4
-            error += n * UNIT / (1 - n * UNIT) * magnitude
+            error += n * UNIT / (1 - n * UNIT) * magnitude * abs(_at(step.scale, channel) / _at(x.scale, channel))
     return value, error
+
+
+def _snapped(step: Snap, value: Fraction, error: Fraction, channel: int) -> tuple[Fraction, Fraction]:
+    """A rounding inside the chain: exact again, unless the error reaches another grid point."""
+    scale, zero = _at(step.scale, channel), _at(step.zero_point, channel)
+    v, slack = value / scale + zero, error / scale + 4 * UNIT * (abs(value / scale) + abs(zero))
+    low, code, high = (_rounded(u, step.rounding) for u in (v - slack, v, v + slack))
+    snapped = scale * (code - zero)
+    return snapped, scale * max(high - code, code - low)
+
+
+def _reach(build: Build, tensor: str) -> Fraction:
+    """How large the constants added on the way to a quantizer may make an intermediate float, seen from the quantizer.
+
+    They may cancel, in which case the exact chain no longer shows them; float32 still rounds with them.
+    """
+    constants = {t.name: t for t in build.model.graph.initializer}
+    writers = {o: n for n in build.model.graph.node for o in n.output}
+    total, slope, node = 0.0, 1.0, writers.get(tensor)
+    while node is not None:
+        values = [np.abs(numpy_helper.to_array(constants[i]).astype(np.float64)) for i in node.input if i in constants]
+        largest = max((float(v.max()) for v in values if v.size), default=0.0)
+        if node.op_type in ("Add", "Sub"):
+            total += slope * largest
+        elif node.op_type == "Mul":
+            slope *= largest or 1.0
+        elif node.op_type == "Div":
+            slope /= min((float(v.min()) for v in values if v.size), default=1.0) or 1.0
+        elif node.op_type == "BatchNormalization" and len(values) == 4:
+            total += slope * float(values[1].max())
+            slope *= float((values[0] / np.sqrt(values[3])).max())
+            total += slope * float(values[2].max())
+        elif node.op_type in ("Conv", "Gemm", "MatMul"):
+            break
+        live = [i for i in node.input if i not in constants and i in writers]
+        following = writers[live[0]] if live else None
+        if following is None or is_quantizer(following):
+            break
+        node = following
+    return Fraction(total)
 
 
 def _magnitude(
@@ -257,11 +300,11 @@ def _magnitude(
         index = index[output if len(index) > 1 else 0]
         integers = ours[source.name][sample].reshape(-1, source.channels)[vector][index].astype(np.int64)
         weights = producer.op.weights[output]
-        zero = _zero(source)
-        step = abs(_at(out.scale, output))
-        total = step * int((np.abs(weights) * np.abs(integers - zero)).sum())
+        steps, shifts = (np.array([float(v) for v in c]) for c in (source.scale, source.shift))
+        steps, shifts = (c if len(c) == 1 else c[index] for c in (steps, shifts))
         terms = len(weights)
-        total += abs(_at(out.shift, output))
+        sizes = np.abs(weights) * np.abs(integers * steps + shifts) / steps
+        total = abs(_at(out.scale, output)) * Fraction(float(sizes.sum()) * (1 + 1e-9)) + abs(_at(out.shift, output))
     else:
         for name in producer.inputs:
             source = graph.values[name]
@@ -273,18 +316,15 @@ def _magnitude(
     return total, terms
 
 
-def _zero(value: Any) -> int:
-    """An integer near the code of real zero; the rest is covered by the shift's own magnitude."""
-    scale, shift = value.scale[0], value.shift[0]
-    return round(-shift / scale) if scale else 0
-
-
 def _code(op: Requantize, scaled: Fraction) -> int:
     """The code of an exact value x / scale + zero_point."""
     if op.quantizer.bipolar:
         return int(scaled >= 0)
-    rounded = round_rational(column([scaled.numerator]), column([scaled.denominator]), op.quantizer.rounding)
-    return min(max(int(rounded[0, 0]), op.quantizer.lo), op.quantizer.hi)
+    return min(max(_rounded(scaled, op.quantizer.rounding), op.quantizer.lo), op.quantizer.hi)
+
+
+def _rounded(value: Fraction, rounding: str) -> int:
+    return int(round_rational(column([value.numerator]), column([value.denominator]), rounding)[0, 0])
 
 
 def _at(column: PerChannel, channel: int) -> Fraction:

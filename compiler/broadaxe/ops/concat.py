@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,16 @@ import numpy as np
 from broadaxe.chain import Affine, PerChannel
 from broadaxe.errors import GraphError
 from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value
-from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, Tensor, channels_first, image, imports
+from broadaxe.ops.importing import (
+    GraphBuilder,
+    ModelNode,
+    Scaled,
+    Tensor,
+    channels_first,
+    image,
+    imports,
+    per_image_channel,
+)
 from broadaxe.types import Interval, IntType
 
 
@@ -61,22 +70,32 @@ class Concat(Op):
 
 @imports("Concat")
 def import_concat(graph: GraphBuilder, node: ModelNode) -> Tensor:
-    """Concat of images on the channel axis, or of vectors; every input has to have one and the same scale and shift."""
+    """Concat of images on the channel axis, or of vectors; parts may differ in scale, their readers may not take that."""
     parts = [node.scaled(position) for position in range(len(node.inputs))]
     axis = int(node.attribute("axis", 1)) % len(parts[0].shape)
     if axis != 1:
         raise node.fail(f"joins axis {axis}; only channels, axis 1, can be joined")
-    out, first = parts[0], parts[0].chain
+    out = parts[0]
     for part in parts[1:]:
         out = _join(graph, node, out, part)
-    if any(part.chain != first or part.pools for part in parts) or not isinstance(first[0], Affine) or len(first) > 1:
-        raise node.fail(
-            "joins tensors of different scales; give them one quantizer, or a Quant each with the same scale"
-        )
     return out
 
 
+def _affine(graph: GraphBuilder, node: ModelNode, part: Scaled) -> Affine:
+    """The one affine step of a tensor that may be joined."""
+    (first, *rest) = part.chain
+    if rest or part.pools or not isinstance(first, Affine):
+        raise node.fail(
+            "joins a tensor that is not a plain scale of integers (a BatchNormalization, Relu or MaxPool comes between);"
+            " put a Quant on every part"
+        )
+    if len(first.scale) > 1 or len(first.shift) > 1:
+        per_image_channel(graph, node, part, part.shape[1])
+    return first
+
+
 def _join(graph: GraphBuilder, node: ModelNode, left: Scaled, right: Scaled) -> Scaled:
+    first, second = _affine(graph, node, left), _affine(graph, node, right)
     if len(left.shape) == 4:
         a, b = image(graph, node, left), image(graph, node, right)
     else:
@@ -85,22 +104,21 @@ def _join(graph: GraphBuilder, node: ModelNode, left: Scaled, right: Scaled) -> 
             raise node.fail("joins tensors that are neither images nor vectors; reshape them first")
     if a.shape[:-1] != b.shape[:-1]:
         raise node.fail(f"joins images of sizes {a.shape[:-1]} and {b.shape[:-1]}; make them alike")
-    value = graph.add(graph.fresh("concat"), Concat(), [a.name, b.name], node.where, _both(a, b))
-    if len(left.shape) == 4:
-        return replace(left, value=value.name, index=channels_first(*value.shape))
+    affine = Affine(
+        _joined(first.scale, second.scale, a.channels, b.channels),
+        _joined(first.shift, second.shift, a.channels, b.channels),
+    )
+    value = graph.add(graph.fresh("concat"), Concat(), [a.name, b.name], node.where, affine)
     index = np.concatenate([left.index, right.index + a.size], axis=1)
-    return replace(left, value=value.name, index=index)
+    if len(left.shape) == 4:
+        index = channels_first(*value.shape)
+    return Scaled(value.name, index, (affine,))
 
 
-def _both(a: Value, b: Value) -> Affine:
-    """One affine map for the joined channels; the importer has seen to it that there is only one."""
-
-    def joined(p: PerChannel, q: PerChannel) -> PerChannel:
-        if len(p) == len(q) == 1 and p == q:
-            return p
-        return _wide(p, a.channels) + _wide(q, b.channels)
-
-    return Affine(joined(a.scale, b.scale), joined(a.shift, b.shift))
+def _joined(left: PerChannel, right: PerChannel, first: int, second: int) -> PerChannel:
+    """One column for the joined channels, a single entry where all are equal."""
+    column = _wide(left, first) + _wide(right, second)
+    return column[:1] if all(v == column[0] for v in column) else column
 
 
 def _wide(column: PerChannel, channels: int) -> PerChannel:

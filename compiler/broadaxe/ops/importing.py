@@ -298,6 +298,18 @@ def zero_codes(node: ModelNode, x: Affine) -> tuple[int, ...]:
     return tuple(int(code) for code in codes)
 
 
+def per_tap(affine: Affine, kernel: tuple[int, int]) -> Affine:
+    """The affine map of an image for the patches of its sliding window."""
+    taps = kernel[0] * kernel[1]
+    return Affine(_repeat(affine.scale, taps), _repeat(affine.shift, taps))
+
+
+def per_image_channel(graph: GraphBuilder, node: ModelNode, x: Scaled, channels: int) -> None:
+    """Fail where x's constants vary within a channel of its image: nothing may be chosen or joined across positions then."""
+    if graph.values[x.value].channels != channels:
+        raise node.fail("its input has constants per position (an AveragePool with padding); put a Quant in between")
+
+
 def rises(x: Scaled, channels: int) -> bool:
     """Whether x's reals grow with its integers in every channel."""
     return all(sign > 0 for sign in direction(x.chain, channels))

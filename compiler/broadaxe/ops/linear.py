@@ -30,6 +30,7 @@ from broadaxe.ops.importing import (
     integers,
     pair,
     per_channel,
+    per_tap,
     view,
     window_pads,
     zero_codes,
@@ -67,7 +68,7 @@ def import_conv(graph: GraphBuilder, node: ModelNode) -> Tensor:
     rows, scale, dtype = _weights(node, weight, (0, 2, 3, 1))
     vectors = source
     if kernel != (1, 1) or stride != (1, 1) or any(pads):
-        vectors = graph.add(graph.fresh("window"), window, [source.name], node.where)
+        vectors = graph.add(graph.fresh("window"), window, [source.name], node.where, per_tap(affine, kernel))
     stages = Stages.of(node)
     if groups == 1:
         op: Mac = MatVec.of(rows, dtype, tile=stages.tile)

@@ -20,6 +20,7 @@ from broadaxe.ops.importing import (
     imports,
     integers,
     pair,
+    per_tap,
     view,
     window_pads,
 )
@@ -78,7 +79,7 @@ def import_average_pool(graph: GraphBuilder, node: ModelNode) -> Tensor:
     code = 0 if 0 in source.dtype.range else source.dtype.range.lo
     window = SlidingWindow(kernel, stride, pads, dilation, (code,))
     taps, channels = kernel[0] * kernel[1], source.channels
-    patches = graph.add(graph.fresh("window"), window, [source.name], node.where)
+    patches = graph.add(graph.fresh("window"), window, [source.name], node.where, per_tap(affine, kernel))
     sums = GroupedMatVec.of(np.ones((channels, taps), dtype=np.int64), channels, taps)
     out = graph.add(graph.fresh("avgpool"), sums, [patches.name], node.where)
     inside = _taps_inside(window, source)

@@ -15,7 +15,7 @@ import numpy as np
 from broadaxe.chain import Affine, spread
 from broadaxe.errors import GraphError
 from broadaxe.ir import WIDEST, Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value
-from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, real_scales
+from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, real_scales, view
 from broadaxe.types import Interval, IntType
 
 
@@ -81,6 +81,9 @@ def add_activations(graph: GraphBuilder, node: ModelNode, x: Scaled, y: Scaled, 
                 " put a Quant on both sides of the addition"
             )
     a, b = graph.values[x.value], graph.values[y.value]
+    if a.shape != b.shape and a.size == b.size:  # one of them was a vector for a while
+        shape = max(a.shape, b.shape, key=len)
+        a, b = view(graph, a.name, shape, node.where), view(graph, b.name, shape, node.where)
     if x.shape != y.shape or a.shape != b.shape or not np.array_equal(x.index, y.index):
         raise node.fail(f"adds tensors of shapes {x.shape} and {y.shape} in different orders; make them alike")
     left, right = x.chain[0], y.chain[0]

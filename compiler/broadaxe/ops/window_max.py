@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from broadaxe.chain import Affine
 from broadaxe.errors import GraphError
 from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value
 from broadaxe.ops.importing import (
@@ -21,6 +22,7 @@ from broadaxe.ops.importing import (
     image,
     imports,
     pair,
+    per_image_channel,
     rises,
     window_pads,
 )
@@ -101,6 +103,9 @@ def import_max_pool(graph: GraphBuilder, node: ModelNode) -> Tensor:
     pads = window_pads(node, (height, width), kernel, stride, dilation)
     if pads[0] >= kernel[0] or pads[2] >= kernel[0] or pads[1] >= kernel[1] or pads[3] >= kernel[1]:
         raise node.fail(f"its pads {list(pads)} reach the kernel {list(kernel)}; a window would hold padding alone")
+    first = x.chain[0]
+    if len(x.chain) > 1 or not isinstance(first, Affine) or len(first.scale) > 1 or len(first.shift) > 1:
+        per_image_channel(graph, node, x, channels)
     pool = Pool(kernel, stride, pads, dilation, node.where)
     if not np.array_equal(x.index, channels_first(height, width, channels)):
         raise node.fail("its input would have to be reordered in memory first; remove the Transpose before it")

@@ -25,6 +25,10 @@ def choose_requantizers(graph: Graph, forced: Mapping[str, str] | None = None) -
     function is unchanged.
     """
     wishes = forced or {}
+    names = [node.name for node in graph.nodes if isinstance(node.op, Requantize)]
+    for name in wishes:
+        if name != "*" and name not in names:
+            raise RequestError(f"requantizers: there is no requantizer {name!r}; requantizers are {', '.join(names)}")
     nodes = tuple(
         replace(node, op=_with_form(graph, node, node.op, wishes.get(node.name, wishes.get("*"))))
         if isinstance(node.op, Requantize)

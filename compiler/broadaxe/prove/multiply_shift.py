@@ -44,7 +44,8 @@ def multiply_shift_candidate(chain: Chain, quantizer: Quantizer, stairs: Stairca
     values = first[:, None] + np.arange(1, levels + 1)[None, :]
     codes = hull(stairs.codes)
     widest = max(int(np.abs(ends).max()).bit_length() + 1, 2)
-    for shift in range(min(LARGEST_SHIFT, HEADROOM - widest - 8) + 1):
+    steep = int(np.ceil(slope.max())).bit_length() if slope.max() < 1 << HEADROOM else HEADROOM
+    for shift in range(min(LARGEST_SHIFT, HEADROOM - widest - max(steep, 8)) + 1):
         scale = 1 << shift
         factor = np.zeros(channels, dtype=np.int64)
         bias = np.zeros(channels, dtype=np.int64)
