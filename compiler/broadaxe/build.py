@@ -63,7 +63,7 @@ class Build:
 
     def codes(self, data: Array | Mapping[str, Array]) -> dict[str, IntArray]:
         """Integer inputs in stream order for the model's inputs; a single array stands for a single input."""
-        return self.host.codes(named(data, [i.tensor for i in self.lowered.inputs]))
+        return self.host.codes(named(data, list(dict.fromkeys(i.tensor for i in self.lowered.inputs))))
 
 
 def compile(

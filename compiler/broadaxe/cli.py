@@ -126,7 +126,7 @@ def verify(
     from broadaxe.verify import verify as run
 
     loaded = load(build)
-    arrays = read_data(data, [i.tensor for i in loaded.lowered.inputs]) if data else None
+    arrays = read_data(data, list(dict.fromkeys(i.tensor for i in loaded.lowered.inputs))) if data else None
     with _progress() as progress:
         result = run(loaded, arrays, progress=progress)
     typer.echo(str(result))
@@ -154,7 +154,7 @@ def simulate(
     from broadaxe.verify import simulate as run
 
     loaded = load(build)
-    arrays = read_data(data, [i.tensor for i in loaded.lowered.inputs])
+    arrays = read_data(data, list(dict.fromkeys(i.tensor for i in loaded.lowered.inputs)))
     with _progress() as progress:
         progress("compiling and running the C simulation")
         outputs = run(loaded, arrays, mode=Mode.EXACT if exact else Mode.NATIVE)

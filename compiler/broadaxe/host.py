@@ -48,7 +48,13 @@ class Host:
         if quantized:
             run = session(self.standard, outputs=quantized)
             feeds = {i.name: reals[i.name].astype(np.float32) for i in run.get_inputs() if i.name in reals}
-            floats = dict(zip(quantized, run.run(quantized, feeds), strict=True))
+            try:
+                floats = dict(zip(quantized, run.run(quantized, feeds), strict=True))
+            except Exception as error:  # onnxruntime's exceptions share no base of their own
+                reason = str(error).splitlines()[0]
+                raise RequestError(
+                    f"data: onnxruntime cannot compute the quantized inputs: {reason}; check the model"
+                ) from None
         return {i.value: self._integers(i, floats.get(i.quantized or "", reals[i.tensor])) for i in self.lowered.inputs}
 
     def _integers(self, host: HostInput, x: Array) -> IntArray:

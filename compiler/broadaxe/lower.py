@@ -21,11 +21,11 @@ from broadaxe.chain import Chain, read_as, spread
 from broadaxe.errors import RequestError, UnsupportedModelError
 from broadaxe.ir import Graph, IntArray, Shape, Value
 from broadaxe.ops import importing
-from broadaxe.ops.importing import Constant, GraphBuilder, Head, ModelNode, Scaled, Tail, Tensor
+from broadaxe.ops.importing import MAX_ELEMENTS, Constant, GraphBuilder, Head, ModelNode, Scaled, Tail, Tensor
 from broadaxe.ops.requantize import quant_attributes, quantize_constant, quantizer_of
 from broadaxe.types import Interval, IntType
 
-MAX_ELEMENTS = 1 << 27
+MALFORMED = (TypeError, ValueError, IndexError, KeyError, AttributeError, ArithmeticError, MemoryError)
 QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant")
 CUSTOM_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 HEAD_OPERATORS = {"Abs", "Add", "Cast", "Clip", "Div", "Flatten", "Identity", "Mul", "Neg", "Reshape", "Squeeze", "Sub"}
@@ -240,8 +240,8 @@ class _Walk:
             {p.key: p.value for p in proto.metadata_props},
         )
         state = self._import(node, proto)
-        for output in outputs:
-            self.states[output] = state
+        if outputs:  # others, such as the indices of a MaxPool, are never computed
+            self.states[outputs[0]] = state
         if isinstance(state, Scaled) and outputs and not state.pools:
             self.tensors.append(HostOutput(outputs[0], state.value, state.index, state.chain))
 
@@ -268,7 +268,12 @@ class _Walk:
         if importer is None:
             known = ", ".join(sorted({*importing.IMPORTERS}))
             raise node.fail(f"operator {_printable(node.op_type)} is not supported; supported are {known}")
-        return importer(self.builder, node)
+        try:
+            return importer(self.builder, node)
+        except MALFORMED as error:
+            raise node.fail(
+                f"has inputs or attributes that do not fit it ({type(error).__name__}); repair the model"
+            ) from error
 
     def _tail(self, node: ModelNode, ends: list[Tail]) -> Tail:
         starts = {s for tail in ends for s in tail.starts}
@@ -282,7 +287,10 @@ class _Walk:
 
     def _fold(self, node: ModelNode, proto: onnx.NodeProto) -> Constant:
         if node.op_type in QUANTIZERS:
-            return quantize_constant(node)
+            try:
+                return quantize_constant(node)
+            except MALFORMED as error:
+                raise node.fail(f"has inputs that do not fit it ({type(error).__name__}); repair the model") from error
         if node.op_type == "Transpose" and isinstance(node.inputs[0], Constant) and node.inputs[0].grid is not None:
             source, grid = node.inputs[0], node.inputs[0].grid
             perm = node.attribute("perm", list(range(source.array.ndim))[::-1])
@@ -331,7 +339,7 @@ class _Walk:
         graph.check("lower")
         tensors = tuple(t for t in self.tensors if t.value in graph.values)
         names = tuple(info.name for info in self.model.graph.output)
-        return Lowered(graph, tuple(self.host_inputs), outputs, tensors, names)
+        return Lowered(graph, tuple(i for i in self.host_inputs if i.value in graph.inputs), outputs, tensors, names)
 
 
 def extract(model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> onnx.ModelProto:
@@ -419,8 +427,10 @@ def _stream_order(shape: Shape) -> tuple[Shape, IntArray]:
     return shape[1:], np.arange(prod(shape)).reshape(shape)
 
 
-def _printable(text: str) -> str:
+def _printable(text: str | bytes) -> str:
     """Names from a model file as one safe line: nothing that is not printable, at most 80 characters."""
+    if isinstance(text, bytes):  # what protobuf gives for a name that is not UTF-8
+        text = text.decode(errors="replace")
     shown = "".join(ch if ch.isprintable() else "?" for ch in text)
     return shown if len(shown) <= 80 else shown[:77] + "..."
 

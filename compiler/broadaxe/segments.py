@@ -23,13 +23,14 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from broadaxe.build import Array, Build
-from broadaxe.chain import Affine, Normalize, PerChannel, Snap, column, round_rational
+from broadaxe.chain import Affine, Normalize, PerChannel, Snap, codes, column, round_rational, select
 from broadaxe.frontend.standard import is_quantizer, session
 from broadaxe.host import real
-from broadaxe.ir import Graph, IntArray, Node
+from broadaxe.ir import Graph, IntArray, Node, Value
 from broadaxe.lower import HostOutput
 from broadaxe.ops.mac import Mac
 from broadaxe.ops.requantize import Requantize
+from broadaxe.ops.scaled_add import ScaledAdd
 from broadaxe.reference import run
 
 UNIT = Fraction(1, 1 << 24)
@@ -175,10 +176,12 @@ def _explain(
     error += 0 if truncated else STEP_ROUNDINGS * UNIT * _reach(build, tensor.tensor)
     slack = error / scale + (0 if truncated else 4 * UNIT * (abs(scaled) + abs(zero) + 1))
     code = int(ours[node.output][index[0]].reshape(-1)[position])
+    part, ending = select(node.op.chain, node.op.quantizer, np.array([channel]))
+    exact = int(codes(part, ending, column([integer]))[0, 0])
     lower, upper = _code(node.op, scaled - slack), _code(node.op, scaled + slack)
     theirs = Fraction(float_value) / _at(graph.values[tensor.value].scale, channel)
     theirs -= _at(graph.values[tensor.value].shift, channel) / _at(graph.values[tensor.value].scale, channel)
-    if lower <= round(theirs) <= upper and lower <= code <= upper:
+    if lower <= round(theirs) <= upper and code == exact:
         return None
     return f"our code is {code}, float32 gives {float_value:g}, exactly {float(value):.9g} before rounding"
 
@@ -216,8 +219,8 @@ def _exact_with_error(
     channel: int,
 ) -> tuple[Fraction, Fraction]:
     """The exact real value before the quantizer, and how far float32 may be from it."""
-    magnitude, terms = _magnitude(graph, node, ours, sample, position)
     (x,) = graph.inputs_of(node)
+    magnitude, terms = _magnitude(graph, x, ours, sample, position)
     value, error = Fraction(integer), Fraction(0)
     for count, step in enumerate(op.chain):
         if isinstance(step, Affine):
@@ -281,16 +284,16 @@ def _reach(build: Build, tensor: str) -> Fraction:
 
 
 def _magnitude(
-    graph: Graph, node: Node, ours: Mapping[str, IntArray], sample: int, position: int
+    graph: Graph, x: Value, ours: Mapping[str, IntArray], sample: int, position: int
 ) -> tuple[Fraction, int]:
-    """sum |w * x| in reals, and the number of products, of the sum that feeds a requantizer."""
-    (x,) = graph.inputs_of(node)
+    """sum |w * x| in reals, and the number of products, behind one element of a value; sums of sums are followed down."""
     producer = graph.producer(x.name)
     while producer is not None and not producer.op.hardware:
         producer = graph.producer(producer.inputs[0])
     channel = position % x.channels
     if producer is None:
-        return abs(_at(x.scale, channel)) * abs(int(ours[x.name][sample].reshape(-1)[position])), 1
+        integer = int(ours[x.name][sample].reshape(-1)[position])
+        return abs(_at(x.scale, channel) * integer + _at(x.shift, channel)), 1
     total, terms = Fraction(0), 0
     out = graph.values[producer.output]
     if isinstance(producer.op, Mac):
@@ -312,7 +315,11 @@ def _magnitude(
             integer = int(ours[name][sample].reshape(-1)[at])
             scale, shift = _at(source.scale, at % source.channels), _at(source.shift, at % source.channels)
             total += abs(scale * integer + shift)
-            terms += 1
+            part, products = abs(scale * integer + shift), 1
+            if isinstance(producer.op, ScaledAdd):
+                part, products = _magnitude(graph, source, ours, sample, at)
+            total += part
+            terms += products
     return total, terms
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from math import prod
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -20,6 +21,8 @@ from broadaxe.errors import UnsupportedModelError
 from broadaxe.ir import Graph, IntArray, Node, Op, Shape, Value, infer
 
 Array: TypeAlias = npt.NDArray[Any]
+MAX_ELEMENTS = 1 << 27
+"""Elements of a tensor: more is a mistake, or an attack on memory."""
 MAX_PAD = 1 << 16
 
 
@@ -176,7 +179,12 @@ class GraphBuilder:
 
     def add(self, name: str, op: Op, inputs: list[str], origin: str, affine: Affine | None = None) -> Value:
         """Append a node; its value has the node's name, and the operator's own shape, type and bounds."""
-        value = infer(name, op, [self.values[i] for i in inputs], affine)
+        read = [self.values[i] for i in inputs]
+        if prod(op.shape(*read)) > MAX_ELEMENTS:
+            raise UnsupportedModelError(
+                f"{origin}: makes {prod(op.shape(*read))} elements; at most {MAX_ELEMENTS} are supported"
+            )
+        value = infer(name, op, read, affine)
         self.values[name] = value
         self.nodes.append(Node(name, op, tuple(inputs), name, origin))
         return value
@@ -194,8 +202,9 @@ class GraphBuilder:
             if node.output in needed:
                 needed.update(node.inputs)
                 nodes.append(node)
-        values = {n: v for n, v in self.values.items() if n in needed or n in self.inputs}
-        return Graph(self.name, tuple(self.inputs), tuple(reversed(nodes)), outputs, values)
+        inputs = tuple(name for name in self.inputs if name in needed)
+        values = {n: v for n, v in self.values.items() if n in needed}
+        return Graph(self.name, inputs, tuple(reversed(nodes)), outputs, values)
 
 
 Importer: TypeAlias = Callable[[GraphBuilder, ModelNode], Tensor]
@@ -279,7 +288,7 @@ def _is_accumulator(graph: GraphBuilder, value: str) -> bool:
 def real_scales(left: PerChannel, right: PerChannel) -> tuple[int, int] | None:
     """Integers p, q in lowest terms with left : right = p : q in every channel; None if the ratio varies."""
     left, right = spread(left, right)
-    ratios = {a / b for a, b in zip(left, right, strict=True)} if all(right) else set()
+    ratios = {a / b for a, b in zip(left, right, strict=True)} if all((*left, *right)) else set()
     if len(ratios) != 1:
         return None
     ratio = ratios.pop()

@@ -58,6 +58,12 @@ class SlidingWindow(Op):
             raise GraphError(f"window: kernel {self.kernel} does not fit an image of shape {image}")
         return height, width
 
+    def reads_image_everywhere(self, image: Shape) -> bool:
+        """Whether every output position reads the image at least once, not padding alone."""
+        rows, cols = self._rows(image), self._columns(image)
+        inside = (rows >= 0) & (rows < image[0]), (cols >= 0) & (cols < image[1])
+        return bool(inside[0].any(axis=1).all() and inside[1].any(axis=1).all())
+
     def codes(self, channels: int) -> tuple[int, ...]:
         """The pad code of each channel."""
         return self.pad_codes * channels if len(self.pad_codes) == 1 else self.pad_codes

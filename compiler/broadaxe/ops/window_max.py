@@ -109,7 +109,10 @@ def import_max_pool(graph: GraphBuilder, node: ModelNode) -> Tensor:
     pool = Pool(kernel, stride, pads, dilation, node.where)
     if not np.array_equal(x.index, channels_first(height, width, channels)):
         raise node.fail("its input would have to be reordered in memory first; remove the Transpose before it")
-    out_h, out_w = SlidingWindow(kernel, stride, pads, dilation).positions((height, width, channels))
+    window = SlidingWindow(kernel, stride, pads, dilation)
+    out_h, out_w = window.positions((height, width, channels))
+    if not window.reads_image_everywhere((height, width, channels)):
+        raise node.fail("a window lies in the padding alone; shrink the pads")
     index = channels_first(out_h, out_w, channels)
     if x.pools or len(x.chain) > 1 or not rises(x, channels):
         return Scaled(x.value, index, x.chain, (*x.pools, pool))

@@ -15,7 +15,7 @@ import numpy as np
 from broadaxe.chain import Affine, Chain, Clamp, Ints, Quantizer, codes, spread
 from broadaxe.errors import ProofError
 from broadaxe.ir import WIDEST, constant_array, hull
-from broadaxe.ops.forms import Constant, Form, Shift, Table, Thresholds, ThresholdSearch
+from broadaxe.ops.forms import Constant, Form, MultiplyShift, Shift, Table, Thresholds, ThresholdSearch
 from broadaxe.prove.multiply_shift import dyadic_candidate, multiply_shift_candidate
 from broadaxe.staircase import Staircase
 
@@ -47,6 +47,10 @@ class Examination:
 
     def prove(self, form: Form) -> RequantizerProof:
         """Check a form at every point; ProofError names the first channel and input that differ."""
+        if isinstance(form, Shift | MultiplyShift) and max(form.sum_dtype.width, form.shift) >= WIDEST:
+            raise ProofError(
+                f"{form.name} requantizer: its sum needs {form.sum_dtype.width} bits; {WIDEST - 1} are possible"
+            )
         if isinstance(form, Table):  # the one form that is not monotone by construction
             moves = np.diff(form.rows, axis=1)
             turning = np.flatnonzero((moves < 0).any(axis=1) & (moves > 0).any(axis=1))
