@@ -37,9 +37,14 @@ class Host:
     def of(cls, model: onnx.ModelProto, lowered: Lowered, graph: Graph) -> Host:
         return cls(graph, lowered, symbolic_batch(expand_quant(model)))
 
+    def _shape(self, tensor: str) -> tuple[int, ...]:
+        """Shape of a model input without its batch axis; a head may transpose it before the quantizer."""
+        info = next(i for i in self.standard.graph.input if i.name == tensor)
+        return tuple(int(d.dim_value) for d in info.type.tensor_type.shape.dim[1:])
+
     def codes(self, data: Mapping[str, Array]) -> dict[str, IntArray]:
         """Integer inputs of the graph for the model's inputs, in stream order, shape (batch, *shape)."""
-        reals = {i.tensor: _checked(i, data) for i in self.lowered.inputs}
+        reals = {i.tensor: _checked(i, self._shape(i.tensor), data) for i in self.lowered.inputs}
         for host in self.lowered.inputs:
             if host.quantized is None:
                 _check_integers(host, reals[host.tensor], self.graph.values[host.value].dtype.range)
@@ -88,11 +93,10 @@ def real(output: HostOutput, integers: IntArray) -> Array:
     return np.asarray(picked.reshape(len(integers), *output.index.shape[1:]), dtype=np.float32)
 
 
-def _checked(host: HostInput, data: Mapping[str, Array]) -> Array:
+def _checked(host: HostInput, shape: tuple[int, ...], data: Mapping[str, Array]) -> Array:
     if host.tensor not in data:
         raise RequestError(f"input {host.tensor}: missing; the data hold {', '.join(sorted(data)) or 'nothing'}")
     x = np.asarray(data[host.tensor])
-    shape = host.index.shape[1:]
     if x.dtype.kind not in "fiub":
         raise RequestError(f"input {host.tensor}: holds {x.dtype}; numbers are needed")
     if x.shape[1:] != shape or len(x) == 0:
