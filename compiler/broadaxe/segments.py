@@ -1,40 +1,39 @@
 """The integer path against float32 onnxruntime, segment by segment, every difference explained.
 
 A segment is what lies between two quantizers. Each runs in float32 from the integer path's own codes, so that one rounding
-flip does not change everything behind it. Where float32 gives another code than the exact arithmetic, the difference is
-explained only if the exact value before rounding lies no further from the rounding boundary than float32 can err:
-
-    gamma(K + 4) * sum |w * x|,   gamma(n) = n*u / (1 - n*u),   u = 2**-24,
-
-whatever the order of the sum (4 for the roundings of weight, input, product and bias), carried through the slopes of what
-follows, plus 8 u times the magnitudes that each further step adds up. Anything else is a mismatch.
+flip does not change everything behind it. Where float32 gives another code, the difference is explained only if our code is
+the exact one and the exact value before rounding lies no further from a rounding boundary than float32 can err, a rigorous
+bound (`broadaxe.float_bound`). Anything else is a mismatch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import lcm
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from broadaxe.build import Array, Build
-from broadaxe.chain import Affine, Normalize, PerChannel, Snap, codes, column, round_rational, select
+from broadaxe.chain import FIRST_PRECISION, Chain, PerChannel, Quantizer, Reals, Snap, column, select
+from broadaxe.float_bound import FloatBound
 from broadaxe.frontend.standard import is_quantizer, session
 from broadaxe.host import real
-from broadaxe.ir import Graph, IntArray, Node, Value
+from broadaxe.ir import Graph, IntArray, Node
 from broadaxe.lower import HostOutput
-from broadaxe.ops.mac import Mac
 from broadaxe.ops.requantize import Requantize
-from broadaxe.ops.scaled_add import ScaledAdd
+from broadaxe.ops.window import SlidingWindow
+from broadaxe.ops.window_max import WindowMax
 from broadaxe.reference import run
 
 UNIT = Fraction(1, 1 << 24)
-STEP_ROUNDINGS = 8
+QUANTIZER_ROUNDINGS = 4
+"""x / scale, + zero_point, + 0.5 where a mode rounds by hand; and one to spare."""
 CUT = "@codes"
 BLOCK = 64
 
@@ -72,6 +71,10 @@ def compare_segments(build: Build, data: Mapping[str, Array], codes: Mapping[str
     names = [t.tensor for t in tensors]
     cut = _cut_session(build, names)
     whole = session(build.host.standard, outputs=names)
+    sources = {n.output[0]: n.input[0] for n in build.model.graph.node if n.output[0] in names}
+    starts = [*names, *(i.tensor for i in build.lowered.inputs), *(t.tensor for t in _input_tensors(build))]
+    shapes = {t.tensor: t.index.shape for t in (*build.lowered.tensors, *_input_tensors(build))}
+    bound = FloatBound.of(build.host.standard, starts, list(sources.values()), shapes)
     total = len(next(iter(data.values())))
     for at in range(0, total, BLOCK):
         floats = {n: np.asarray(x[at : at + BLOCK], dtype=np.float32) for n, x in data.items()}
@@ -81,9 +84,19 @@ def compare_segments(build: Build, data: Mapping[str, Array], codes: Mapping[str
         feeds = floats | {name + CUT: values for name, values in mine.items()}
         theirs = dict(zip(names, cut.run(names, {i.name: feeds[i.name] for i in cut.get_inputs()}), strict=True))
         ends = dict(zip(names, whole.run(names, {i.name: floats[i.name] for i in whole.get_inputs()}), strict=True))
-        _compare_block(build, tensors, mine, theirs, ours, at, report)
         differs = np.zeros(len(next(iter(floats.values()))), dtype=bool)
+        errors: dict[str, Array] = {}
         for tensor in tensors:
+            apart = _apart(build, tensor, mine[tensor.tensor], theirs[tensor.tensor])
+            report.activations += apart.size
+            if apart.any() and not errors:
+                errors = bound.errors(floats | mine)
+            for place in map(tuple, np.argwhere(apart).tolist()):
+                report.flips += 1
+                error = Fraction(float(errors[sources[tensor.tensor]][place]))
+                problem = _explain(build, tensor, ours, place, error, float(theirs[tensor.tensor][place]))
+                if problem is not None:
+                    report.unexplained.append(f"{tensor.tensor} {(at + place[0], *place[1:])}: {problem}")
             apart = _apart(build, tensor, mine[tensor.tensor], ends[tensor.tensor])
             differs |= apart.reshape(len(differs), -1).any(axis=1)
         report.inputs += len(differs)
@@ -128,211 +141,84 @@ def _apart(build: Build, tensor: HostOutput, mine: Array, theirs: Array) -> Any:
     return np.abs(mine - theirs) > step / 2
 
 
-def _compare_block(
-    build: Build,
-    tensors: list[HostOutput],
-    mine: Mapping[str, Array],
-    theirs: Mapping[str, Array],
-    ours: Mapping[str, IntArray],
-    at: int,
-    report: SegmentReport,
-) -> None:
-    for tensor in tensors:
-        apart = _apart(build, tensor, mine[tensor.tensor], theirs[tensor.tensor])
-        report.activations += apart.size
-        if not apart.any():
-            continue
-        for index in np.argwhere(apart):
-            report.flips += 1
-            place = tuple(int(i) for i in index)
-            problem = _explain(build, tensor, ours, place, float(theirs[tensor.tensor][place]))
-            if problem is not None:
-                where = (at + place[0], *place[1:])
-                report.unexplained.append(f"{tensor.tensor} {where}: {problem}")
-
-
 def _explain(
-    build: Build, tensor: HostOutput, ours: Mapping[str, IntArray], index: tuple[int, ...], float_value: float
-) -> str | None:
-    """None if float32 may have rounded to its code; else what the exact value, our code and float32's value are."""
-    graph = build.graph
-    node = graph.producer(tensor.value)
-    position = int(tensor.index[0].reshape(-1)[np.ravel_multi_index(index[1:], tensor.index.shape[1:])])
-    while node is not None and not isinstance(node.op, Requantize):  # a MaxPool chooses among codes: look before it
-        candidates = _largest_source(graph, node, ours, index[0], position)
-        if candidates is None:
-            return f"float32 gives {float_value:g}, and nothing between quantizers explains it"
-        node, position = candidates
-    if node is None:
-        return f"float32 gives {float_value:g} for an input code"
-    assert isinstance(node.op, Requantize)
-    (x,) = graph.inputs_of(node)
-    channel = position % x.channels
-    integer = int(ours[x.name][index[0]].reshape(-1)[position])
-    value, error = _exact_with_error(graph, node, node.op, ours, index[0], position, integer, channel)
-    scale, zero = _at(node.op.quantizer.scale, channel), _at(node.op.quantizer.zero_point, channel)
-    scaled = value / scale + zero
-    truncated = isinstance(node.op.chain[-1], Snap)  # Trunc divides an integer by a power of two: nothing to round
-    error += 0 if truncated else STEP_ROUNDINGS * UNIT * _reach(build, tensor.tensor)
-    slack = error / scale + (0 if truncated else 4 * UNIT * (abs(scaled) + abs(zero) + 1))
-    code = int(ours[node.output][index[0]].reshape(-1)[position])
-    part, ending = select(node.op.chain, node.op.quantizer, np.array([channel]))
-    exact = int(codes(part, ending, column([integer]))[0, 0])
-    lower, upper = _code(node.op, scaled - slack), _code(node.op, scaled + slack)
-    theirs = Fraction(float_value) / _at(graph.values[tensor.value].scale, channel)
-    theirs -= _at(graph.values[tensor.value].shift, channel) / _at(graph.values[tensor.value].scale, channel)
-    if lower <= round(theirs) <= upper and code == exact:
-        return None
-    return f"our code is {code}, float32 gives {float_value:g}, exactly {float(value):.9g} before rounding"
-
-
-def _largest_source(
-    graph: Graph, node: Node, ours: Mapping[str, IntArray], sample: int, position: int
-) -> tuple[Node, int] | None:
-    """The producer and the position of the element that a view or pooling window took its value from."""
-    name = node.inputs[0]
-    producer = graph.producer(name)
-    if producer is None or len(node.inputs) != 1:
-        return None
-    if node.op.kind == "view":
-        return producer, position
-    if node.op.kind == "window_max":
-        value, channels = graph.values[name], graph.values[node.output].channels
-        vector, channel = divmod(position, channels)
-        taps = ours[name][sample].reshape(-1, value.channels // channels, channels)[vector, :, channel]
-        return producer, vector * value.channels + int(taps.argmax()) * channels + channel
-    if node.op.kind == "window":
-        image = graph.values[name]
-        source = int(node.op.positions_read(image.shape).reshape(-1)[position])  # type: ignore[attr-defined]
-        return (producer, source) if source < image.size else None
-    return None
-
-
-def _exact_with_error(
-    graph: Graph,
-    node: Node,
-    op: Requantize,
+    build: Build,
+    tensor: HostOutput,
     ours: Mapping[str, IntArray],
-    sample: int,
-    position: int,
-    integer: int,
-    channel: int,
-) -> tuple[Fraction, Fraction]:
-    """The exact real value before the quantizer, and how far float32 may be from it."""
-    (x,) = graph.inputs_of(node)
-    magnitude, terms = _magnitude(graph, x, ours, sample, position)
-    value, error = Fraction(integer), Fraction(0)
-    for count, step in enumerate(op.chain):
-        if isinstance(step, Affine):
-            scale, shift = _at(step.scale, channel), _at(step.shift, channel)
-            size = abs(scale * value) + abs(shift)
-            value, error = scale * value + shift, abs(scale) * error + STEP_ROUNDINGS * UNIT * size
-        elif isinstance(step, Normalize):
-            gain = Fraction(float(_at(step.gamma, channel)) / float(_at(step.variance, channel)) ** 0.5)
-            mean, beta = _at(step.mean, channel), _at(step.beta, channel)
-            size = abs(gain) * (abs(value) + abs(mean)) + abs(beta)
-            value, error = gain * (value - mean) + beta, abs(gain) * error + STEP_ROUNDINGS * UNIT * size
-        elif isinstance(step, Snap):
-            value, error = _snapped(step, value, error, channel)
-        else:
-            low = value if step.lo is None else max(value, step.lo)
-            value = low if step.hi is None else min(low, step.hi)
-        if count == 0 and isinstance(step, Affine):  # the sum's own error, through the slope of what follows it
-            n = terms + 4
-            error += n * UNIT / (1 - n * UNIT) * magnitude * abs(_at(step.scale, channel) / _at(x.scale, channel))
-    return value, error
+    index: tuple[int, ...],
+    error: Fraction,
+    float_value: float,
+) -> str | None:
+    """None if float32, `error` off before rounding, may give its code; else our code, its value and the exact one."""
+    graph = build.graph
+    position = int(tensor.index[0].reshape(-1)[np.ravel_multi_index(index[1:], tensor.index.shape[1:])])
+    value, channel = graph.values[tensor.value], position % graph.values[tensor.value].channels
+    code = int(ours[tensor.value][index[0]].reshape(-1)[position])
+    steps, quantizer, exact = None, None, None
+    for node, place in _requantized(graph, tensor.value, position):
+        assert isinstance(node.op, Requantize)
+        (x,) = graph.inputs_of(node)
+        integer = int(ours[x.name][index[0]].reshape(-1)[place])
+        chain, quantizer = select(node.op.chain, node.op.quantizer, np.array([place % x.channels]))
+        steps, reals = _run(chain, Reals(column([integer]), column([integer]), column([1])))
+        exact = reals if exact is None else _larger(exact, reals)
+    if exact is None or quantizer is None or steps is None:
+        return f"float32 gives {float_value:g} for an input code"
+    grid = steps[0] if steps else quantizer
+    lo, hi = Fraction(exact.lo.item(), exact.den.item()), Fraction(exact.hi.item(), exact.den.item())
+    step, zero = grid.scale[0], grid.zero_point[0]
+    slack = error + QUANTIZER_ROUNDINGS * UNIT * (max(abs(lo), abs(hi)) + step * (abs(zero) + 1))
+    right, _ = _codes(steps, quantizer, lo, hi)
+    lower, upper = _codes(steps, quantizer, lo - slack, hi + slack)
+    theirs = (Fraction(float_value) - _at(value.shift, channel)) / _at(value.scale, channel)
+    if code == right and lower <= round(theirs) <= upper:
+        return None
+    return f"our code is {code}, float32 gives {float_value:g}, exactly {float(lo):.9g} before rounding"
 
 
-def _snapped(step: Snap, value: Fraction, error: Fraction, channel: int) -> tuple[Fraction, Fraction]:
-    """A rounding inside the chain: exact again, unless the error reaches another grid point."""
-    scale, zero = _at(step.scale, channel), _at(step.zero_point, channel)
-    v, slack = value / scale + zero, error / scale + 4 * UNIT * (abs(value / scale) + abs(zero))
-    low, code, high = (_rounded(u, step.rounding) for u in (v - slack, v, v + slack))
-    snapped = scale * (code - zero)
-    return snapped, scale * max(high - code, code - low)
-
-
-def _reach(build: Build, tensor: str) -> Fraction:
-    """How large the constants added on the way to a quantizer may make an intermediate float, seen from the quantizer.
-
-    They may cancel, in which case the exact chain no longer shows them; float32 still rounds with them.
-    """
-    constants = {t.name: t for t in build.model.graph.initializer}
-    writers = {o: n for n in build.model.graph.node for o in n.output}
-    total, slope, node = 0.0, 1.0, writers.get(tensor)
-    while node is not None:
-        values = [np.abs(numpy_helper.to_array(constants[i]).astype(np.float64)) for i in node.input if i in constants]
-        largest = max((float(v.max()) for v in values if v.size), default=0.0)
-        if node.op_type in ("Add", "Sub"):
-            total += slope * largest
-        elif node.op_type == "Mul":
-            slope *= largest or 1.0
-        elif node.op_type == "Div":
-            slope /= min((float(v.min()) for v in values if v.size), default=1.0) or 1.0
-        elif node.op_type == "BatchNormalization" and len(values) == 4:
-            total += slope * float(values[1].max())
-            slope *= float((values[0] / np.sqrt(values[3])).max())
-            total += slope * float(values[2].max())
-        elif node.op_type in ("Conv", "Gemm", "MatMul"):
-            break
-        live = [i for i in node.input if i not in constants and i in writers]
-        following = writers[live[0]] if live else None
-        if following is None or is_quantizer(following):
-            break
-        node = following
-    return Fraction(total)
-
-
-def _magnitude(
-    graph: Graph, x: Value, ours: Mapping[str, IntArray], sample: int, position: int
-) -> tuple[Fraction, int]:
-    """sum |w * x| in reals, and the number of products, behind one element of a value; sums of sums are followed down."""
-    producer = graph.producer(x.name)
-    while producer is not None and not producer.op.hardware:
-        producer = graph.producer(producer.inputs[0])
-    channel = position % x.channels
-    if producer is None:
-        integer = int(ours[x.name][sample].reshape(-1)[position])
-        return abs(_at(x.scale, channel) * integer + _at(x.shift, channel)), 1
-    total, terms = Fraction(0), 0
-    out = graph.values[producer.output]
-    if isinstance(producer.op, Mac):
-        vector, output = divmod(position, out.channels)
-        source = graph.values[producer.inputs[0]]
-        index = producer.op.operand_indices()
-        index = index[output if len(index) > 1 else 0]
-        integers = ours[source.name][sample].reshape(-1, source.channels)[vector][index].astype(np.int64)
-        weights = producer.op.weights[output]
-        steps, shifts = (np.array([float(v) for v in c]) for c in (source.scale, source.shift))
-        steps, shifts = (c if len(c) == 1 else c[index] for c in (steps, shifts))
-        terms = len(weights)
-        sizes = np.abs(weights) * np.abs(integers * steps + shifts) / steps
-        total = abs(_at(out.scale, output)) * Fraction(float(sizes.sum()) * (1 + 1e-9)) + abs(_at(out.shift, output))
+def _requantized(graph: Graph, name: str, position: int) -> Iterator[tuple[Node, int]]:
+    """The requantizers, and the positions in their outputs, whose largest code an element is; a MaxPool may follow them."""
+    node = graph.producer(name)
+    if node is None or isinstance(node.op, Requantize):
+        if node is not None:
+            yield node, position
+        return
+    source = graph.values[node.inputs[0]]
+    if isinstance(node.op, WindowMax):
+        channels = graph.values[name].channels
+        vector, channel = divmod(position, channels)
+        for tap in range(node.op.taps):
+            yield from _requantized(graph, source.name, vector * source.channels + tap * channels + channel)
+    elif isinstance(node.op, SlidingWindow):
+        read = int(node.op.positions_read(source.shape).reshape(-1)[position])
+        if read < source.size:
+            yield from _requantized(graph, source.name, read)
     else:
-        for name in producer.inputs:
-            source = graph.values[name]
-            at = position % source.size
-            integer = int(ours[name][sample].reshape(-1)[at])
-            scale, shift = _at(source.scale, at % source.channels), _at(source.shift, at % source.channels)
-            total += abs(scale * integer + shift)
-            part, products = abs(scale * integer + shift), 1
-            if isinstance(producer.op, ScaledAdd):
-                part, products = _magnitude(graph, source, ours, sample, at)
-            total += part
-            terms += products
-    return total, terms
+        yield from _requantized(graph, source.name, position)
 
 
-def _code(op: Requantize, scaled: Fraction) -> int:
-    """The code of an exact value x / scale + zero_point."""
-    if op.quantizer.bipolar:
-        return int(scaled >= 0)
-    return min(max(_rounded(scaled, op.quantizer.rounding), op.quantizer.lo), op.quantizer.hi)
+def _run(chain: Chain, reals: Reals) -> tuple[tuple[Snap, ...], Reals]:
+    """What the chain's steps before a rounding make of an integer, and the rounding steps that are left."""
+    steps = [step for step in chain if not isinstance(step, Snap)]
+    for step in steps:
+        reals = step.exact(reals, FIRST_PRECISION)
+    return tuple(step for step in chain if isinstance(step, Snap)), reals
 
 
-def _rounded(value: Fraction, rounding: str) -> int:
-    return int(round_rational(column([value.numerator]), column([value.denominator]), rounding)[0, 0])
+def _larger(a: Reals, b: Reals) -> Reals:
+    return a if a.lo.item() * b.den.item() >= b.lo.item() * a.den.item() else b
+
+
+def _codes(steps: tuple[Snap, ...], quantizer: Quantizer, lo: Fraction, hi: Fraction) -> tuple[int, int]:
+    """The codes of both ends of an interval of reals."""
+    den = lcm(lo.denominator, hi.denominator)
+    ends = [column([int(v * den)]) for v in (lo, hi)]
+    reals = Reals(ends[0], ends[1], column([den]))
+    for step in steps:
+        reals = step.exact(reals, FIRST_PRECISION)
+    lower, upper = quantizer.exact(reals)
+    return int(lower.item()), int(upper.item())
 
 
 def _at(column: PerChannel, channel: int) -> Fraction:
-    return column[0] if len(column) == 1 else column[channel % len(column)]
+    return column[0] if len(column) == 1 else column[channel]
