@@ -1,0 +1,202 @@
+"""Accumulator budgets: which integer rows fit, the projection onto them, and how far the next weight may go.
+
+A row q of integer weights meets inputs whose codes are proven to lie in [lo_i, hi_i]. Its sum spans
+
+    HI = sum_i max(q_i * lo_i, q_i * hi_i)        LO = sum_i min(q_i * lo_i, q_i * hi_i)        r_i = hi_i - lo_i
+
+    signed   HI <= 2**(P-1) - 1 and LO >= -2**(P-1)          the sum starts at zero (two's complement)
+    offset   HI - LO = sum_i r_i * |q_i| <= 2**P - 1          the sum starts at a constant that centres it
+
+With tiles every run of T inputs has an accumulator, and so a budget, of its own. Source of the signed budget, its soft
+threshold and its strict limits: Colbert et al., AXE, TMLR 2025, sections 3.1 and 3.2, there for one range of all inputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+BudgetKind = Literal["signed", "offset"]
+EXACT = 1 << 52
+"""Integers below are exact in float64, and so is the floor of their quotients."""
+
+
+@dataclass(frozen=True, eq=False)
+class Budget:
+    """The accumulators of one layer.
+
+    Attributes:
+        bits: P, width of the accumulator of every tile.
+        lo, hi: int64, shape (inputs,): proven codes of each input, in the order of the hardware (kh, kw, c).
+        kind: whether the accumulator starts at zero or at a constant of its own.
+        tile: inputs per accumulator; None for all of them.
+        symmetric: leave -2**(P-1) out, as published.
+    """
+
+    bits: int
+    lo: Tensor
+    hi: Tensor
+    kind: BudgetKind = "offset"
+    tile: int | None = None
+    symmetric: bool = False
+
+    @property
+    def inputs(self) -> int:
+        return len(self.lo)
+
+    @property
+    def tiles(self) -> int:
+        return -(-self.inputs // (self.tile or self.inputs))
+
+    @property
+    def tile_of(self) -> list[int]:
+        """Tile of each input."""
+        size = self.tile or self.inputs
+        return [i // size for i in range(self.inputs)]
+
+    @property
+    def spread(self) -> Tensor:
+        """r_i, int64, shape (inputs,)."""
+        return self.hi - self.lo
+
+    @property
+    def caps(self) -> tuple[int, int]:
+        """Largest HI and largest -LO; for the offset budget the largest HI - LO, twice."""
+        if self.kind == "offset":
+            return ((1 << self.bits) - 1,) * 2
+        high = (1 << (self.bits - 1)) - 1
+        return high, high if self.symmetric else high + 1
+
+    @property
+    def radius(self) -> int:
+        """Of the ball of the norm sum_i r_i * |q_i| that holds every row within the budget."""
+        return sum(self.caps) if self.kind == "signed" else self.caps[0]
+
+    def sums(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """HI and LO of every tile of every row, exact.
+
+        Args:
+            codes: integers, shape (rows, inputs).
+
+        Returns:
+            Two int64 tensors of shape (rows, tiles).
+        """
+        q = codes.to(torch.int64)
+        largest = int(q.abs().max()) * max(int(self.lo.abs().max()), int(self.hi.abs().max())) if q.numel() else 0
+        if largest * max(self.inputs, 1) >= 1 << 63:
+            raise OverflowError(f"sums of {self.inputs} products of up to {largest} do not fit 64 bits")
+        padded = self.tiles * (self.tile or self.inputs) - self.inputs
+        ends = torch.stack([q * self.lo, q * self.hi])
+        ends = torch.nn.functional.pad(ends, (0, padded)).reshape(2, len(q), self.tiles, -1)
+        return ends.amax(0).sum(-1), ends.amin(0).sum(-1)
+
+    def width(self, codes: Tensor) -> Tensor:
+        """Bits that the widest tile of every row needs under this kind of budget, exact; int64, shape (rows,)."""
+        high, low = self.sums(codes)
+        if self.kind == "offset":
+            return _bit_length(high - low).amax(1).clamp(min=1)
+        return torch.maximum(_bit_length(high), _bit_length(-low - 1 + self.symmetric * (low < 0))).amax(1) + 1
+
+    def holds(self, codes: Tensor) -> Tensor:
+        """Whether every tile of a row fits, exact; bool, shape (rows,)."""
+        high, low = self.sums(codes)
+        up, down = self.caps
+        if self.kind == "offset":
+            return (high - low <= up).all(1)
+        return ((high <= up) & (-low <= down)).all(1)
+
+    def thresholds(self, rows: Tensor) -> Tensor:
+        """Soft thresholds that project real rows onto the radius: |v_i| is shrunk by threshold * r_i.
+
+        The signed budget is that of AXE, which takes each tile's mean off the row first.
+
+        Args:
+            rows: real weights in steps, shape (inputs, rows).
+
+        Returns:
+            Shape (tiles, rows), zero where the row fits as it is.
+        """
+        size = self.tile or self.inputs
+        out = rows.new_zeros(self.tiles, rows.shape[1])
+        for t, (part, r) in enumerate(zip(rows.split(size), self.spread.to(rows.dtype).split(size), strict=True)):
+            used = r > 0
+            if not used.any():
+                continue
+            v, r = part[used], r[used, None]
+            if self.kind == "signed":
+                v = v - v.mean(0)
+            ratio, order = (v.abs() / r).sort(0, descending=True)
+            weight = (r**2).expand_as(v).gather(0, order)
+            norms = weight.cumsum(0)
+            needed = ((ratio * weight).cumsum(0) - self.radius) / norms
+            last = (ratio > needed).sum(0).clamp(min=1) - 1
+            out[t] = needed.gather(0, last[None])[0].clamp(min=0)
+        return out
+
+
+class Room:
+    """What is left of a budget while rows are rounded input by input: running integer sums, in float64 that hold them exactly.
+
+    Invariant: with every input not yet taken at zero, each tile of each row is within the budget.
+    """
+
+    def __init__(self, budget: Budget, rows: int, like: Tensor) -> None:
+        if max(budget.caps) >= EXACT:
+            raise ValueError(f"accumulators of {budget.bits} bits need no budget")
+        self.offset = budget.kind == "offset"
+        self.tile_of = budget.tile_of
+        self.lo, self.hi = budget.lo.tolist(), budget.hi.tolist()
+        options = {"dtype": torch.float64, "device": like.device}
+        self.up = torch.full((budget.tiles, rows), float(budget.caps[0]), **options)  # type: ignore[call-overload]
+        self.down = torch.full((budget.tiles, rows), float(budget.caps[1]), **options)  # type: ignore[call-overload]
+
+    def limits(self, i: int) -> tuple[Tensor, Tensor] | None:
+        """Least and largest integer that input i may get in every row; None where it costs nothing."""
+        tile, lo, hi = self.tile_of[i], self.lo[i], self.hi[i]
+        up, down = self.up[tile], self.down[tile]
+        if self.offset:
+            if hi == lo:
+                return None
+            most = (up / (hi - lo)).floor_()
+            return -most, most
+        if lo == 0 == hi:
+            return None
+        if lo == 0:
+            return -(down / hi).floor_(), (up / hi).floor_()
+        above = [side / step for side, step in ((up, hi), (down, -lo)) if step > 0]
+        below = [side / step for side, step in ((up, -lo), (down, hi)) if step > 0]
+        return -_least(below).floor(), _least(above).floor()
+
+    def take(self, i: int, codes: Tensor, *, back: bool = False) -> None:
+        """Charge integers, shape (rows,), to input i, or give them back."""
+        tile, lo, hi = self.tile_of[i], self.lo[i], self.hi[i]
+        q, sign = codes.to(torch.float64), -1 if back else 1
+        if self.offset:
+            if hi != lo:
+                self.up[tile].sub_(q.abs(), alpha=sign * (hi - lo))
+            return
+        positive, negative = q.clamp(min=0), q.clamp(max=0)
+        if hi:
+            self.up[tile].sub_(positive, alpha=sign * hi)
+            self.down[tile].add_(negative, alpha=sign * hi)
+        if lo:
+            self.up[tile].sub_(negative, alpha=sign * lo)
+            self.down[tile].add_(positive, alpha=sign * lo)
+
+
+def _least(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.minimum(*parts)
+
+
+def _bit_length(values: Tensor) -> Tensor:
+    """Of non-negative int64; what is negative counts as zero."""
+    bits = torch.zeros_like(values)
+    left = values.clamp(min=0)
+    for shift in (32, 16, 8, 4, 2, 1):
+        big = left >= 1 << shift
+        bits += big * shift
+        left = torch.where(big, left >> shift, left)
+    return bits + (left > 0)

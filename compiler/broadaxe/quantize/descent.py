@@ -1,0 +1,69 @@
+"""Coordinate descent on integers within the budget: what is left to gain once a solver is done."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from broadaxe.quantize.budget import Budget, Room
+from broadaxe.quantize.grid import WeightGrid
+from broadaxe.quantize.optq import BLOCK
+
+SWEEPS = 20
+
+
+def descend(
+    codes: Tensor, linear: Tensor, hessian: Tensor, grid: WeightGrid, budget: Budget | None, *, sweeps: int = SWEEPS
+) -> Tensor:
+    """Lower q^T H q - 2 q^T b of every row, one weight at a time to its best integer, until nothing moves.
+
+    Args:
+        codes: integers within grid and budget, shape (rows, inputs), in a float type.
+        linear: b in steps, shape (rows, inputs).
+        hessian: H, shape (inputs, inputs).
+        sweeps: most passes over all inputs.
+
+    Returns:
+        Integers like `codes`, within grid and budget, no row worse than it was.
+    """
+    out, h = codes.clone(), hessian.to(codes.dtype)
+    active = torch.arange(len(codes))
+    for _ in range(sweeps):
+        if not len(active):
+            break
+        before = out[active]
+        after = _sweep(before.T.contiguous(), linear[active].T, h, grid, budget).T
+        out[active] = after
+        active = active[(after != before).any(1)]
+    return out
+
+
+def _sweep(q: Tensor, b: Tensor, h: Tensor, grid: WeightGrid, budget: Budget | None) -> Tensor:
+    """One pass over the inputs of q, shape (inputs, rows), which is changed and returned."""
+    gradient = h @ q - b  # half of it
+    room = None
+    if budget is not None:
+        room = Room(budget, q.shape[1], q)
+        for i in range(len(q)):
+            room.take(i, q[i])
+    diagonal = h.diagonal().tolist()
+    for start in range(0, len(q), BLOCK):
+        block, corner = gradient[start : start + BLOCK].clone(), h[start : start + BLOCK, start : start + BLOCK]
+        moves = torch.zeros_like(block)
+        for j in range(len(block)):
+            i = start + j
+            if diagonal[i] <= 0:
+                continue
+            if room is not None:
+                room.take(i, q[i], back=True)
+            limits = None if room is None else room.limits(i)
+            wanted = q[i] - block[j] / diagonal[i]
+            low, high = (None, None) if limits is None else (side.to(q.dtype) for side in limits)
+            new = grid.nearest(wanted, low, high)
+            torch.sub(new, q[i], out=moves[j])
+            q[i] = new
+            if room is not None:
+                room.take(i, new)
+            block[j + 1 :].addr_(corner[j, j + 1 :], moves[j])
+        gradient.addmm_(h[:, start : start + BLOCK], moves)
+    return q

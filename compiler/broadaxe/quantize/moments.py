@@ -1,0 +1,95 @@
+"""Second moments of a layer's inputs: all that the solvers need to know of calibration data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from broadaxe.errors import RequestError
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Of float inputs x and the inputs x~ that the network quantized so far gives, as averages over samples.
+
+    Attributes:
+        samples: rows seen.
+        hessian: E[x~ x~^T], shape (inputs, inputs).
+        cross: E[x~ x^T], shape (inputs, inputs); the same tensor as `hessian` where x is x~.
+        energy: E[x x^T], likewise.
+        mean, float_mean: E[x~] and E[x], shape (inputs,).
+    """
+
+    samples: int
+    hessian: Tensor
+    cross: Tensor
+    energy: Tensor
+    mean: Tensor
+    float_mean: Tensor
+
+    @classmethod
+    def of(cls, quantized: Tensor, floats: Tensor | None = None) -> Moments:
+        """Moments of rows of inputs, shape (samples, inputs); without `floats` both networks give the same."""
+        return MomentSum(quantized.shape[1], paired=floats is not None).add(quantized, floats).average()
+
+    def error(self, codes: Tensor, steps: Tensor, weights: Tensor, *, centred: bool = False) -> Tensor:
+        """E[(x^T w - x~^T s q)^2] of every row, shape (rows,); `centred` leaves the mean error out, which a bias can mend."""
+        w, v = weights.to(self.hessian.dtype), codes.to(self.hessian.dtype) * steps.to(self.hessian.dtype)[:, None]
+        total = (w @ self.energy * w).sum(1) - 2 * (v @ self.cross * w).sum(1) + (v @ self.hessian * v).sum(1)
+        if centred:
+            total = total - self.bias(codes, steps, weights) ** 2
+        return total.clamp(min=0)
+
+    def bias(self, codes: Tensor, steps: Tensor, weights: Tensor) -> Tensor:
+        """E[x^T w - x~^T s q] of every row: the constant that mends the mean error."""
+        v = codes.to(self.mean.dtype) * steps.to(self.mean.dtype)[:, None]
+        return weights.to(self.mean.dtype) @ self.float_mean - v @ self.mean
+
+    def power(self, weights: Tensor, *, centred: bool = False) -> Tensor:
+        """E[(x^T w)^2] of every row, or its variance."""
+        w = weights.to(self.energy.dtype)
+        power = (w @ self.energy * w).sum(1)
+        return power - (w @ self.float_mean) ** 2 if centred else power
+
+    def permuted(self, order: Tensor) -> Moments:
+        """With the inputs in another order."""
+        square = {id(m): m[order][:, order] for m in (self.hessian, self.cross, self.energy)}
+        return Moments(
+            self.samples,
+            square[id(self.hessian)],
+            square[id(self.cross)],
+            square[id(self.energy)],
+            self.mean[order],
+            self.float_mean[order],
+        )
+
+
+class MomentSum:
+    """Moments summed block by block: products in the data's type, sums in float64."""
+
+    def __init__(self, inputs: int, *, paired: bool) -> None:
+        self.samples = 0
+        self.squares = [torch.zeros(inputs, inputs, dtype=torch.float64) for _ in range(3 if paired else 1)]
+        self.sums = [torch.zeros(inputs, dtype=torch.float64) for _ in range(2 if paired else 1)]
+
+    def add(self, quantized: Tensor, floats: Tensor | None = None) -> MomentSum:
+        """Take rows in, shape (samples, inputs); `floats` exactly where the sum is paired."""
+        rows = [quantized] if floats is None else [quantized, floats]
+        if len(rows) != len(self.sums):
+            raise RequestError("calibration: float and quantized inputs belong together; pass both or one throughout")
+        pairs = [(rows[0], rows[0])] if floats is None else [(rows[0], rows[0]), (rows[0], rows[1]), (rows[1], rows[1])]
+        self.samples += len(quantized)
+        for total, (left, right) in zip(self.squares, pairs, strict=True):
+            total += left.T @ right
+        for total, x in zip(self.sums, rows, strict=True):
+            total += x.sum(0, dtype=torch.float64)
+        return self
+
+    def average(self) -> Moments:
+        if not self.samples:
+            raise RequestError("calibration: no samples; give at least one")
+        squares, sums = [m / self.samples for m in self.squares], [m / self.samples for m in self.sums]
+        hessian, cross, energy = squares if len(squares) == 3 else squares * 3
+        return Moments(self.samples, hessian, cross, energy, sums[0], sums[-1])

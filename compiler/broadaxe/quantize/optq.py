@@ -1,0 +1,102 @@
+"""OPTQ: round input by input, and move each error to the inputs not yet rounded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from broadaxe.errors import RequestError
+from broadaxe.quantize.budget import Budget
+from broadaxe.quantize.grid import WeightGrid
+from broadaxe.quantize.rounding import Rounder
+
+Feedback = Literal["thresholded", "full"]
+BLOCK = 128
+MOST_DAMPING = 1e4
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """What OPTQ needs of a Hessian.
+
+    Attributes:
+        order: inputs by falling diagonal.
+        upper: upper Cholesky factor U of the inverse of the damped Hessian in that order, H^-1 = U^T U.
+        dead: inputs that are always zero, bool, shape (inputs,), in their own order.
+        damping: share of the mean diagonal that was added; more than asked where the Hessian was too close to singular.
+    """
+
+    order: Tensor
+    upper: Tensor
+    dead: Tensor
+    damping: float
+
+    @classmethod
+    def of(cls, hessian: Tensor, damping: float = 0.01, *, by_activation: bool = True) -> Factor:
+        """Factorize in float64; ten times the damping as long as it fails."""
+        diagonal = hessian.diagonal()
+        if not bool(torch.isfinite(hessian).all()):
+            raise RequestError("calibration: the inputs' second moments are not finite; scale the data down")
+        dead = diagonal <= 0
+        order = diagonal.argsort(descending=True, stable=True) if by_activation else torch.arange(len(diagonal))
+        ordered = hessian.to(torch.float64)[order][:, order].clone()
+        ordered.diagonal()[dead[order]] = 1
+        mean = float(diagonal[~dead].mean()) if not bool(dead.all()) else 1.0
+        while damping <= MOST_DAMPING:
+            damped = ordered.clone()
+            damped.diagonal().add_(damping * mean)
+            lower, failed = torch.linalg.cholesky_ex(damped)
+            if not failed:
+                upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+            if not failed and bool(torch.isfinite(upper).all()):
+                return cls(order, upper, dead, damping)
+            damping = max(10 * damping, 1e-6)
+        raise RequestError("calibration: the inputs' second moments cannot be factorized; give more varied data")
+
+
+def optq(
+    targets: Tensor,
+    factor: Factor,
+    grid: WeightGrid,
+    budget: Budget | None = None,
+    *,
+    feedback: Feedback = "full",
+    soft: bool = True,
+    first: Tensor | None = None,
+) -> Tensor:
+    """Round a layer's weights input by input, moving each error to the inputs not yet rounded.
+
+    Args:
+        targets: real weights in steps, shape (rows, inputs).
+        factor: of the Hessian E[x~ x~^T].
+        grid: integers allowed.
+        budget: of every tile's accumulator, or None.
+        feedback: whether an error counts from the thresholded and clipped weight, as published, or from the weight itself.
+        first: what to round in place of the first input in order, shape (rows,): the correction of Qronos.
+
+    Returns:
+        Integers in the type of `targets`, shape (rows, inputs); each row within the budget.
+
+    Source: Frantar et al., OPTQ, ICLR 2023, algorithm 1, with blocks of lazy updates; threshold and limits: Colbert et al.,
+    AXE, TMLR 2025, algorithm 2; first step: Zhang et al., Qronos, arXiv 2505.11695.
+    """
+    w = targets.masked_fill(factor.dead, 0.0).T.contiguous()  # (inputs, rows)
+    rounder = Rounder(w, grid, budget, soft=soft)
+    order, u = factor.order.tolist(), factor.upper.to(w.dtype)
+    w = w[factor.order]
+    for start in range(0, len(w), BLOCK):
+        block, u_block = w[start : start + BLOCK], u[start : start + BLOCK]
+        corner = u_block[:, start : start + BLOCK]
+        errors = torch.empty_like(block)
+        scales = corner.diagonal().tolist()
+        for j, scale in enumerate(scales):
+            value = block[j]
+            replaced = first is not None and start + j == 0
+            codes, kept = rounder(order[start + j], first if replaced and first is not None else value)
+            torch.sub(value if feedback == "full" or replaced else kept, codes, out=errors[j]).div_(scale)
+            block[j + 1 :].addr_(corner[j, j + 1 :], errors[j], alpha=-1)
+        w[start + BLOCK :].addmm_(u_block[:, start + BLOCK :].T, errors, alpha=-1)
+    return rounder.codes.T.contiguous()
