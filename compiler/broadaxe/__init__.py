@@ -8,6 +8,8 @@ from __future__ import annotations
 from broadaxe.build import Build, compile, load
 from broadaxe.config import CompileSettings
 from broadaxe.errors import BroadaxeError
+from broadaxe.quantization.config import QuantConfig
+from broadaxe.quantization.quantize import Quantized, quantize
 from broadaxe.reports.model import Report
 from broadaxe.reports.model import report_of as report
 from broadaxe.verify import Verification, simulate, verify
@@ -17,11 +19,14 @@ __all__ = [
     "BroadaxeError",
     "Build",
     "CompileSettings",
+    "QuantConfig",
+    "Quantized",
     "Report",
     "Verification",
     "__version__",
     "compile",
     "load",
+    "quantize",
     "report",
     "simulate",
     "verify",

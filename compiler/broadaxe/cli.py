@@ -40,6 +40,61 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 
 @app.command()
+def quantize(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A QONNX model, or a float ONNX model.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT.onnx", help="Model to write; OUT.json says how.")
+    ],
+    calib: Annotated[Path, typer.Option(help=".npz or .npy with some hundred real inputs, batch first.")],
+    acc_bits: Annotated[Optional[int], typer.Option(help="Accumulator bits; with --tile, of each tile.")] = None,
+    tile: Annotated[Optional[int], typer.Option(help="Inputs of one inner accumulator.")] = None,
+    weight_bits: Annotated[
+        Optional[int], typer.Option(help="Default: the model's own where it has quantizers, else 4.")
+    ] = None,
+    act_bits: Annotated[Optional[int], typer.Option(help="Of a float model; default 8.")] = None,
+    preset: Annotated[
+        Optional[str], typer.Option(metavar="NAME", help="best, axe, axe-search, rtn, project, project-search.")
+    ] = None,
+    method: Annotated[Optional[str], typer.Option(metavar="NAME", help="optq, gpfq, qronos or rtn.")] = None,
+    scales: Annotated[Optional[str], typer.Option(metavar="KIND", help="float, pow2 or dyadic:8.")] = None,
+    config: Annotated[Optional[Path], typer.Option(help="YAML file with settings; options here go on top.")] = None,
+) -> None:
+    """Quantize weights so that no accumulator can overflow the bits it is given.
+
+    Example: broadaxe quantize model.onnx --calib calib.npz --weight-bits 4 --acc-bits 14 -o model_q.onnx
+    """
+    from broadaxe.build import load_model
+    from broadaxe.config import read_mapping
+    from broadaxe.data import read_data
+    from broadaxe.quantization.config import quant_config
+    from broadaxe.quantization.quantize import check_target
+    from broadaxe.quantization.quantize import quantize as run
+    from broadaxe.quantization.table import RecordTable
+
+    given = {
+        "acc_bits": acc_bits,
+        "tile": tile,
+        "weight_bits": weight_bits,
+        "act_bits": act_bits,
+        "preset": preset,
+        "method": method,
+        "scales": scales,
+    }
+    given = {k: v for k, v in given.items() if v is not None}
+    chosen = quant_config(str(config), **read_mapping(config) | given) if config else quant_config("options", **given)
+    check_target(output)
+    loaded, _ = load_model(model)
+    constants = {t.name for t in loaded.graph.initializer}
+    data = read_data(calib, [i.name for i in loaded.graph.input if i.name not in constants])
+    with _progress() as progress:
+        result = run(loaded, data, chosen, progress=progress)
+    result.save(output)
+    Console().print(RecordTable(result.record))
+    typer.echo(f"wrote {output} and {output.with_suffix('.json')}")
+    typer.echo(f"next: broadaxe compile {output} -o build")
+
+
+@app.command()
 def compile(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A QONNX model.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="BUILD", help="Folder to write.")],

@@ -115,10 +115,22 @@ def lower(
     Raises:
         UnsupportedModelError: names the node, its operator, why it cannot be lowered and what would help.
     """
-    return _Walk(model, dict(input_types or {})).run(progress)
+    walk = Walk(model, dict(input_types or {}))
+    for done, proto in enumerate(model.graph.node):
+        walk.take(proto)
+        if progress is not None:
+            progress(done + 1, len(model.graph.node))
+    return walk.finish()
 
 
-class _Walk:
+class Walk:
+    """Lowering node by node: `take` each of the model's nodes in order, then `finish`.
+
+    Attributes:
+        states: what each tensor met so far is; a constant may be exchanged before a node reads it.
+        builder: the integer graph so far.
+    """
+
     def __init__(self, model: onnx.ModelProto, input_types: dict[str, IntType]) -> None:
         self.model = model
         self.opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
@@ -129,8 +141,6 @@ class _Walk:
         self.input_types = input_types
         self.batch = 1
         self.heads: dict[str, str] = {}
-
-    def run(self, progress: Callable[[int, int], None] | None) -> Lowered:
         graph = self.model.graph
         for tensor in graph.initializer:
             self.states[tensor.name] = Constant(_initializer(tensor))
@@ -142,11 +152,6 @@ class _Walk:
             raise RequestError(
                 f"input {_printable(sorted(unknown)[0])}: the model has no such input; it has {self._input_names()}"
             )
-        for done, proto in enumerate(graph.node):
-            self._node(proto)
-            if progress is not None:
-                progress(done + 1, len(graph.node))
-        return self._finish()
 
     def _input_names(self) -> str:
         constants = {t.name for t in self.model.graph.initializer}
@@ -201,7 +206,8 @@ class _Walk:
 
     # nodes
 
-    def _node(self, proto: onnx.NodeProto) -> None:
+    def take(self, proto: onnx.NodeProto) -> None:
+        """Lower the next node."""
         outputs = [o for o in proto.output if o]
         name = _printable(proto.name or (outputs[0] if outputs else "unnamed"))
         where = f"{name} ({_printable(proto.op_type)})"
@@ -309,7 +315,8 @@ class _Walk:
 
     # outputs
 
-    def _finish(self) -> Lowered:
+    def finish(self) -> Lowered:
+        """The graph of everything that the model's outputs need."""
         starts: dict[str, Scaled] = {}
         for info in self.model.graph.output:
             state = self.states.get(info.name)

@@ -174,7 +174,7 @@ def _multiply(
     return graph.add(graph.fresh(prefix), op, [vectors.name], node.where, affine)
 
 
-TILE, INNER, OUTER, ORDER = (f"broadaxe.{key}" for key in ("tile", "inner_bits", "outer_bits", "order"))
+TILE, INNER, OUTER, ORDER, START = (f"broadaxe.{key}" for key in ("tile", "inner_bits", "outer_bits", "order", "start"))
 CANONICAL = "kh,kw,c"
 
 
@@ -183,12 +183,13 @@ class Stages:
     """What a node's metadata ask of its accumulation: tiles of `tile` inputs in canonical order, and widths to keep to.
 
     `inner` bits have to hold every tile's sum and `outer` bits the whole sum, bias and zero point apart. Without a tile
-    there is only the outer accumulator.
+    there is only the outer accumulator. With `offset` that may start at a constant of each channel's own.
     """
 
     tile: int | None
     inner: int | None
     outer: int | None
+    offset: bool = False
 
     @classmethod
     def of(cls, node: ModelNode) -> Stages:
@@ -204,18 +205,23 @@ class Stages:
                 raise node.fail(f"{key} is {text!r}; a positive integer is needed")
             return int(text)
 
-        return cls(number(TILE), number(INNER), number(OUTER))
+        start = node.metadata.get(START, "zero")
+        if start not in ("zero", "offset"):
+            raise node.fail(f"{START} is {start!r}; zero or offset is needed")
+        return cls(number(TILE), number(INNER), number(OUTER), start == "offset")
 
     def check(self, node: ModelNode, op: Mac, x: Value) -> None:
         """Fail where the proven sums do not fit the widths that the metadata promise."""
         inner = op.tile_sums(x) if isinstance(op, MatVec) else None
         lo, hi = op.sums(x)
         whole = Interval(int(lo.min()), int(hi.max()))
-        for key, limit, sums in ((INNER, self.inner, inner), (OUTER, self.outer, whole)):
-            if limit is not None and sums is not None and sums.signed_dtype.width > limit:
-                raise node.fail(
-                    f"{key} is {limit}, but sums reach {sums}, {sums.signed_dtype.width} bits; quantize again"
-                )
+        widest = int((hi - lo).argmax())
+        own = Interval(int(lo[widest]), int(hi[widest]))
+        outer = (own, own.offset_width) if self.offset else (whole, whole.signed_dtype.width)
+        inward = None if inner is None else (inner, inner.signed_dtype.width)
+        for key, limit, found in ((INNER, self.inner, inward), (OUTER, self.outer, outer)):
+            if limit is not None and found is not None and found[1] > limit:
+                raise node.fail(f"{key} is {limit}, but sums reach {found[0]}, {found[1]} bits; quantize again")
 
 
 def _biased(graph: GraphBuilder, node: ModelNode, out: Scaled, bias: Array | None) -> Scaled:

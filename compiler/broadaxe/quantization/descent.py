@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from broadaxe.quantize.budget import Budget, Room
-from broadaxe.quantize.grid import WeightGrid
-from broadaxe.quantize.optq import BLOCK
+from broadaxe.quantization.budget import Budget, Room
+from broadaxe.quantization.grid import WeightGrid
+from broadaxe.quantization.optq import BLOCK
 
 SWEEPS = 20
 

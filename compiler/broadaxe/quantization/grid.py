@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-ScaleKind = Literal["float", "pow2", "dyadic"]
+from broadaxe.quantization.recipe import ScaleKind
+
 DYADIC_BITS = 8
 TINY = 2.0**-100
 

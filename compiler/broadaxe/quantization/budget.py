@@ -14,12 +14,12 @@ threshold and its strict limits: Colbert et al., AXE, TMLR 2025, sections 3.1 an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-BudgetKind = Literal["signed", "offset"]
+from broadaxe.quantization.recipe import BudgetKind
+
 EXACT = 1 << 52
 """Integers below are exact in float64, and so is the floor of their quotients."""
 
@@ -150,8 +150,8 @@ class Room:
         self.tile_of = budget.tile_of
         self.lo, self.hi = budget.lo.tolist(), budget.hi.tolist()
         options = {"dtype": torch.float64, "device": like.device}
-        self.up = torch.full((budget.tiles, rows), float(budget.caps[0]), **options)  # type: ignore[call-overload]
-        self.down = torch.full((budget.tiles, rows), float(budget.caps[1]), **options)  # type: ignore[call-overload]
+        self.up = torch.full((budget.tiles, rows), float(budget.caps[0]), **options)
+        self.down = torch.full((budget.tiles, rows), float(budget.caps[1]), **options)
 
     def limits(self, i: int) -> tuple[Tensor, Tensor] | None:
         """Least and largest integer that input i may get in every row; None where it costs nothing."""

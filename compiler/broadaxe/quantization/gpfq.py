@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from broadaxe.quantize.budget import Budget
-from broadaxe.quantize.grid import WeightGrid
-from broadaxe.quantize.optq import BLOCK
-from broadaxe.quantize.rounding import Rounder
+from broadaxe.quantization.budget import Budget
+from broadaxe.quantization.grid import WeightGrid
+from broadaxe.quantization.optq import BLOCK
+from broadaxe.quantization.rounding import Rounder
 
 
 def gpfq(

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from broadaxe.errors import RequestError
-from broadaxe.quantize.budget import Budget
-from broadaxe.quantize.grid import WeightGrid
-from broadaxe.quantize.rounding import Rounder
+from broadaxe.quantization.budget import Budget
+from broadaxe.quantization.grid import WeightGrid
+from broadaxe.quantization.recipe import Feedback
+from broadaxe.quantization.rounding import Rounder
 
-Feedback = Literal["thresholded", "full"]
 BLOCK = 128
 MOST_DAMPING = 1e4
 

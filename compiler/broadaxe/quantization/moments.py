@@ -32,7 +32,8 @@ class Moments:
     @classmethod
     def of(cls, quantized: Tensor, floats: Tensor | None = None) -> Moments:
         """Moments of rows of inputs, shape (samples, inputs); without `floats` both networks give the same."""
-        return MomentSum(quantized.shape[1], paired=floats is not None).add(quantized, floats).average()
+        total = MomentSum(1, quantized.shape[1], paired=floats is not None)
+        return total.add(quantized[None], None if floats is None else floats[None]).average()[0]
 
     def error(self, codes: Tensor, steps: Tensor, weights: Tensor, *, centred: bool = False) -> Tensor:
         """E[(x^T w - x~^T s q)^2] of every row, shape (rows,); `centred` leaves the mean error out, which a bias can mend."""
@@ -53,43 +54,39 @@ class Moments:
         power = (w @ self.energy * w).sum(1)
         return power - (w @ self.float_mean) ** 2 if centred else power
 
-    def permuted(self, order: Tensor) -> Moments:
-        """With the inputs in another order."""
-        square = {id(m): m[order][:, order] for m in (self.hessian, self.cross, self.energy)}
-        return Moments(
-            self.samples,
-            square[id(self.hessian)],
-            square[id(self.cross)],
-            square[id(self.energy)],
-            self.mean[order],
-            self.float_mean[order],
-        )
-
 
 class MomentSum:
-    """Moments summed block by block: products in the data's type, sums in float64."""
+    """Moments of the inputs of every group of a layer, summed block by block: products in the data's type, sums in float64."""
 
-    def __init__(self, inputs: int, *, paired: bool) -> None:
+    def __init__(self, groups: int, inputs: int, *, paired: bool) -> None:
         self.samples = 0
-        self.squares = [torch.zeros(inputs, inputs, dtype=torch.float64) for _ in range(3 if paired else 1)]
-        self.sums = [torch.zeros(inputs, dtype=torch.float64) for _ in range(2 if paired else 1)]
+        shape, options = (groups, inputs), {"dtype": torch.float64}
+        self.squares = [torch.zeros(*shape, inputs, **options) for _ in range(3 if paired else 1)]
+        self.sums = [torch.zeros(*shape, **options) for _ in range(2 if paired else 1)]
 
     def add(self, quantized: Tensor, floats: Tensor | None = None) -> MomentSum:
-        """Take rows in, shape (samples, inputs); `floats` exactly where the sum is paired."""
+        """Take rows in, shape (groups, samples, inputs); `floats` exactly where the sum is paired."""
         rows = [quantized] if floats is None else [quantized, floats]
         if len(rows) != len(self.sums):
             raise RequestError("calibration: float and quantized inputs belong together; pass both or one throughout")
         pairs = [(rows[0], rows[0])] if floats is None else [(rows[0], rows[0]), (rows[0], rows[1]), (rows[1], rows[1])]
-        self.samples += len(quantized)
+        self.samples += quantized.shape[1]
         for total, (left, right) in zip(self.squares, pairs, strict=True):
-            total += left.T @ right
+            total += left.transpose(1, 2) @ right
         for total, x in zip(self.sums, rows, strict=True):
-            total += x.sum(0, dtype=torch.float64)
+            total += x.sum(1, dtype=torch.float64)
         return self
 
-    def average(self) -> Moments:
+    def average(self) -> list[Moments]:
+        """Moments of each group."""
         if not self.samples:
             raise RequestError("calibration: no samples; give at least one")
         squares, sums = [m / self.samples for m in self.squares], [m / self.samples for m in self.sums]
-        hessian, cross, energy = squares if len(squares) == 3 else squares * 3
-        return Moments(self.samples, hessian, cross, energy, sums[0], sums[-1])
+        if len(squares) == 1:
+            squares, sums = squares * 3, sums * 2
+        out = []
+        for g in range(len(sums[0])):
+            hessian = squares[0][g]
+            cross, energy = (hessian, hessian) if squares[1] is squares[0] else (squares[1][g], squares[2][g])
+            out.append(Moments(self.samples, hessian, cross, energy, sums[0][g], sums[1][g]))
+        return out

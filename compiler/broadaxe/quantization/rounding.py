@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from broadaxe.quantize.budget import Budget, Room
-from broadaxe.quantize.grid import WeightGrid
+from broadaxe.quantization.budget import Budget, Room
+from broadaxe.quantization.grid import WeightGrid
 
 
 class Rounder:

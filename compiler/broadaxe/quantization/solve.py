@@ -2,55 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from broadaxe.quantize.budget import EXACT, Budget
-from broadaxe.quantize.descent import descend
-from broadaxe.quantize.gpfq import gpfq
-from broadaxe.quantize.grid import ScaleKind, WeightGrid, allowed, max_abs_steps, mse_steps
-from broadaxe.quantize.moments import Moments
-from broadaxe.quantize.optq import Factor, Feedback, optq
-from broadaxe.quantize.rounding import round_rows
+from broadaxe.quantization.budget import EXACT, Budget
+from broadaxe.quantization.descent import descend
+from broadaxe.quantization.gpfq import gpfq
+from broadaxe.quantization.grid import WeightGrid, allowed, max_abs_steps, mse_steps
+from broadaxe.quantization.moments import Moments
+from broadaxe.quantization.optq import Factor, optq
+from broadaxe.quantization.recipe import Recipe, ScaleKind
+from broadaxe.quantization.rounding import round_rows
 
-Method = Literal["optq", "gpfq", "qronos", "rtn"]
-Steps = Literal["max-abs", "mse", "search"]
 ROWS_ELEMENTS = 1 << 24
 """Weights that are solved for at once: 64 MiB in float32."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a layer is solved; `broadaxe.quantize.config` has the presets.
-
-    Attributes:
-        method: `qronos` is OPTQ towards the float outputs with the first-step correction; `rtn` rounds without feedback.
-        steps: step sizes from the largest weight, from the least weight error, or searched for the least output error.
-        scales: what a step may be.
-        feedback: see `optq`; GPFQ always feeds back the full error.
-        correct: OPTQ aims at the float network's outputs, not at the same weights on quantized inputs.
-        soft: shrink weights by the projection's threshold before rounding.
-        descent: coordinate descent afterwards.
-        refit: the step that suits the integers best, afterwards.
-        damping: share of the mean diagonal added to the Hessian.
-        multiples: step sizes searched, as multiples of max-abs.
-        refine: finer multiples tried around the best.
-    """
-
-    method: Method = "optq"
-    steps: Steps = "search"
-    scales: ScaleKind = "float"
-    feedback: Feedback = "full"
-    correct: bool = True
-    soft: bool = True
-    descent: bool = True
-    refit: bool = True
-    damping: float = 0.01
-    multiples: tuple[float, ...] = (0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.45, 1.75, 2.1, 2.55, 3.1, 3.8, 4.6, 5.6, 6.8, 8.2)
-    refine: tuple[float, ...] = (0.92, 0.96, 1.04, 1.08)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,8 +154,3 @@ def refitted(codes: Tensor, steps: Tensor, linear: Tensor, hessian: Tensor, kind
 
 def _chunks(count: int, size: int) -> list[list[int]]:
     return [list(range(start, min(start + size, count))) for start in range(0, count, size)]
-
-
-def without_search(recipe: Recipe) -> Recipe:
-    """The same recipe at its max-abs step."""
-    return replace(recipe, steps="max-abs")

@@ -1,0 +1,485 @@
+"""The walk over a model: each layer is solved for on the inputs that the network quantized so far gives it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from torch import Tensor
+
+from broadaxe.errors import ProofError, RequestError
+from broadaxe.frontend.batch import symbolic_batch
+from broadaxe.frontend.standard import expand_quant, is_quantizer
+from broadaxe.ir import Graph, Node
+from broadaxe.lower import Walk, lower
+from broadaxe.ops.importing import Array, Constant
+from broadaxe.ops.linear import CANONICAL, INNER, ORDER, OUTER, START, TILE
+from broadaxe.ops.mac import Mac
+from broadaxe.ops.matvec import MatVec
+from broadaxe.passes import run_passes
+from broadaxe.passes.divide_rows import divide_rows
+from broadaxe.passes.offset_accumulators import offset_accumulators
+from broadaxe.quantization.budget import Budget
+from broadaxe.quantization.config import DEFAULT_WEIGHT_BITS, LayerSettings, QuantConfig
+from broadaxe.quantization.grid import WeightGrid, max_abs_steps
+from broadaxe.quantization.layers import Layer, absorbs_offset, layer_of
+from broadaxe.quantization.moments import Moments, MomentSum
+from broadaxe.quantization.recipe import BudgetKind, Recipe
+from broadaxe.quantization.record import LayerRecord, QuantizationRecord
+from broadaxe.quantization.solve import Solution, solve
+from broadaxe.quantization.tape import Store, Tape
+from broadaxe.version import __version__
+
+Progress = Callable[[str], None]
+QONNX_DOMAIN = "qonnx.custom_op.general"
+
+
+@dataclass(eq=False)
+class _Run:
+    """The state of a walk."""
+
+    model: onnx.ModelProto
+    config: QuantConfig
+    floats: Tape
+    quantized: Tape
+    held: int
+    constants: set[str]
+    own_bits: bool
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    initializers: dict[str, Array] = field(default_factory=dict)
+    records: list[LayerRecord] = field(default_factory=list)
+
+
+def quantize_model(
+    model: onnx.ModelProto,
+    data: Mapping[str, Array],
+    config: QuantConfig,
+    *,
+    own_bits: bool = False,
+    progress: Progress | None = None,
+) -> tuple[onnx.ModelProto, QuantizationRecord]:
+    """Solve for the weights of every layer of a QONNX model whose activations have their quantizers.
+
+    Args:
+        model: QONNX.
+        data: calibration inputs by name, shape (samples, ...).
+        config: settings.
+        own_bits: the weight quantizers in the model have the bits that settings ask for, by layer.
+        progress: called with what is being done.
+
+    Returns:
+        The model with new weights, each on a Quant of its own, and the record.
+
+    Raises:
+        RequestError: data or settings do not fit the model, or a budget no grid point fits.
+        UnsupportedModelError: the model cannot be lowered; names the node.
+        ProofError: a layer came out wider than asked; a bug in Broadaxe.
+    """
+    said, start = progress or (lambda _: None), time.perf_counter()
+    model = _stripped(symbolic_batch(model))
+    samples = len(next(iter(data.values())))
+    held = min(int(samples * config.held_out), samples - 1)
+    walk = Walk(model, {})
+    makers = {str(o): n for n in model.graph.node for o in n.output}
+    store = Store(config.memory_gb * 1e9)
+    try:
+        floats = Tape(expand_quant(_reference(model, config.target)), data, store)
+        quantized = Tape(expand_quant(model), data, store)
+        run = _Run(model, config, floats, quantized, held, _constants(model), own_bits)
+        total = sum(n.op_type in ("Conv", "Gemm", "MatMul") for n in model.graph.node)
+        for node in model.graph.node:
+            layer = layer_of(walk, node, makers, quantized=config.target == "quantized")
+            if layer is None:
+                walk.take(node)
+                run.nodes.append(node)
+                continue
+            said(f"{layer.name}: layer {len(run.records) + 1} of {total}, {layer.rows} x {layer.inputs} weights")
+            record = _solve_layer(run, walk, layer)
+            run.records.append(record)
+            said(f"{layer.name}: error {record.error:.2g}, {record.width} bits")
+        if not run.records:
+            raise RequestError("model: has no layer whose weights could be quantized; Conv, Gemm and MatMul are")
+        said("comparing outputs")
+        error = _output_error(run) if held else None
+        result = _finished(run)
+    finally:
+        store.close()
+    said("proving accumulators")
+    records = _proven(result, run.records)
+    return result, QuantizationRecord(
+        broadaxe=__version__,
+        settings=config,
+        samples=samples - held,
+        held_out_samples=held,
+        layers=tuple(records),
+        output_error=error,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _solve_layer(run: _Run, walk: Walk, layer: Layer) -> LayerRecord:
+    start = time.perf_counter()
+    config, name = run.config, layer.name
+    settings, recipe = config.of(name), config.recipe()
+    bits = (layer.bits if run.own_bits else settings.weight_bits or layer.bits) or DEFAULT_WEIGHT_BITS
+    grid = WeightGrid(bits, narrow=layer.narrow if layer.bits == bits else True)
+    weights = layer.matrix()
+    if not bool(torch.isfinite(weights).all()):
+        raise RequestError(f"{name} ({layer.node.op_type}): weights are not finite numbers; repair the model")
+    seen, unseen = _moments(run, layer)
+    solutions, warnings = [], []
+    offset = absorbs_offset(run.model, layer.node, run.constants)
+    budgets = [_budget(layer, settings, config, recipe, g, offset) for g in range(layer.groups)]
+    per_group = layer.rows // layer.groups
+    for g, budget in enumerate(budgets):
+        part = weights[g * per_group : (g + 1) * per_group]
+        if budget is not None:
+            _check_feasible(layer, grid, budget)
+        solution = solve(part, seen[g], grid, budget, recipe)
+        if budget is not None and not bool(budget.holds(solution.codes).all()):
+            solution = _balanced(solution, budget, part, seen[g])
+            warnings.append("some rows had to be balanced by sign to fit the budget")
+        solutions.append(solution)
+    codes, steps = torch.cat([s.codes for s in solutions]), torch.cat([s.steps for s in solutions])
+    errors = _errors(solutions, weights, seen, unseen, layer.groups)
+    written = _written(run, walk, layer, codes, steps, grid, _stages(budgets[0]))
+    correction = _bias_correction(config, solutions, weights, seen, unseen)
+    corrected = correction is not None and _add_bias(run, walk, written, correction)
+    for node in written:
+        walk.take(node)
+    quant, *linear = written
+    values = walk.states[quant.output[0]]
+    assert isinstance(values, Constant)
+    assert values.grid is not None
+    if not np.array_equal(values.grid.integers, layer.tensor(codes.numpy())):
+        raise ProofError(f"{name} ({layer.node.op_type}): its Quant gives other integers than the solver's")
+    run.nodes.extend(written)
+    run.floats.constant(layer.node.input[1], layer.float_weights.astype(np.float32))
+    run.quantized.constant(quant.output[0], values.array)
+    for key in (i for node in linear for i in node.input if i in run.initializers):
+        run.quantized.constant(key, run.initializers[key])
+    run.quantized.replace(layer.node.output[0], linear)
+    figures = _code_figures(codes)
+    dead = sum(int((m.hessian.diagonal() == 0).sum()) for m in seen)
+    if figures["zero_rows"]:
+        warnings.append(f"{figures['zero_rows']} output channels are all zero")
+    damping = max(s.damping for s in solutions)
+    if damping > config.damping:
+        warnings.append(f"damping was raised to {damping:g} to factorize the Hessian")
+    if seen[0].samples < layer.inputs:
+        warnings.append(f"{seen[0].samples} rows for {layer.inputs} inputs; give more calibration data")
+    budget = budgets[0]
+    return LayerRecord(
+        name=name,
+        op=layer.node.op_type,
+        rows=layer.rows,
+        inputs=layer.inputs,
+        groups=layer.groups,
+        weight_bits=bits,
+        input_codes=(int(layer.lo.min()), int(layer.hi.max())),
+        budget=None if budget is None else budget.kind,
+        acc_bits=None if budget is None else budget.bits,
+        tile=None if budget is None else budget.tile,
+        width=0,
+        inner_width=None,
+        **errors,
+        step_multiple=float((steps / max_abs_steps(weights, grid)).median()),
+        **figures,
+        dead_inputs=dead,
+        damping=damping,
+        bias_corrected=corrected,
+        seconds=time.perf_counter() - start,
+        warnings=tuple(warnings),
+    )
+
+
+def _moments(run: _Run, layer: Layer) -> tuple[list[Moments], list[Moments] | None]:
+    """Of calibration rows and of held-out rows, per group."""
+    name = layer.node.input[0]
+    x, xq = run.floats.read(name), run.quantized.read(name)
+    paired = x is not xq
+    out = []
+    cut = len(x) - run.held
+    for rows in (slice(0, cut), slice(cut, len(x))):
+        if rows.start == rows.stop:
+            continue
+        total = MomentSum(layer.groups, layer.inputs, paired=paired)
+        for quantized, floats in zip(layer.blocks(xq[rows]), layer.blocks(x[rows]), strict=True):
+            total.add(quantized, floats)
+        out.append(total.average())
+    return out[0], out[1] if len(out) > 1 else None
+
+
+def _budget(
+    layer: Layer, settings: LayerSettings, config: QuantConfig, recipe: Recipe, group: int, offset: bool
+) -> Budget | None:
+    if settings.acc_bits is None:
+        return None
+    tile = settings.tile if settings.tile is not None and settings.tile < layer.inputs else None
+    where = f"{layer.name} ({layer.node.op_type})"
+    if tile is not None and layer.groups > 1:
+        raise RequestError(f"{where}: tile is {tile}, but grouped layers have no tiles; leave it out for this layer")
+    kind: BudgetKind = config.budget or ("signed" if recipe.published or tile is not None else "offset")
+    if kind == "offset" and (tile is not None or not offset):
+        if config.budget == "offset" and tile is not None:
+            raise RequestError(
+                f"{where}: budget offset with tile {tile}; accumulators of tiles start at zero, use signed"
+            )
+        kind = "signed"
+    return Budget(settings.acc_bits, layer.lo[group], layer.hi[group], kind, tile, symmetric=recipe.published)
+
+
+def _check_feasible(layer: Layer, grid: WeightGrid, budget: Budget) -> None:
+    """Refuse a budget that no row of the grid fits; only grids without zero can meet one."""
+    if not grid.bipolar:
+        return
+    least = _least_rows(budget)
+    if not bool(budget.holds(least).all()):
+        needed = budget.bits
+        while not bool(replace(budget, bits=needed).holds(_least_rows(replace(budget, bits=needed))).all()):
+            needed += 1
+        raise RequestError(
+            f"{layer.name} ({layer.node.op_type}): no bipolar weights fit {budget.bits} accumulator bits;"
+            f" at least {needed} are needed"
+        )
+
+
+def _least_rows(budget: Budget) -> Tensor:
+    """One row of signs whose tiles are balanced, largest spread first."""
+    row = torch.zeros(1, budget.inputs, dtype=torch.int64)
+    high, low = [0] * budget.tiles, [0] * budget.tiles
+    tile_of, lo, hi = budget.tile_of, budget.lo.tolist(), budget.hi.tolist()
+    for i in sorted(range(budget.inputs), key=lambda i: lo[i] - hi[i]):
+        t = tile_of[i]
+        plus = max(high[t] + hi[i], -(low[t] + lo[i]))
+        minus = max(high[t] - lo[i], -(low[t] - hi[i]))
+        sign = 1 if plus <= minus else -1
+        high[t] += hi[i] if sign > 0 else -lo[i]
+        low[t] += lo[i] if sign > 0 else -hi[i]
+        row[0, i] = sign
+    return row
+
+
+def _balanced(solution: Solution, budget: Budget, weights: Tensor, moments: Moments) -> Solution:
+    """The same with rows that do not fit exchanged for balanced signs."""
+    codes = torch.where(budget.holds(solution.codes)[:, None], solution.codes, _least_rows(budget).to(torch.int32))
+    return replace(solution, codes=codes, error=moments.error(codes, solution.steps, weights))
+
+
+def _errors(
+    solutions: list[Solution], weights: Tensor, seen: list[Moments], unseen: list[Moments] | None, groups: int
+) -> dict[str, Any]:
+    parts = weights.chunk(groups)
+
+    def relative(moments: list[Moments] | None, centred: bool) -> float | None:
+        if moments is None:
+            return None
+        triples = list(zip(moments, solutions, parts, strict=True))
+        lost = sum(float(m.error(s.codes, s.steps, w, centred=centred).sum()) for m, s, w in triples)
+        power = sum(float(m.power(w, centred=centred).sum()) for m, s, w in triples)
+        return lost / power if power > 0 else 0.0
+
+    return {
+        "error": relative(seen, False),
+        "error_centred": relative(seen, True),
+        "held_out_error": relative(unseen, False),
+        "held_out_centred": relative(unseen, True),
+    }
+
+
+def _code_figures(codes: Tensor) -> dict[str, Any]:
+    """What integers of a layer look like."""
+    largest = int(codes.abs().max())
+    low, high = int(codes.min()), int(codes.max())
+    return {
+        "largest_code": largest,
+        "effective_bits": max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + 1,
+        "zeros": float((codes == 0).double().mean()),
+        "distinct_codes": len(torch.unique(codes)),
+        "zero_rows": int((codes == 0).all(1).sum()),
+    }
+
+
+def _stages(budget: Budget | None) -> dict[str, str]:
+    """Metadata that the compiler holds the layer to."""
+    if budget is None:
+        return {}
+    if budget.tile is None:
+        return {OUTER: str(budget.bits), START: "offset" if budget.kind == "offset" else "zero"}
+    return {TILE: str(budget.tile), INNER: str(budget.bits), ORDER: CANONICAL}
+
+
+def _written(
+    run: _Run, walk: Walk, layer: Layer, codes: Tensor, steps: Tensor, grid: WeightGrid, stages: dict[str, str]
+) -> list[onnx.NodeProto]:
+    """The Quant of the new weights, and the layer's node reading it; their constants are entered."""
+    stem = f"{layer.name}.weight"
+    while stem in run.initializers or stem in walk.states:
+        stem += "_"
+    axis, rank = layer.output_axis, layer.float_weights.ndim
+    arrays = {
+        stem: layer.tensor((codes.double() * steps[:, None]).float().numpy()),
+        f"{stem}_scale": steps.float().numpy().reshape([-1 if a == axis else 1 for a in range(rank)]),
+        f"{stem}_zero_point": np.zeros((), dtype=np.float32),
+        f"{stem}_bits": np.array(grid.bits, dtype=np.float32),
+    }
+    for name, array in arrays.items():
+        _enter(run, walk, name, array)
+    quant = helper.make_node(
+        "Quant",
+        list(arrays),
+        [f"{stem}_quantized"],
+        name=f"{stem}_quant",
+        domain=QONNX_DOMAIN,
+        signed=1,
+        narrow=int(grid.narrow and not grid.bipolar),
+        rounding_mode="ROUND",
+    )
+    node = onnx.NodeProto()
+    node.CopyFrom(layer.node)
+    node.input[1] = quant.output[0]
+    for key, value in stages.items():
+        entry = node.metadata_props.add()
+        entry.key, entry.value = key, value
+    return [quant, node]
+
+
+def _enter(run: _Run, walk: Walk, name: str, array: Array) -> None:
+    run.initializers[name] = array
+    walk.states[name] = Constant(array)
+
+
+def _bias_correction(
+    config: QuantConfig,
+    solutions: list[Solution],
+    weights: Tensor,
+    seen: list[Moments],
+    unseen: list[Moments] | None,
+) -> Tensor | None:
+    """What to add to the bias, shape (rows,), where that is asked for and does not hurt on held-out rows."""
+    if config.bias_correction == "off":
+        return None
+    parts = weights.chunk(len(solutions))
+    means = [m.bias(s.codes, s.steps, w) for m, s, w in zip(seen, solutions, parts, strict=True)]
+    if config.bias_correction == "auto" and unseen is not None:
+        left = [m.bias(s.codes, s.steps, w) for m, s, w in zip(unseen, solutions, parts, strict=True)]
+        if sum(float(((a - b) ** 2).sum() - (a**2).sum()) for a, b in zip(left, means, strict=True)) >= 0:
+            return None
+    return torch.cat(means)
+
+
+def _add_bias(run: _Run, walk: Walk, written: list[onnx.NodeProto], correction: Tensor) -> bool:
+    """Add a constant to every output channel of the node just written; False where its bias has a Quant of its own."""
+    node, values = written[-1], correction.float().numpy()
+    name = f"{node.input[1].removesuffix('_quantized')}_bias"
+    if node.op_type == "MatMul":
+        output = node.output[0]
+        node.output[0] = f"{name}_free"
+        _enter(run, walk, name, values)
+        written.append(helper.make_node("Add", [node.output[0], name], [output], name=f"{name}_add"))
+        return True
+    if len(node.input) > 2 and node.input[2]:
+        old = walk.states.get(node.input[2])
+        if not isinstance(old, Constant) or old.grid is not None:
+            return False
+        values = values + np.broadcast_to(old.array.astype(np.float32).reshape(-1), values.shape)
+        node.input[2] = name
+    else:
+        del node.input[2:]
+        node.input.append(name)
+    _enter(run, walk, name, values)
+    return True
+
+
+def _output_error(run: _Run) -> float | None:
+    """Squared error of all outputs over their power, on held-out rows."""
+    lost = power = 0.0
+    for name in run.quantized.outputs:
+        ends = [np.asarray(tape.read(name)[-run.held :], dtype=np.float64) for tape in (run.floats, run.quantized)]
+        lost += float(((ends[0] - ends[1]) ** 2).sum())
+        power += float((ends[0] ** 2).sum())
+    return lost / power if power else None
+
+
+def _finished(run: _Run) -> onnx.ModelProto:
+    """The model of the nodes that its outputs need."""
+    model = onnx.ModelProto()
+    model.CopyFrom(run.model)
+    graph = model.graph
+    needed, nodes = {o.name for o in graph.output}, []
+    for node in reversed(run.nodes):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            nodes.append(node)
+    kept = [t for t in graph.initializer if t.name in needed]
+    kept += [numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in run.initializers.items() if n in needed]
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(reversed(nodes))
+    graph.initializer.extend(kept)
+    if all(entry.domain != QONNX_DOMAIN for entry in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(QONNX_DOMAIN, 1))
+    return model
+
+
+def _proven(model: onnx.ModelProto, records: list[LayerRecord]) -> list[LayerRecord]:
+    """Records with the widths that the compiler itself proves for the finished model."""
+    graph = run_passes(lower(model).graph, (divide_rows, offset_accumulators))
+    waiting, out = [n for n in graph.nodes if isinstance(n.op, Mac)], []
+    for record in records:
+        where = f"{record.name} ({record.op})"
+        found = next((n for n in waiting if n.origin == where), None)
+        if found is None:  # nothing reads this layer
+            out.append(record)
+            continue
+        waiting.remove(found)
+        width, inner = _widths(graph, found)
+        asked = inner if record.tile is not None else width
+        if record.acc_bits is not None and (asked or 1) > record.acc_bits:
+            raise ProofError(f"{where}: needs {asked} accumulator bits, {record.acc_bits} were asked")
+        out.append(record.model_copy(update={"width": width, "inner_width": inner}))
+    return out
+
+
+def _widths(graph: Graph, node: Node) -> tuple[int, int | None]:
+    inner = None
+    if isinstance(node.op, MatVec) and node.op.tile is not None:
+        inner = node.op.tile_sums(graph.inputs_of(node)[0]).signed_dtype.width
+    return graph.values[node.output].dtype.width, inner
+
+
+def _reference(model: onnx.ModelProto, target: str) -> onnx.ModelProto:
+    """The network to aim at: without quantizers on activations, or as it is."""
+    if target == "quantized":
+        return model
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    constants = _constants(model)
+    for node in plain.graph.node:
+        if is_quantizer(node) and node.input[0] not in constants:
+            source, output, name = node.input[0], node.output[0], node.name
+            node.CopyFrom(helper.make_node("Identity", [source], [output], name=name))
+    return plain
+
+
+def _constants(model: onnx.ModelProto) -> set[str]:
+    """Tensors that no input reaches."""
+    known = {t.name for t in model.graph.initializer}
+    for node in model.graph.node:
+        if all(i in known for i in node.input if i):
+            known.update(node.output)
+    return known
+
+
+def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without the promises of an earlier quantization."""
+    for node in model.graph.node:
+        kept = [entry for entry in node.metadata_props if not entry.key.startswith("broadaxe.")]
+        del node.metadata_props[:]
+        node.metadata_props.extend(kept)
+    return model

@@ -1,0 +1,188 @@
+"""`broadaxe.quantize`: any supported model in, a QONNX model with solved weights and its record out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from broadaxe.build import load_model, named
+from broadaxe.errors import MissingToolError, RequestError
+from broadaxe.frontend.standard import is_quantizer
+from broadaxe.ops.importing import Array
+from broadaxe.quantization.config import DEFAULT_WEIGHT_BITS, QuantConfig, quant_config
+from broadaxe.quantization.record import QuantizationRecord
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from broadaxe.frontend.insert_quantizers import QuantizerSettings
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """A quantized model.
+
+    Attributes:
+        model: QONNX, ready for `broadaxe.compile`, and for FINN, hls4ml and qonnx.
+        record: what was asked, chosen and reached, per layer.
+    """
+
+    model: onnx.ModelProto
+    record: QuantizationRecord
+
+    def __repr__(self) -> str:
+        return f"Quantized({len(self.record.layers)} layers, output error {self.record.output_error})"
+
+    def __str__(self) -> str:
+        from broadaxe.quantization.table import text
+
+        return text(self.record)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model, and beside it the record as PATH with `.json` for `.onnx`; both or neither.
+
+        Raises:
+            RequestError: the path does not end in .onnx or cannot be written.
+        """
+        target = check_target(Path(path))
+        contents = {
+            target: self.model.SerializeToString(),
+            target.with_suffix(".json"): (self.record.model_dump_json(indent=1) + "\n").encode(),
+        }
+        partial = {final: final.with_name(f".{final.name}.{os.getpid()}.partial") for final in contents}
+        try:
+            for final, content in contents.items():
+                partial[final].write_bytes(content)
+            for final, written in partial.items():
+                written.replace(final)
+        except OSError as error:
+            raise RequestError(f"{target}: cannot be written ({error.strerror}); choose another place") from None
+        finally:
+            for written in partial.values():
+                written.unlink(missing_ok=True)
+
+
+def check_target(path: Path) -> Path:
+    """The path, if a model can be written there."""
+    if path.suffix != ".onnx":
+        raise RequestError(f"{path}: models are .onnx files; name the output *.onnx")
+    if not path.absolute().parent.is_dir():
+        raise RequestError(f"{path}: its folder does not exist; create it first")
+    return path
+
+
+def quantize(
+    model: onnx.ModelProto | str | os.PathLike[str] | nn.Module,
+    calibration: Array | Mapping[str, Array],
+    config: QuantConfig | None = None,
+    *,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Quantized:
+    """Quantize a model's weights so that no accumulator can overflow the bits it is given.
+
+    A model that has quantizers on its activations (QONNX, a Brevitas module) keeps them and gets its weights solved for
+    anew. A float model (ONNX, torch module) gets BatchNormalization folded and quantizers inserted first.
+
+    Args:
+        model: a file, an ONNX model or a torch module.
+        calibration: real inputs, shape (samples, ...), for one input, or arrays by input name.
+        config, options: see `broadaxe.QuantConfig`; options are its fields.
+        progress: called with what is being done.
+
+    Raises:
+        RequestError: settings or data are wrong, or a budget fits no weights at all.
+        UnsupportedModelError: names the node that cannot be compiled, why, and what would help.
+    """
+    if config is not None and options:
+        raise RequestError(f"quantize: both a config and {', '.join(options)}; give one or the other")
+    chosen = config or quant_config(**options)
+    said = progress or (lambda _: None)
+    try:
+        from broadaxe.quantization.network import quantize_model
+    except ModuleNotFoundError as error:
+        raise MissingToolError(f"quantize: {error.name} is not installed; pip install 'broadaxe[brevitas]'") from None
+    said("reading the model")
+    loaded = _loaded(model, calibration)
+    data = checked(loaded, calibration)
+    inserted = not any(is_quantizer(node) for node in loaded.graph.node)
+    if inserted:
+        from broadaxe.frontend.insert_quantizers import insert_quantizers
+
+        said("choosing activation ranges")
+        loaded = insert_quantizers(loaded, data, quantizer_settings(chosen))
+    result, record = quantize_model(loaded, data, chosen, own_bits=inserted, progress=said)
+    return Quantized(result, record)
+
+
+def _loaded(model: Any, calibration: Array | Mapping[str, Array]) -> onnx.ModelProto:
+    if not hasattr(model, "state_dict"):
+        return load_model(model)[0]
+    arrays = list(calibration.values()) if isinstance(calibration, Mapping) else [calibration]
+    first = np.asarray(arrays[0])
+    if len(arrays) != 1 or first.ndim < 2 or not len(first):
+        raise RequestError("calibration: a module takes one array of inputs, shape (samples, ...); give that")
+    sample = first[:1].astype(np.float32) if first.dtype.kind == "f" else first[:1]
+    if any(type(part).__module__.startswith("brevitas.") for part in model.modules()):
+        from broadaxe.frontend.brevitas import export_brevitas
+
+        return export_brevitas(model, sample)
+    from broadaxe.frontend.torch_float import export_torch
+
+    return export_torch(model, sample)
+
+
+def checked(model: onnx.ModelProto, calibration: Array | Mapping[str, Array]) -> dict[str, Array]:
+    """Calibration data by input name, of the model's shapes and types."""
+    constants = {t.name for t in model.graph.initializer}
+    infos = {i.name: i.type.tensor_type for i in model.graph.input if i.name not in constants}
+    data = named(calibration, list(infos))
+    samples = set()
+    for name, info in infos.items():
+        if name not in data:
+            raise RequestError(f"calibration: input {name} is missing; there are {', '.join(sorted(data)) or 'none'}")
+        array = np.asarray(data[name])
+        wanted = [d.dim_value or None for d in info.shape.dim][1:]
+        shown = ", ".join("any" if n is None else str(n) for n in wanted)
+        if array.dtype.kind not in "fiub":
+            raise RequestError(f"calibration: input {name} holds {array.dtype}; numbers are needed")
+        if array.ndim != len(wanted) + 1 or any(
+            n is not None and n != m for n, m in zip(wanted, array.shape[1:], strict=True)
+        ):
+            raise RequestError(f"calibration: input {name} has shape {array.shape}; give (samples, {shown})")
+        if not len(array):
+            raise RequestError(f"calibration: input {name} has no samples; give at least one, some hundred are better")
+        if not np.isfinite(array).all():
+            bad = int((~np.isfinite(array.reshape(len(array), -1))).any(1).argmax())
+            raise RequestError(f"calibration: input {name} is not finite in sample {bad}; clean the data")
+        data[name] = array.astype(helper.tensor_dtype_to_np_dtype(info.elem_type), copy=False)
+        samples.add(len(array))
+    if len(samples) > 1:
+        raise RequestError(f"calibration: inputs have {sorted(samples)} samples; give the same number for each")
+    return {name: data[name] for name in infos}
+
+
+def quantizer_settings(config: QuantConfig) -> QuantizerSettings:
+    """What the settings say about quantizers of a float model."""
+    from broadaxe.frontend.insert_quantizers import LayerBits, QuantizerSettings
+
+    return QuantizerSettings(
+        weight_bits=config.weight_bits or DEFAULT_WEIGHT_BITS,
+        act_bits=config.act_bits,
+        input_bits=config.input_bits,
+        first_weight_bits=config.first_weight_bits,
+        last_bits=config.last_weight_bits,
+        ranges=config.ranges,
+        percentile=config.percentile,
+        scales="float" if config.scales == "float" else "pow2",
+        layers={p: LayerBits(s.weight_bits, s.act_bits) for p, s in config.layers.items()},
+    )

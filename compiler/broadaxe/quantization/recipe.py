@@ -1,0 +1,62 @@
+"""How a layer is solved for: the words of the settings, the recipe they add up to, and the presets. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Method = Literal["optq", "gpfq", "qronos", "rtn"]
+Steps = Literal["max-abs", "mse", "search"]
+ScaleKind = Literal["float", "pow2", "dyadic:8"]
+Feedback = Literal["thresholded", "full"]
+BudgetKind = Literal["signed", "offset"]
+Preset = Literal["axe", "axe-search", "best", "rtn", "project", "project-search"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a layer is solved; PRESETS has the named ones.
+
+    Attributes:
+        method: `qronos` is OPTQ towards the float outputs with the first-step correction; `rtn` rounds without feedback.
+        steps: step sizes from the largest weight, from the least weight error, or searched for the least output error.
+        scales: what a step may be.
+        feedback: see `optq`; GPFQ always feeds back the full error.
+        correct: OPTQ aims at the float network's outputs, not at the same weights on quantized inputs.
+        soft: shrink weights by the projection's threshold before rounding.
+        descent: coordinate descent afterwards.
+        refit: the step that suits the integers best, afterwards.
+        damping: share of the mean diagonal added to the Hessian.
+        published: budgets as AXE states them: from zero, -2**(P-1) left out.
+        multiples: step sizes searched, as multiples of max-abs.
+        refine: finer multiples tried around the best.
+    """
+
+    method: Method = "optq"
+    steps: Steps = "search"
+    scales: ScaleKind = "float"
+    feedback: Feedback = "full"
+    correct: bool = True
+    soft: bool = True
+    descent: bool = True
+    refit: bool = True
+    damping: float = 0.01
+    published: bool = False
+    multiples: tuple[float, ...] = (0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.45, 1.75, 2.1, 2.55, 3.1, 3.8, 4.6, 5.6, 6.8, 8.2)
+    refine: tuple[float, ...] = (0.92, 0.96, 1.04, 1.08)
+
+
+AXE = Recipe(
+    method="optq", steps="max-abs", feedback="thresholded", correct=False, descent=False, refit=False, published=True
+)
+_ALONE = Recipe(method="rtn", steps="max-abs", correct=False, descent=False, refit=False)
+PRESETS: dict[Preset, Recipe] = {
+    "axe": AXE,
+    "axe-search": replace(AXE, steps="search"),
+    "best": Recipe(),
+    "rtn": replace(_ALONE, soft=False),
+    "project": _ALONE,
+    "project-search": replace(_ALONE, steps="search"),
+}
+"""`axe` as published, `axe-search` with the step size searched, `best` everything. The baselines round every weight by
+itself: `rtn` clips at the budget, `project` shrinks onto it first, as A2Q+ initializes."""

@@ -1,0 +1,49 @@
+"""The record of a quantization as a table for a terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+
+from broadaxe.quantization.record import QuantizationRecord
+
+
+class RecordTable:
+    """A rich renderable of a record."""
+
+    def __init__(self, record: QuantizationRecord) -> None:
+        self.record = record
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in ("layer", "K", "rows", "bits", "codes", "zero", "asked", "tile", "width", "error", "held-out"):
+            table.add_column(column, justify="left" if column == "layer" else "right", overflow="fold")
+        for layer in self.record.layers:
+            table.add_row(
+                layer.name,
+                f"{layer.inputs:,}",
+                f"{layer.rows:,}",
+                str(layer.weight_bits),
+                f"±{layer.largest_code}",
+                f"{100 * layer.zeros:.0f} %",
+                "" if layer.acc_bits is None else f"{layer.acc_bits} {layer.budget}",
+                "" if layer.tile is None else str(layer.tile),
+                str(layer.width) if layer.inner_width is None else f"{layer.inner_width}/{layer.width}",
+                f"{layer.error:.2e}",
+                "" if layer.held_out_error is None else f"{layer.held_out_error:.2e}",
+            )
+        yield table
+        for layer in self.record.layers:
+            for warning in layer.warnings:
+                yield f"{layer.name}: {warning}"
+        if self.record.output_error is not None:
+            yield f"output error {self.record.output_error:.2e} on {self.record.held_out_samples} held-out samples"
+
+
+def text(record: QuantizationRecord) -> str:
+    """The table as plain text."""
+    console = Console(width=120, color_system=None)
+    with console.capture() as capture:
+        console.print(RecordTable(record))
+    return capture.get().rstrip("\n")
