@@ -9,6 +9,7 @@ from broadaxe.build import Build, compile, load
 from broadaxe.config import CompileSettings
 from broadaxe.errors import BroadaxeError
 from broadaxe.quantization.config import QuantConfig
+from broadaxe.quantization.load_weights import load_weights
 from broadaxe.quantization.quantize import Quantized, quantize
 from broadaxe.reports.model import Report
 from broadaxe.reports.model import report_of as report
@@ -26,6 +27,7 @@ __all__ = [
     "__version__",
     "compile",
     "load",
+    "load_weights",
     "quantize",
     "report",
     "simulate",

@@ -8,6 +8,8 @@ from rich.table import Table
 
 from broadaxe.quantization.record import QuantizationRecord
 
+COLUMNS = ("K", "rows", "bits", "codes", "zeros", "asked", "width", "error", "held out")
+
 
 class RecordTable:
     """A rich renderable of a record."""
@@ -16,9 +18,10 @@ class RecordTable:
         self.record = record
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for column in ("layer", "K", "rows", "bits", "codes", "zero", "asked", "tile", "width", "error", "held-out"):
-            table.add_column(column, justify="left" if column == "layer" else "right", overflow="fold")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+        table.add_column("layer", no_wrap=True)
+        for name in COLUMNS:
+            table.add_column(name, justify="right", no_wrap=True)
         for layer in self.record.layers:
             table.add_row(
                 layer.name,
@@ -27,12 +30,13 @@ class RecordTable:
                 str(layer.weight_bits),
                 f"±{layer.largest_code}",
                 f"{100 * layer.zeros:.0f} %",
-                "" if layer.acc_bits is None else f"{layer.acc_bits} {layer.budget}",
-                "" if layer.tile is None else str(layer.tile),
-                str(layer.width) if layer.inner_width is None else f"{layer.inner_width}/{layer.width}",
-                f"{layer.error:.2e}",
-                "" if layer.held_out_error is None else f"{layer.held_out_error:.2e}",
+                "-" if layer.acc_bits is None else str(layer.acc_bits),
+                str(layer.width) if layer.inner_width is None else f"{layer.inner_width}+{layer.width}",
+                f"{layer.error:.1e}",
+                "-" if layer.held_out_error is None else f"{layer.held_out_error:.1e}",
             )
+        kinds = sorted({layer.budget for layer in self.record.layers if layer.budget}) or ["no"]
+        yield f"weights solved under {' and '.join(kinds)} accumulator budgets; errors relative to the float output"
         yield table
         for layer in self.record.layers:
             for warning in layer.warnings:
