@@ -328,6 +328,9 @@ EXACT = {
     "MaxPool": _max_pool,
     "AveragePool": _average_pool,
     "GlobalAveragePool": lambda _, x: x.sum(axis=(2, 3), keepdims=True) / math.prod(x.shape[2:]),
+    "ReduceMean": lambda attributes, x, _: (
+        x.sum(axis=(2, 3), keepdims=bool(attributes.get("keepdims", 1))) / math.prod(x.shape[2:])
+    ),
     "Concat": lambda attributes, *parts: np.concatenate(parts, axis=attributes["axis"]),
     "BatchNormalization": _batch_norm,
 }
