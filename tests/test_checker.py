@@ -25,6 +25,7 @@ import broadaxe
 from broadaxe import emit
 from broadaxe.build import sha256
 from broadaxe.chain import ROUNDINGS, Affine, Chain, Clamp, Normalize, Quantizer, Snap, codes
+from broadaxe.errors import ProofError
 from broadaxe.ir import Graph, Node, infer
 from broadaxe.ops import OPS, Mac, Requantize
 from broadaxe.ops.forms import Constant, Form, MultiplyShift, Shift, Table, Thresholds, ThresholdSearch
@@ -655,6 +656,46 @@ def chain_codes(attributes: dict[str, Any], x: np.ndarray) -> np.ndarray:
     chain: Chain = tuple(steps)
     end = {k: read(v) for k, v in attributes["quantizer"].items() if k != "is"}
     return codes(chain, Quantizer(**end), x.T.astype(object)).T
+
+
+WIDE_FORMS = [  # factor or None, bias, shift; the domain is [-8, 7]
+    (None, 0, 61),
+    (None, (1 << 60) - 8, 0),
+    (None, -(1 << 60) + 8, 3),
+    (1 << 57, 0, 5),
+    (-(1 << 57), -(1 << 57), 5),
+    (None, 0, 62),
+    (None, 0, 1023),
+    (None, (1 << 61) - 8, 0),
+    (1 << 58, 0, 5),
+    (-(1 << 58), -(1 << 58), 0),
+]
+
+
+@pytest.mark.parametrize(("factor", "bias", "shift"), WIDE_FORMS)
+def test_sums_of_shifters_are_as_wide_as_the_prover_lets_them_be(factor: int | None, bias: int, shift: int) -> None:
+    """Both refuse the same forms, before anything else is looked at."""
+    domain, one = Interval(-8, 7), Affine((Fraction(1),), (Fraction(0),))
+    constants = {"bias": np.array([bias]), "shift": shift, "half_even": False, "lo": -1, "hi": 1, "domain": domain}
+    form = Shift(**constants) if factor is None else MultiplyShift(factor=np.array([factor]), **constants)
+    quantizer = Quantizer((Fraction(1),), (Fraction(0),), -1, 1)
+    stairs = staircase((one,), quantizer, (domain,))
+    prover = refusal(ProofError, lambda: prove(form, (one,), quantizer, stairs))
+    ours = refusal(checker.CertificateError, lambda: checker.check_form(plain(form), [(-8, 7)]))
+    width = form.sum_dtype.width
+    assert ("its sum needs" in prover) == (max(width, shift) > 61)
+    if shift > 61:
+        assert ours == "form.shift, lo or hi: out of range"
+    else:
+        assert ours == (f"form: its sum needs {width} bits; 61 are possible" if width > 61 else "")
+
+
+def refusal(kind: type[Exception], check: Callable[[], object]) -> str:
+    try:
+        check()
+    except kind as error:
+        return str(error)
+    return ""
 
 
 # Two implementations of one arithmetic

@@ -29,7 +29,7 @@ from operator import mul
 from pathlib import Path
 from typing import Any, NamedTuple
 
-FORMAT, WIDEST, LARGEST_SHIFT = 1, 62, 1 << 10
+FORMAT, WIDEST = 1, 62
 MOST_LEVELS, MOST_CHANNELS, LARGEST_FILE = 1 << 17, 1 << 26, 1 << 30
 FIRST_PRECISION, LAST_PRECISION = 128, 1 << 13
 ROUNDINGS = ("ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
@@ -209,10 +209,8 @@ def layer(kind: str, x: Value, raw: Any) -> tuple[Value, dict[str, Any]]:
     for attained, end in zip((low, high), bounds[channel], strict=True):
         total = sum(w * attained[i] for w, i in zip(*rows[channel], strict=True))
         same(total + start[channel], end, "the sum that a witness attains")
-    entry = {
-        "inputs": [list(pair) for pair in x.bounds],
-        "sums": [list(pair) for pair in sums],
-        "prefix": [list(pair) for pair in prefix],
+    entry: dict[str, Any] = {"inputs": x.bounds, "sums": sums, "prefix": prefix}
+    entry = {key: [list(pair) for pair in pairs] for key, pairs in entry.items()} | {
         "start": start,
         "mode": "offset" if any(start) else "two's complement",
         "tile": tile,
@@ -321,11 +319,13 @@ def check_form(form: Any, bounds: list[Pair]) -> int | None:
     if "bias" not in known:
         return None
     shift, least, most = integers([form["shift"], form["lo"], form["hi"]])
-    need(0 <= shift <= LARGEST_SHIFT and least <= most, "form.shift, lo or hi: out of range")
+    need(0 <= shift < WIDEST and least <= most, "form.shift, lo or hi: out of range")
     need(type(form["half_even"]) is bool, "form.half_even: neither true nor false")
     constants = zip(known.get("factor", [1] * count), known["bias"], strict=True)
     sums = [factor * end + bias for factor, bias in constants for end in (low, high)]
-    return signed_bits((min(sums), max(sums) + (1 << shift)))
+    bits = signed_bits((min(sums), max(sums) + (1 << shift)))
+    need(bits < WIDEST, f"form: its sum needs {bits} bits; {WIDEST - 1} are possible")
+    return bits
 
 
 def runs(form: Any, c: int, lo: int, hi: int) -> list[tuple[int, int, int]]:
