@@ -155,7 +155,7 @@ def _check_folder(build: Build, result: Verification) -> None:
     except checker.CertificateError as error:
         failure = Mismatch(f"{build.path}: {error}")
     try:
-        result.files = check_files(build)
+        result.files = check_files(build.path)
     except VerificationError as error:
         result.mismatches.append(Mismatch(str(error)))
     else:
@@ -253,6 +253,10 @@ def _macs(graph: Graph, node: Node) -> int:
 def simulate(
     build: Build, data: Array | Mapping[str, Array], *, mode: Mode = Mode.NATIVE
 ) -> dict[str, npt.NDArray[Any]]:
-    """Run the generated C++ on real inputs; returns the model's outputs, float32, batch first."""
+    """Run the generated C++ on real inputs; returns the model's outputs, float32, batch first.
+
+    VerificationError names a file of the folder that has changed since it was written.
+    """
+    check_files(build.path)
     simulator = Simulator.of(build.path, build.top, build.graph, build.flow, mode)
     return build.host.reals(simulator.run(build.codes(data)))
