@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from models import Network, f32, small_cnn
+from models import Network, design, f32, small_cnn
 
 import broadaxe
-from broadaxe.build import Build, _design
-from broadaxe.config import settings
+from broadaxe.build import Build
 from broadaxe.errors import RequestError, VerificationError
 from broadaxe.frontend.standard import session
 from broadaxe.reference import run
@@ -54,7 +53,7 @@ MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
 
 @pytest.fixture(params=MODELS)
 def build(request: pytest.FixtureRequest) -> Build:
-    return _design(Path("build"), MODELS[request.param](), settings(), "net", lambda _: None)
+    return design(MODELS[request.param]())
 
 
 def data(build: Build) -> np.ndarray:
@@ -129,7 +128,7 @@ def test_ports_are_those_of_the_top_level(build: Build) -> None:
 
 
 def port_of(name: str) -> tuple[Port, ...]:
-    report = broadaxe.report(_design(Path("build"), MODELS[name](), settings(), "net", lambda _: None))
+    report = broadaxe.report(design(MODELS[name]()))
     return (*report.inputs, *report.outputs)
 
 
@@ -156,7 +155,7 @@ def test_scales_zero_points_and_orders() -> None:
 def test_an_integer_input_has_scale_one() -> None:
     net = Network(3)
     model = net.finish(net.node("MatMul", "x", net.weights(3, 2)))
-    (port,) = broadaxe.report(_design(Path("b"), model, settings(inputs={"x": "uint8"}), "n", lambda _: None)).inputs
+    (port,) = broadaxe.report(design(model, inputs={"x": "uint8"})).inputs
     assert (port.type, port.lo, port.hi, port.quantized) == ("uint8", 0, 255, None)
     assert (port.scale, port.shift, port.zero_point) == ((1.0,), (0.0,), (0,))
 

@@ -10,19 +10,16 @@ import re
 import sys
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from models import Network, evaluate, f32
-from test_lower import samples
+from models import Network, design, evaluate, f32, samples
 
 from broadaxe import verify
-from broadaxe.build import Build, _design
+from broadaxe.build import Build
 from broadaxe.chain import Affine, Chain, then
 from broadaxe.chain import moved as moved_chain
-from broadaxe.config import settings
 from broadaxe.float_bound import FloatBound
 from broadaxe.frontend.standard import expand_quant, session
 from broadaxe.host import real, rounding
@@ -35,11 +32,6 @@ from broadaxe.segments import SegmentReport, compare_segments
 from broadaxe.verify import Verification
 
 LINE = re.compile(r"(\w+) \(([\d, ]+)\): our code is (-?\d+), float32 gives (\S+), exactly (\S+) before rounding")
-
-
-def design(model: onnx.ModelProto, **options: object) -> Build:
-    """A compiled model, nothing written."""
-    return _design(Path("build"), model, settings(**options), "net", lambda _: None)
 
 
 def compare(build: Build, x: np.ndarray) -> SegmentReport:
