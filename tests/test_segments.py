@@ -626,7 +626,7 @@ def test_not_a_number_is_beyond_every_bound() -> None:
 def test_operators_without_a_bound_are_named() -> None:
     model, x = TAILS["softmax"]
     report = compare(design(model), x)
-    line = "output softmax1_out: Softmax has no float32 bound; compared before it: add1_out"
+    line = "output softmax1_out: Softmax has no float32 bound; checked up to add1_out"
     assert report.uncompared == [line]
     for name in ("accumulator", "image"):
         model, x = TAILS[name]
@@ -659,7 +659,7 @@ def test_verification_reports_real_outputs(monkeypatch: pytest.MonkeyPatch) -> N
     result = verify(build, x)
     assert result.ok
     lines = str(result).splitlines()
-    assert lines[0] == "output softmax1_out: Softmax has no float32 bound; compared before it: add1_out"
+    assert lines[0] == "output softmax1_out: Softmax has no float32 bound; checked up to add1_out"
     assert re.fullmatch(
         r"float32 onnxruntime: 1,024 outputs in reals, 1,024 within their error bounds; the largest difference is 0\.\d+ of"
         r" its bound",

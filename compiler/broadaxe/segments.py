@@ -55,7 +55,7 @@ class SegmentReport:
         outputs: real numbers compared that no quantizer rounds: the model's outputs, or what they are computed from.
         largest: of all their differences the largest, as a part of what float32 and the host may err.
         beyond: one line for each that is larger: tensor, node, index, both values and the bound.
-        uncompared: one line for each output of the model with operators that have no bound: what is compared instead.
+        uncompared: one line for each output of the model with operators that have no bound: up to where it is checked.
     """
 
     activations: int = 0
@@ -156,7 +156,7 @@ def _uncompared(build: Build) -> list[str]:
             operators = dict.fromkeys(node.op_type for node in tail)
             starts = [s for s in known if any(s in node.input for node in tail)]
             lines.append(
-                f"output {name}: {', '.join(operators)} has no float32 bound; compared before it: {', '.join(starts)}"
+                f"output {name}: {', '.join(operators)} has no float32 bound; checked up to {', '.join(starts)}"
             )
     return lines
 
