@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ import broadaxe
 from broadaxe import emit
 from broadaxe.build import sha256
 from broadaxe.chain import ROUNDINGS, Affine, Chain, Clamp, Normalize, Quantizer, Snap, codes
+from broadaxe.errors import ProofError
 from broadaxe.ir import Graph, Node, infer
 from broadaxe.ops import OPS, Mac, Requantize
 from broadaxe.ops.forms import Constant, Form, MultiplyShift, Shift, Table, Thresholds, ThresholdSearch
@@ -561,6 +563,75 @@ def test_declared_types_are_read_in_the_sources(folder: Path, request: pytest.Fi
     assert resealed(folder, content) is None
 
 
+MEMORY = re.compile(r"const [a-z ]+ (\w+)(?:\[\d+\])+ = \{([^;]*)\};")
+
+
+def changed_memories(folder: Path) -> Iterator[tuple[str, Path, str]]:
+    """Each memory of the kernels with one of its numbers moved by one: its name, its file and the file's new text."""
+    rng = random.Random(SEED)
+    for path in sorted((folder / "firmware").glob("*.hpp")):
+        text = path.read_text()
+        for memory in MEMORY.finditer(text):
+            number = rng.choice(list(re.finditer(r"-?\d+", memory[2])))
+            at, end = (memory.start(2) + edge for edge in number.span())
+            moved = int(number[0]) + (rng.choice((-1, 1)) if int(number[0]) else 1)
+            yield memory[1], path, f"{text[:at]}{moved}{text[end:]}"
+
+
+def assert_memories_are_compared(folder: Path) -> set[str]:
+    """Any number of any memory counts, though the hash of its file and the digest are mended; returns the memories' kinds."""
+    content = content_of(folder)
+    assert resealed(folder, content) is None
+    kinds = set()
+    for name, path, text in changed_memories(folder):
+        key, before = f"firmware/{path.name}", path.read_bytes()
+        with Changed(path, text.encode()):
+            content["files"][key] = sha256(path)
+            line = resealed(folder, content)
+        content["files"][key] = hashlib.sha256(before).hexdigest()
+        kind = name.removeprefix(f"{path.stem}_")
+        assert line is not None, name
+        assert f"{path.name}: memory {kind}[" in line, line
+        kinds.add(kind)
+    return kinds
+
+
+def test_memories_are_read_in_the_sources(folder: Path) -> None:
+    assert {"weights", "start"} < assert_memories_are_compared(folder)
+
+
+def test_memories_of_every_folding_are_read(tmp_path: Path) -> None:
+    """Words of several weights and steps of several words, in dense, grouped and depthwise layers; constant requantizers."""
+    net = Network(18, 4, 4, seed=9)
+    y = net.depthwise(net.quant("x", bits=3), 18, kernel=(2, 2), weight=net.weights(18, 1, 2, 2, bits=5))
+    y = net.conv(net.quant(y, 0.5), (8, 9, 1, 1), group=2)
+    y = net.conv(net.quant(y, 1000.0, bits=2), (4, 8, 1, 1), weight=net.weights(4, 8, 1, 1, bits=1, signed=0))
+    y = net.node("Gemm", net.node("Flatten", net.quant(y, 0.5, 2)), net.weights(36, 6), net.rng.normal(size=6))
+    folding = {"conv0": {"pe": 18, "simd": 1}, "conv1": {"pe": 2, "simd": 3}, "conv2": {"pe": 4, "simd": 2}}
+    folding["gemm0"] = {"pe": 3, "simd": 36}
+    broadaxe.compile(net.finish(y), tmp_path / "build", folding=folding)
+    text = "".join(path.read_text() for path in (tmp_path / "build" / "firmware").glob("*.hpp"))
+    assert re.search(r"gemm0_weights\[3\]\[2\]\[3\]", text)
+    assert re.search(r"conv0_weights\[4\]\[2\]", text)
+    assert "values" in assert_memories_are_compared(tmp_path / "build")
+
+
+def test_memories_in_another_order_are_noticed(once: Callable[..., Path], tmp_path: Path) -> None:
+    model, options = NETWORKS["search"]
+    path = once("checker_search", lambda path: broadaxe.compile(model(), path, **options))
+    copy = Path(shutil.copytree(path, tmp_path / "build"))
+    header, content = copy / "firmware" / "quant0.hpp", content_of(copy)
+    old, new = "quant0_stage0, quant0_stage1", "quant0_stage1, quant0_stage0"
+    for before, after in ((old, new), (old, "quant0_stage0"), ("quant0_direction, ", "")):
+        text = header.read_text()
+        assert before in text
+        with Changed(header, text.replace(before, after).encode()):
+            content["files"]["firmware/quant0.hpp"] = sha256(header)
+            line = resealed(copy, content)
+        assert line is not None
+        assert "quant0.hpp: memories" in line
+
+
 LABELS = ("scale", "shift", "origin", "broadaxe")
 """Of values, nodes and the file: statements that no proof rests on."""
 
@@ -655,6 +726,46 @@ def chain_codes(attributes: dict[str, Any], x: np.ndarray) -> np.ndarray:
     chain: Chain = tuple(steps)
     end = {k: read(v) for k, v in attributes["quantizer"].items() if k != "is"}
     return codes(chain, Quantizer(**end), x.T.astype(object)).T
+
+
+WIDE_FORMS = [  # factor or None, bias, shift; the domain is [-8, 7]
+    (None, 0, 61),
+    (None, (1 << 60) - 8, 0),
+    (None, -(1 << 60) + 8, 3),
+    (1 << 57, 0, 5),
+    (-(1 << 57), -(1 << 57), 5),
+    (None, 0, 62),
+    (None, 0, 1023),
+    (None, (1 << 61) - 8, 0),
+    (1 << 58, 0, 5),
+    (-(1 << 58), -(1 << 58), 0),
+]
+
+
+@pytest.mark.parametrize(("factor", "bias", "shift"), WIDE_FORMS)
+def test_sums_of_shifters_are_as_wide_as_the_prover_lets_them_be(factor: int | None, bias: int, shift: int) -> None:
+    """Both refuse the same forms, before anything else is looked at."""
+    domain, one = Interval(-8, 7), Affine((Fraction(1),), (Fraction(0),))
+    constants = {"bias": np.array([bias]), "shift": shift, "half_even": False, "lo": -1, "hi": 1, "domain": domain}
+    form = Shift(**constants) if factor is None else MultiplyShift(factor=np.array([factor]), **constants)
+    quantizer = Quantizer((Fraction(1),), (Fraction(0),), -1, 1)
+    stairs = staircase((one,), quantizer, (domain,))
+    prover = refusal(ProofError, lambda: prove(form, (one,), quantizer, stairs))
+    ours = refusal(checker.CertificateError, lambda: checker.check_form(plain(form), [(-8, 7)]))
+    width = form.sum_dtype.width
+    assert ("its sum needs" in prover) == (max(width, shift) > 61)
+    if shift > 61:
+        assert ours == "form.shift, lo or hi: out of range"
+    else:
+        assert ours == (f"form: its sum needs {width} bits; 61 are possible" if width > 61 else "")
+
+
+def refusal(kind: type[Exception], check: Callable[[], object]) -> str:
+    try:
+        check()
+    except kind as error:
+        return str(error)
+    return ""
 
 
 # Two implementations of one arithmetic

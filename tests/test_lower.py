@@ -2,138 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from fractions import Fraction
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import QONNX, Network, evaluate, f32
+from models import MODES, QONNX, Network, check, designed, f32, samples
 from onnx import TensorProto, helper, numpy_helper
 
-from broadaxe.build import _design
-from broadaxe.chain import Affine, Clamp
-from broadaxe.config import settings as configured
+from broadaxe.chain import Affine
 from broadaxe.frontend.batch import symbolic_batch
 from broadaxe.frontend.standard import expand_quant, session
-from broadaxe.ir import Graph
-from broadaxe.lower import Lowered, extract, lower
+from broadaxe.lower import lower
 from broadaxe.ops import MatVec, Requantize, SlidingWindow, WindowMax
 from broadaxe.reference import run
 from broadaxe.types import IntType
 
-MODES = ("ROUND", "HALF_EVEN", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
 KINDS = {"signed": (1, 0), "signed narrow": (1, 1), "unsigned": (0, 0), "unsigned narrow": (0, 1)}
-
-
-@dataclass
-class Checked:
-    """What was lowered, and in how many codes onnxruntime's float32 rounds otherwise."""
-
-    lowered: Lowered
-    graph: Graph
-    flips: int
-    codes: int
-
-    def ops(self, kind):
-        return [node.op for node in self.graph.nodes if isinstance(node.op, kind)]
-
-
-def check(model, x, *, integers=None, dyadic=False):
-    """Lower a model, run the passes and compare all of its tensors with both judges.
-
-    Args:
-        x: the input, or a dictionary of inputs.
-        integers: types of inputs that are integers.
-        dyadic: all numbers are short binary fractions; float32 is exact then, and onnxruntime has to agree.
-    """
-    feeds = x if isinstance(x, dict) else {"x": x}
-    feeds = {name: np.asarray(data, f32) for name, data in feeds.items()}
-    lowered, graph, host = designed(model, **(integers or {}))
-    ours = host.codes(feeds)
-    ours |= run(graph, ours, every_value=True)
-    for name, value in graph.values.items():
-        lo, hi = value.ends()
-        assert (ours[name] >= lo).all(), name
-        assert (ours[name] <= hi).all(), name
-
-    exact, scaled = evaluate(model, feeds, integers or ())
-    for tensor in lowered.tensors:
-        if all(isinstance(step, Affine | Clamp) for step in tensor.chain):
-            mine = reals(tensor, graph.values[tensor.value].channels, ours[tensor.value])
-            differ = np.argwhere(mine != exact[tensor.tensor])
-            assert not len(differ), f"{tensor.tensor}{differ[0]}: {mine[tuple(differ[0])]}"
-
-    standard = symbolic_batch(expand_quant(model))
-    quantized = [i.quantized for i in lowered.inputs if i.quantized] + [t for t in exact if t in scaled]
-    known = {name: exact[name].astype(np.float64).astype(f32) for name in quantized} | feeds
-    flips = 0
-    for name in quantized[len([i for i in lowered.inputs if i.quantized]) :]:
-        theirs = segment(standard, {n: known[n] for n in known if n != name}, name)
-        node = next(node for node in model.graph.node if name in node.output)
-        step, bits = exact[node.input[1]].min(), int(exact[node.input[-1]].min())
-        flipped = np.abs(theirs - known[name]) > step / 4
-        flips += int(flipped.sum())
-        assert not (dyadic and flipped.any()), f"{name}{np.argwhere(flipped)[0]}"
-        for y in scaled[name][flipped]:
-            assert nearest_boundary(y, node, bits) < 1e-5 * (1 + abs(y)), f"{name}: {float(y)}"
-    for name, mine in host.reals({v: ours[v] for v in graph.outputs}).items():
-        theirs = segment(standard, {n: known[n] for n in known if n != name}, name)
-        if name in quantized:
-            assert (mine == known[name]).all(), name
-        else:
-            np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4, err_msg=name)
-    return Checked(lowered, graph, flips, sum(s.size for s in scaled.values()))
-
-
-def designed(model, **types):
-    """A model lowered and through all passes, as `broadaxe.compile` does it before it writes anything."""
-    design = _design(Path("build"), model, configured(inputs=types), "net", lambda _: None)
-    return design.lowered, design.graph, design.host
-
-
-def reals(tensor, channels, codes):
-    """Exact reals of a model tensor, by the chain that lowering gave it."""
-    flat = codes.reshape(len(codes), -1).astype(object) * Fraction(1)
-    channel = np.arange(flat.shape[1]) % channels
-
-    def spread(values):
-        return np.array(values * channels if len(values) == 1 else values, dtype=object)[channel]
-
-    for step in tensor.chain:
-        if isinstance(step, Affine):
-            flat = flat * spread(step.scale) + spread(step.shift)
-        else:
-            flat = flat if step.lo is None else np.maximum(flat, step.lo)
-            flat = flat if step.hi is None else np.minimum(flat, step.hi)
-    return flat[:, tensor.index.reshape(-1)].reshape(len(codes), *tensor.index.shape[1:])
-
-
-def segment(standard, known, name):
-    """onnxruntime on the part of a model from the nearest known tensors to the one asked for."""
-    part = extract(standard, sorted(known), [name])
-    used = {i for node in part.graph.node for i in node.input}
-    for info in [i for i in part.graph.input if i.name not in used]:
-        part.graph.input.remove(info)
-    return session(part).run([name], {i.name: known[i.name] for i in part.graph.input})[0]
-
-
-def nearest_boundary(y, node, bits):
-    """Distance of an exact value from the nearest place where its quantizer's code changes."""
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    if node.op_type == "BipolarQuant" or (attributes["signed"] and bits == 1):
-        return abs(y)
-    mode = attributes["rounding_mode"].decode()
-    offset = Fraction(1, 2) if mode.endswith(("ROUND", "EVEN", "HALF_UP", "HALF_DOWN")) else Fraction(0)
-    return abs(y - offset - round(y - offset))
-
-
-def samples(*shape, seed=0, step=None, spread=1.0):
-    """Seeded normal data; with `step`, multiples of it."""
-    x = np.random.default_rng(seed).normal(scale=spread, size=shape)
-    return x if step is None else np.round(x / step) * step
 
 
 # quantizers

@@ -11,8 +11,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import Network
-from test_lower import designed, samples
+from models import Network, designed, samples
 
 import broadaxe
 from broadaxe.build import random_codes

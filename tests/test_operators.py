@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from models import Network, f32
+from models import MODES, Network, check, designed, f32, samples
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
 from qonnx.transformation.infer_shapes import InferShapes
-from test_lower import MODES, check, designed, samples
 
 import broadaxe
 from broadaxe.build import random_codes

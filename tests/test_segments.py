@@ -9,32 +9,29 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import replace
-from pathlib import Path
+from fractions import Fraction
 
 import numpy as np
 import onnx
 import pytest
-from models import Network, evaluate, f32
-from test_lower import samples
+from models import Network, design, evaluate, f32, samples
 
 from broadaxe import verify
-from broadaxe.build import Build, _design
-from broadaxe.chain import Affine
-from broadaxe.config import settings
+from broadaxe.build import Build
+from broadaxe.chain import Affine, Chain, then
+from broadaxe.chain import moved as moved_chain
+from broadaxe.float_bound import FloatBound
 from broadaxe.frontend.standard import expand_quant, session
+from broadaxe.host import real, rounding
 from broadaxe.ir import constant_array
 from broadaxe.ops import MatVec, Requantize
 from broadaxe.ops.forms import Thresholds
 from broadaxe.passes.choose_requantizers import choose_requantizers
+from broadaxe.reference import run
 from broadaxe.segments import SegmentReport, compare_segments
 from broadaxe.verify import Verification
 
 LINE = re.compile(r"(\w+) \(([\d, ]+)\): our code is (-?\d+), float32 gives (\S+), exactly (\S+) before rounding")
-
-
-def design(model: onnx.ModelProto, **options: object) -> Build:
-    """A compiled model, nothing written."""
-    return _design(Path("build"), model, settings(**options), "net", lambda _: None)
 
 
 def compare(build: Build, x: np.ndarray) -> SegmentReport:
@@ -118,10 +115,10 @@ def test_power_of_two_networks_have_no_flips() -> None:
     assert report.activations == 70 * (4 * 25 * 3 + 8 * 9 + 3)
 
 
-def test_a_network_without_requantizers_has_nothing_to_compare() -> None:
+def test_a_network_without_quantizers_behind_its_input_is_compared_at_its_output() -> None:
     net = Network(2)
     report = compare(design(net.finish(net.node("MatMul", net.quant("x"), net.weights(2, 3)))), samples(5, 2))
-    assert report == SegmentReport()
+    assert report == SegmentReport(inputs=5, outputs=15)  # powers of two: no difference at all
 
 
 # flips that need a good bound: each would look unexplained to a careless one
@@ -207,6 +204,8 @@ def test_large_averages_of_steps_above_one() -> None:
     net = Network(2, 4, 4, seed=7)
     y = net.quant("x", 30.1, 0, 8)
     outputs = around(net, net.node("GlobalAveragePool", y), product(30.1, times=0.125), 12)
+    mean = net.node("ReduceMean", y, np.array([2, 3]), keepdims=0)
+    outputs += around(net, mean, product(30.1, times=0.125), 12)
     for pads in ([0, 0, 0, 0], [1, 1, 0, 0]):
         outputs += around(net, net.node("AveragePool", y, kernel_shape=[2, 2], pads=pads), product(30.1, times=0.5), 10)
     x = np.random.default_rng(0).integers(-128, 128, (16, 2, 4, 4)) * f32(30.1)
@@ -254,6 +253,7 @@ def random_network(seed: int) -> tuple[onnx.ModelProto, np.ndarray]:
     scale = float(pick([0.1, 3.7, 0.013, 41.3]))
     x = net.rng.integers(-20, 20, (12, 3, 4, 4)) * f32(scale)
     y = net.quant("x", scale, int(pick([0, 5])), int(pick([4, 6])), int(pick([0, 1])))
+    outputs = []  # reals that go into a MaxPool, too
     for _ in range(3):
         kind, skip = pick(["conv", "depthwise", "average", "sum", "norm"]), y
         w = float(pick([0.3, 0.07, 1.9]))
@@ -278,20 +278,23 @@ def random_network(seed: int) -> tuple[onnx.ModelProto, np.ndarray]:
                 y = net.norm(y, [0.7, -0.3, 1.1], variance=[0.49, 0.09, 1.21], mean=[5.0, -3.0, 0.0], epsilon=0.0)
                 step = product(scale, w)
         if kind in ("conv", "depthwise", "norm") and pick([0, 1]):
+            outputs.append(y)
             y = net.node("MaxPool", y, kernel_shape=[2, 2], pads=[1, 0, 0, 1])
         y, scale = quantizer(net.node("Relu", y) if pick([0, 1]) else y, step)
         assert skip != y
-    return net.finish(y), x
+    return net.finish(y, *outputs), x
 
 
-def test_no_flip_of_a_random_network_is_unexplained() -> None:
-    flips = 0
+def test_no_difference_of_a_random_network_is_unexplained() -> None:
+    flips, outputs = 0, 0
     for seed in range(40):
         model, x = random_network(seed)
         report = compare(design(model), x)
-        assert report.unexplained == [], f"seed {seed}"
+        assert (report.unexplained, report.beyond) == ([], []), f"seed {seed}"
         flips += report.flips
+        outputs += report.outputs
     assert flips > 1000
+    assert outputs > 1000
 
 
 # bugs are no flips
@@ -442,6 +445,194 @@ def test_a_bug_in_a_truncation_by_one_bit_is_unexplained() -> None:
     assert [line[1][1] for line in found] == [0]
 
 
+# outputs in reals
+
+BEYOND = re.compile(
+    r"(\w+) \(([\d, ]+)\), (\w+ \(\w+\)): our integers give (\S+), float32 gives (\S+), apart by more than (\S+)"
+)
+
+
+def tails() -> dict[str, tuple[onnx.ModelProto, np.ndarray]]:
+    """Float ends of networks: what no quantizer rounds, at scales that float32 cannot multiply exactly."""
+    found = {}
+
+    def add(name: str, net: Network, *outputs: str, x: object) -> None:
+        found[name] = (net.finish(*outputs), np.asarray(x, f32))
+
+    def layer(seed: int, scale: float = 0.3) -> tuple[Network, str]:
+        net = Network(2, seed=seed)
+        return net, net.node("MatMul", net.quant("x", 0.1, 3, 4), net.weights(2, 3, scale=scale, bits=3))
+
+    net, y = layer(0)
+    add("accumulator", net, y, x=all_codes())
+    net, y = layer(1)
+    y = net.node("Sub", net.node("Add", y, [100.0, -1000.0, 3000.0]), [100.1, -1000.0, 2999.9])
+    add("constants that cancel", net, net.node("Div", net.node("Mul", y, [0.7, -3.1, 1e-3]), 0.7), x=all_codes())
+    net, y = layer(2)
+    y = net.norm(y, [0.1, -0.3, 0.7], mean=[10.0, 100.0, 0.0], variance=[1e-3, 0.7, 1.1])
+    add(
+        "normalization",
+        net,
+        net.node("Clip", y, f32(-0.4), f32(0.3)),
+        net.node("Neg", net.node("Relu", y)),
+        x=all_codes(),
+    )
+    net, y = layer(3)
+    add("unsigned codes", net, net.node("Relu", net.quant(y, 0.17, 0, 8)), x=all_codes())
+    net = Network(3, 4, 4, seed=4)
+    y = net.quant("x", 30.1, 5, 8)
+    means = [net.node("GlobalAveragePool", y), net.node("ReduceMean", y, np.array([2, 3]), keepdims=0)]
+    windows = net.node("AveragePool", y, kernel_shape=[2, 2], pads=[1, 0, 1, 0])
+    y = net.conv(y, (4, 3, 2, 2), bias=[1000.0, -0.1, 0.0, 7.0], pads=[1, 1, 0, 0])
+    codes = np.random.default_rng(0).integers(-128, 128, (70, 3, 4, 4))
+    add("image", net, *means, windows, net.node("Transpose", y, perm=[0, 2, 3, 1]), x=codes * f32(30.1))
+    net, y = layer(5)
+    z = net.node("MatMul", net.quant(y, 0.17, 0, 8), net.weights(3, 4, scale=0.7, bits=6))
+    add("softmax", net, net.node("Softmax", net.node("Add", z, [0.1, 0.2, 0.3, 0.4]), axis=1), x=all_codes())
+    return found
+
+
+TAILS = tails()
+
+
+@pytest.mark.parametrize("name", TAILS)
+def test_outputs_in_reals_lie_within_their_bounds(name: str) -> None:
+    model, x = TAILS[name]
+    build = design(model)
+    report = compare(build, x)
+    assert report.beyond == []
+    assert report.outputs == sum(o.index.size for o in build.lowered.outputs) * len(x)
+    assert report.largest < 1
+    if name not in ("unsigned codes", "softmax"):
+        assert report.largest > 0.01  # float32 does err, and the bound is of its size
+
+
+@pytest.mark.parametrize("name", TAILS)
+def test_our_reals_lie_within_their_own_rounding(name: str) -> None:
+    """Against exact rationals: what the host may add to float32's error is neither too small nor out of proportion."""
+    model, x = TAILS[name]
+    build = design(model)
+    codes = run(build.graph, build.codes({"x": x}))
+    exact, _ = evaluate(model, {"x": x})
+    parts = []
+    for output in build.lowered.outputs:
+        off = np.abs(real(output, codes[output.value]).astype(object) * Fraction(1) - exact[output.tensor])
+        parts.append((off / rounding(output, codes[output.value]).astype(object)).astype(float).max())
+    assert max(parts) < 1
+    assert max(parts) > 0.1 or name == "unsigned codes"
+
+
+def test_the_rounding_of_a_mean_that_cancels() -> None:
+    """1e9 taken from 1e9 leaves float64 errors that float32 would show."""
+    net = Network(2, seed=6)
+    y = net.node("Gemm", net.quant("x", 0.1, 0, 4), net.weights(2, 3, scale=0.3, bits=3), [1e9] * 3)
+    model = net.finish(net.norm(y, [0.1, -0.3, 0.7], [0.0] * 3, [1e9] * 3, [0.3, 0.7, 1.1]))
+    build, x = design(model), all_codes()
+    codes = run(build.graph, build.codes({"x": x}))
+    (output,) = build.lowered.outputs
+    exact = evaluate(model, {"x": x.astype(f32)})[0][output.tensor]
+    off = np.abs(real(output, codes[output.value]).astype(object) * Fraction(1) - exact).astype(float)
+    assert (off > np.abs(exact).astype(float) * 2.0**-24).any()
+    assert (off <= rounding(output, codes[output.value])).all()
+
+
+def test_a_mean_over_an_image_rounds_as_often_as_its_global_pool() -> None:
+    net = Network(3, 4, 5)
+    y = net.quant("x")
+    means = [net.node("GlobalAveragePool", y), net.node("ReduceMean", y, np.array([2, 3]), keepdims=0)]
+    bound = FloatBound.of(expand_quant(net.finish(*means)), [y], means, {y: (1, 3, 4, 5)})
+    assert [bound.roundings[name] for name in means] == [1 + 2 + 20] * 2
+
+
+def altered(build: Build, change: object) -> Build:
+    """The build with another chain from the last integers to reals."""
+    outputs = tuple(replace(o, chain=change(o.chain)) for o in build.lowered.outputs)
+    return replace(build, lowered=replace(build.lowered, outputs=outputs))
+
+
+@pytest.mark.parametrize("name", TAILS)
+@pytest.mark.parametrize("by", [1, -1])
+def test_a_tail_off_by_one_integer_step_is_found(name: str, by: int) -> None:
+    """Everywhere, unless a Clip or a Relu hides the step."""
+    model, x = TAILS[name]
+    build = design(model)
+    report = compare(altered(build, lambda chain: moved_chain(chain, [by])), x)
+    assert report.flips == len(report.unexplained) == compare(build, x).flips == 0
+    hidden = name in ("normalization", "unsigned codes")
+    assert len(report.beyond) == report.outputs or (hidden and report.beyond)
+    assert report.largest > 1
+
+
+def test_a_flip_before_the_last_segment_does_not_reach_its_outputs() -> None:
+    net = Network(2)
+    y = net.node("MatMul", net.quant("x", 0.1, 0, 4), net.weights(2, 3, scale=0.3, bits=3))
+    y = net.quant(y, product(0.1, 0.3, times=2), 0, 6)
+    report = compare(design(net.finish(net.node("MatMul", y, net.weights(3, 2, scale=0.7, bits=3)))), all_codes())
+    assert min(report.flips, report.differing) > 50
+    assert (report.unexplained, report.beyond) == ([], [])
+
+
+@pytest.mark.parametrize("factor", [1 + 2.0**-16, 1 - 2.0**-16])
+def test_a_scale_that_is_slightly_wrong_is_found(factor: float) -> None:
+    model, x = TAILS["accumulator"]
+
+    def change(chain: Chain) -> Chain:
+        return then(chain, Affine((Fraction(factor),), (Fraction(0),)))
+
+    report = compare(altered(design(model), change), x)
+    assert report.beyond
+    assert report.unexplained == []
+
+
+def test_a_wrong_shift_of_one_channel_is_found_there() -> None:
+    model, x = TAILS["accumulator"]
+
+    def change(chain: Chain) -> Chain:
+        return then(chain, Affine((Fraction(1),), (Fraction(0), Fraction(3, 100), Fraction(0))))
+
+    report = compare(altered(design(model), change), x)
+    matches = [BEYOND.fullmatch(line) for line in report.beyond]
+    assert all(matches)
+    assert {(m[1], m[3]) for m in matches} == {("matmul1_out", "matmul1 (MatMul)")}
+    assert [tuple(map(int, m[2].split(", "))) for m in matches] == [(i, 1) for i in range(256)]
+    assert all(float(m[4]) - float(m[5]) == pytest.approx(0.03, rel=1e-3) for m in matches)
+
+
+def test_a_wrong_last_layer_is_found() -> None:
+    model, x = TAILS["softmax"]
+
+    def change(op: MatVec) -> MatVec:
+        weights = np.array(op.weights)
+        weights[2, 1] += 1
+        return replace(op, weights=constant_array(weights))
+
+    build = design(model)
+    nodes = list(build.graph.nodes)
+    at = max(i for i, node in enumerate(nodes) if isinstance(node.op, MatVec))
+    nodes[at] = replace(nodes[at], op=change(nodes[at].op))
+    report = compare(replace(build, graph=replace(build.graph, nodes=tuple(nodes))), x)
+    assert {BEYOND.fullmatch(line)[2].split(", ")[1] for line in report.beyond} == {"2"}
+    assert report.unexplained == []
+
+
+def test_not_a_number_is_beyond_every_bound() -> None:
+    net = Network(1)
+    y = net.node("Mul", net.node("Mul", net.quant("x", 1.0), 2.0**127), 2.0**127)
+    report = compare(design(net.finish(net.node("Mul", net.node("Mul", y, 2.0**-127), 2.0**-127))), [[1.0], [0.0]])
+    assert report.outputs == 2
+    assert len(report.beyond) == 1  # 1 becomes infinite in float32, and stays so
+
+
+def test_operators_without_a_bound_are_named() -> None:
+    model, x = TAILS["softmax"]
+    report = compare(design(model), x)
+    line = "output softmax1_out: Softmax has no float32 bound; checked up to add1_out"
+    assert report.uncompared == [line]
+    for name in ("accumulator", "image"):
+        model, x = TAILS[name]
+        assert compare(design(model), x).uncompared == []
+
+
 def test_verification_reports_what_is_unexplained(monkeypatch: pytest.MonkeyPatch) -> None:
     verification = sys.modules[Verification.__module__]
     for name in ("_simulators", "_check_folder"):  # nothing is compiled here, and nothing was written
@@ -457,3 +648,25 @@ def test_verification_reports_what_is_unexplained(monkeypatch: pytest.MonkeyPatc
     assert seen is not None
     text = "float32 onnxruntime: 1 of 64 activations round otherwise, 0 explained; end to end 1 of 32 inputs differ"
     assert text in str(result).splitlines()
+
+
+def test_verification_reports_real_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    verification = sys.modules[Verification.__module__]
+    for name in ("_simulators", "_check_folder"):
+        monkeypatch.setattr(verification, name, lambda *_: [])
+    model, x = TAILS["softmax"]
+    build = design(model)
+    result = verify(build, x)
+    assert result.ok
+    lines = str(result).splitlines()
+    assert lines[0] == "output softmax1_out: Softmax has no float32 bound; checked up to add1_out"
+    assert re.fullmatch(
+        r"float32 onnxruntime: 1,024 outputs in reals, 1,024 within their error bounds; the largest difference is 0\.\d+ of"
+        r" its bound",
+        lines[-2],
+    )
+    wrong = verify(altered(build, lambda chain: moved_chain(chain, [1])), x)
+    assert not wrong.ok
+    assert len(wrong.mismatches) == 1024
+    assert str(wrong.mismatches[0]).startswith("float32 onnxruntime: add1_out (0, 0), add1 (Add): our integers give ")
+    assert "1,024 outputs in reals, 0 within their error bounds" in str(wrong)

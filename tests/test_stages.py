@@ -13,8 +13,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import Network
-from test_lower import check, designed, samples
+from models import Network, check, designed, samples
 
 import broadaxe
 from broadaxe.build import random_codes

@@ -271,19 +271,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """build.json of a build folder."""
     try:
         manifest = json.loads((folder / "build.json").read_text())
-        if {"top", "settings", "files"} <= set(manifest):
+        if {"top", "settings", "files"} <= set(manifest) and isinstance(manifest["files"], dict):
             return dict(manifest)
     except (OSError, ValueError, TypeError):
         pass
     raise RequestError(f"{folder}: is not a build folder; make one with `broadaxe compile`")
 
 
-def check_files(build: Build) -> int:
-    """Check that every file of the folder is as it was written; returns how many. VerificationError names one that is not."""
-    files = read_manifest(build.path)["files"]
+def check_files(folder: Path) -> int:
+    """Check that every file of a folder is as it was written; returns how many. VerificationError names one that is not."""
+    files = read_manifest(folder)["files"]
     for name, expected in files.items():
-        if not (build.path / name).is_file() or sha256(build.path / name) != expected:
-            raise VerificationError(f"{build.path / name}: is missing or was changed after compilation; compile again")
+        if not (folder / name).is_file() or sha256(folder / name) != expected:
+            raise VerificationError(f"{folder / name}: is missing or was changed after compilation; compile again")
     return len(files)
 
 

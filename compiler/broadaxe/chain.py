@@ -360,6 +360,29 @@ def approximate_codes(chain: Chain, quantizer: Quantizer, x: Floats) -> Floats:
     return quantizer.approximate(x)
 
 
+def magnitudes(chain: Chain, x: Floats) -> Floats:
+    """The chain on absolute values, in which nothing cancels: the sum of all that `approximate` adds up, without signs.
+
+    For chains that round nowhere: those of outputs, no `Snap` among their steps.
+    """
+    for step in chain:
+        match step:
+            case Affine(scale, shift):
+                x = Affine(_absolute(scale), _absolute(shift)).approximate(x)
+            case Normalize(gamma, mean, variance, beta):
+                below = tuple(-abs(v) for v in mean)
+                x = Normalize(_absolute(gamma), below, variance, _absolute(beta)).approximate(x)
+            case Clamp(lo, hi):
+                x = np.maximum(x, max((abs(float(end)) for end in (lo, hi) if end is not None), default=0.0))
+            case Snap():
+                raise ValueError("a rounding has no bound of its error")
+    return x
+
+
+def _absolute(values: PerChannel) -> PerChannel:
+    return tuple(abs(v) for v in values)
+
+
 def _take(values: PerChannel, rows: npt.NDArray[np.intp]) -> PerChannel:
     return values if len(values) == 1 else tuple(values[r] for r in rows)
 

@@ -3,6 +3,7 @@ wrong, 3 a needed tool is missing."""
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 from collections.abc import Callable, Iterator
@@ -31,12 +32,21 @@ BuildFolder = Annotated[Path, typer.Argument(metavar="BUILD", help="A folder tha
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """What is being done, on one line that is rewritten; nothing where standard error is not a terminal."""
-    if not _messages.is_terminal:
-        yield lambda _: None
+    """What is being done, on standard error: one line that is rewritten or, where that is no terminal, a line a stage."""
+    if _messages.is_terminal:
+        with _messages.status("") as status:
+            yield lambda text: status.update(f"{text} ...")
         return
-    with _messages.status("") as status:
-        yield lambda text: status.update(f"{text} ...")
+    last = ""
+
+    def said(text: str) -> None:
+        nonlocal last
+        stage = re.sub(r"\d+", "#", text)  # counts that rise within a stage are left out
+        if stage != last:
+            typer.echo(f"{text} ...", err=True)
+        last = stage
+
+    yield said
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""How far float32 may be from the exact value that a quantizer rounds, whatever the order of its sums.
+"""How far float32 may be from the exact value that a quantizer rounds or an output shows, whatever the order of its sums.
 
 A segment of the model runs on absolute values: constants become their magnitudes, differences sums, and steps that only pass
 values on stay. What comes out is S, in which nothing cancels: sum |w * x| + |b| for a layer. With u = 2**-24 and at most n
@@ -58,7 +58,7 @@ class FloatBound:
             standard: the model in standard operators.
             cuts: tensors where segments start.
             tensors: whose bounds are asked for.
-            shapes: of every tensor that a GlobalAveragePool reads, batch first.
+            shapes: of every tensor whose height and width are averaged, batch first.
         """
         wanted = sorted(set(tensors) - set(cuts))
         if not wanted:
@@ -109,7 +109,7 @@ def _cost(node: onnx.NodeProto, constants: Mapping[str, Array], shapes: Mapping[
             return 2 + int(constants[node.input[1]].shape[1 if attributes.get("transB", 0) else 0])
         case "AveragePool":
             return 2 + int(prod(attributes["kernel_shape"]))
-        case "GlobalAveragePool":
+        case "GlobalAveragePool" | "ReduceMean":
             return 2 + prod(shapes[node.input[0]][2:])
     return STEPS.get(node.op_type, 0)
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from broadaxe.chain import Floats, magnitudes
 from broadaxe.errors import RequestError
 from broadaxe.frontend.batch import symbolic_batch
 from broadaxe.frontend.standard import expand_quant, session
@@ -84,13 +85,31 @@ class Host:
 
 def real(output: HostOutput, integers: IntArray) -> Array:
     """Reals of a model tensor from the integers of its value, float32, shape (batch, ...)."""
-    channels = integers.shape[-1]
-    x = integers.reshape(-1, channels).T.astype(np.float64)
+    x = _by_channel(integers)
     for step in output.chain:
         x = step.approximate(x)
-    stream = x.T.reshape(len(integers), -1)
-    picked = stream[:, output.index.reshape(-1)]
-    return np.asarray(picked.reshape(len(integers), *output.index.shape[1:]), dtype=np.float32)
+    return _placed(output, x, len(integers)).astype(np.float32)
+
+
+def rounding(output: HostOutput, integers: IntArray) -> Array:
+    """How far `real` may be from the exact reals, float64: the steps of the chain in float64, then one float32 number.
+
+    A step rounds at most 9 times, constants included; 64 leave room for the second order and for this sum itself.
+    """
+    size = _placed(output, magnitudes(output.chain, np.abs(_by_channel(integers))), len(integers))
+    limits = np.finfo(np.float32)
+    steps = 64 * 2.0**-53 * len(output.chain) * size
+    return np.asarray(limits.eps / 2 * np.abs(real(output, integers)) + steps + float(limits.smallest_subnormal))
+
+
+def _by_channel(integers: IntArray) -> Floats:
+    return np.asarray(integers.reshape(-1, integers.shape[-1]).T, dtype=np.float64)
+
+
+def _placed(output: HostOutput, x: Floats, batch: int) -> Floats:
+    """Elements by channel where the model's tensor has them, shape (batch, ...)."""
+    picked = x.T.reshape(batch, -1)[:, output.index.reshape(-1)]
+    return np.asarray(picked.reshape(batch, *output.index.shape[1:]))
 
 
 def _checked(host: HostInput, shape: tuple[int, ...], data: Mapping[str, Array]) -> Array:

@@ -4,6 +4,10 @@ A segment is what lies between two quantizers. Each runs in float32 from the int
 flip does not change everything behind it. Where float32 gives another code, the difference is explained only if our code is
 the exact one and the exact value before rounding lies no further from a rounding boundary than float32 can err, a rigorous
 bound (`broadaxe.float_bound`). Anything else is a mismatch.
+
+The last segments end in reals that no quantizer rounds. What the host makes of the last integers has to lie no further from
+float32's result than the same bound and the host's own rounding. Operators behind those reals, such as Softmax, have no
+bound; both sides would run them in onnxruntime.
 """
 
 from __future__ import annotations
@@ -23,9 +27,9 @@ from broadaxe.build import Array, Build
 from broadaxe.chain import FIRST_PRECISION, Chain, PerChannel, Quantizer, Reals, Snap, column, select
 from broadaxe.float_bound import FloatBound
 from broadaxe.frontend.standard import is_quantizer, session
-from broadaxe.host import real
+from broadaxe.host import real, rounding
 from broadaxe.ir import Graph, IntArray, Node
-from broadaxe.lower import HostOutput
+from broadaxe.lower import HostOutput, extract
 from broadaxe.ops.requantize import Requantize
 from broadaxe.ops.window import SlidingWindow
 from broadaxe.ops.window_max import WindowMax
@@ -48,6 +52,10 @@ class SegmentReport:
         unexplained: one line each: tensor, index, our code, float32's value and the exact value before rounding.
         inputs: samples compared end to end.
         differing: samples with any different code end to end; each starts at a flip of a segment.
+        outputs: real numbers compared that no quantizer rounds: the model's outputs, or what they are computed from.
+        largest: of all their differences the largest, as a part of what float32 and the host may err.
+        beyond: one line for each that is larger: tensor, node, index, both values and the bound.
+        uncompared: one line for each output of the model with operators that have no bound: up to where it is checked.
     """
 
     activations: int = 0
@@ -55,26 +63,32 @@ class SegmentReport:
     unexplained: list[str] = field(default_factory=list)
     inputs: int = 0
     differing: int = 0
+    outputs: int = 0
+    largest: float = 0.0
+    beyond: list[str] = field(default_factory=list)
+    uncompared: list[str] = field(default_factory=list)
 
 
 def compare_segments(build: Build, data: Mapping[str, Array], codes: Mapping[str, IntArray]) -> SegmentReport:
-    """Compare every quantizer of the model, segment by segment and end to end.
+    """Compare every quantizer and every real output of the model, segment by segment, and quantizers end to end.
 
     Args:
         data: real inputs of the model, batch first.
         codes: the same as the graph's integer inputs.
     """
-    report = SegmentReport()
-    tensors = _quantized(build)
-    if not tensors:
+    report = SegmentReport(uncompared=_uncompared(build))
+    tensors, outputs = _quantized(build), _reals(build)
+    if not tensors and not outputs:
         return report
     names = [t.tensor for t in tensors]
-    cut = _cut_session(build, names)
-    whole = session(build.host.standard, outputs=names)
+    compared = [*names, *(o.tensor for o in outputs)]
+    cut = _cut_session(build, names, compared)
+    whole = session(build.host.standard, outputs=compared)
     sources = {n.output[0]: n.input[0] for n in build.model.graph.node if n.output[0] in names}
     starts = [*names, *(i.tensor for i in build.lowered.inputs), *(t.tensor for t in _input_tensors(build))]
     shapes = {t.tensor: t.index.shape for t in (*build.lowered.tensors, *_input_tensors(build))}
     bound = FloatBound.of(build.host.standard, starts, list(sources.values()), shapes)
+    last_bound = FloatBound.of(build.host.standard, starts, [o.tensor for o in outputs], shapes)
     total = len(next(iter(data.values())))
     for at in range(0, total, BLOCK):
         floats = {n: np.asarray(x[at : at + BLOCK], dtype=np.float32) for n, x in data.items()}
@@ -82,8 +96,8 @@ def compare_segments(build: Build, data: Mapping[str, Array], codes: Mapping[str
         ours |= {n: x[at : at + BLOCK] for n, x in codes.items()}
         mine = {t.tensor: real(t, ours[t.value]) for t in (*tensors, *_input_tensors(build))}
         feeds = floats | {name + CUT: values for name, values in mine.items()}
-        theirs = dict(zip(names, cut.run(names, {i.name: feeds[i.name] for i in cut.get_inputs()}), strict=True))
-        ends = dict(zip(names, whole.run(names, {i.name: floats[i.name] for i in whole.get_inputs()}), strict=True))
+        theirs = _run_session(cut, compared, feeds)
+        ends = _run_session(whole, compared, floats)
         differs = np.zeros(len(next(iter(floats.values()))), dtype=bool)
         errors: dict[str, Array] = {}
         for tensor in tensors:
@@ -99,6 +113,9 @@ def compare_segments(build: Build, data: Mapping[str, Array], codes: Mapping[str
                     report.unexplained.append(f"{tensor.tensor} {(at + place[0], *place[1:])}: {problem}")
             apart = _apart(build, tensor, mine[tensor.tensor], ends[tensor.tensor])
             differs |= apart.reshape(len(differs), -1).any(axis=1)
+        errors = last_bound.errors(floats | mine)
+        for output in outputs:
+            _compare_reals(build, output, ours[output.value], theirs[output.tensor], errors[output.tensor], at, report)
         report.inputs += len(differs)
         report.differing += int(differs.sum())
     return report
@@ -119,11 +136,42 @@ def _input_tensors(build: Build) -> list[HostOutput]:
     ]
 
 
-def _cut_session(build: Build, names: list[str]) -> onnxruntime.InferenceSession:
+def _reals(build: Build) -> list[HostOutput]:
+    """Tensors that the host makes of the last integers and no quantizer writes."""
+    writers = _writers(build)
+    return [o for o in build.lowered.outputs if o.tensor in writers and not is_quantizer(writers[o.tensor])]
+
+
+def _writers(build: Build) -> dict[str, onnx.NodeProto]:
+    return {name: node for node in build.model.graph.node for name in node.output if name}
+
+
+def _uncompared(build: Build) -> list[str]:
+    """Outputs of the model that float operators with no bound compute from what the integers give."""
+    known = sorted(o.tensor for o in build.lowered.outputs)
+    lines = []
+    for name in build.lowered.outputs_of_model:
+        if name not in known:
+            tail = extract(build.model, known, [name]).graph.node
+            operators = dict.fromkeys(node.op_type for node in tail)
+            starts = [s for s in known if any(s in node.input for node in tail)]
+            lines.append(
+                f"output {name}: {', '.join(operators)} has no float32 bound; checked up to {', '.join(starts)}"
+            )
+    return lines
+
+
+def _run_session(
+    floats: onnxruntime.InferenceSession, names: list[str], feeds: Mapping[str, Array]
+) -> dict[str, Array]:
+    return dict(zip(names, floats.run(names, {i.name: feeds[i.name] for i in floats.get_inputs()}), strict=True))
+
+
+def _cut_session(build: Build, quantized: list[str], outputs: list[str]) -> onnxruntime.InferenceSession:
     """The float model with every reader of a quantized tensor reading an input of the session instead."""
     model = onnx.ModelProto()
     model.CopyFrom(build.host.standard)
-    cuts = {*names, *(t.tensor for t in _input_tensors(build))}
+    cuts = {*quantized, *(t.tensor for t in _input_tensors(build))}
     read = set()
     for node in model.graph.node:
         for position, name in enumerate(node.input):
@@ -132,13 +180,31 @@ def _cut_session(build: Build, names: list[str]) -> onnxruntime.InferenceSession
                 read.add(name)
     del model.graph.value_info[:]
     model.graph.input.extend(helper.make_tensor_value_info(n + CUT, TensorProto.FLOAT, None) for n in sorted(read))
-    return session(model, outputs=names)
+    return session(model, outputs=outputs)
 
 
 def _apart(build: Build, tensor: HostOutput, mine: Array, theirs: Array) -> Any:
     """Where two real tensors on one grid hold different codes."""
     step = min(abs(float(s)) for s in build.graph.values[tensor.value].scale)
     return np.abs(mine - theirs) > step / 2
+
+
+def _compare_reals(
+    build: Build, output: HostOutput, integers: IntArray, theirs: Array, error: Array, at: int, report: SegmentReport
+) -> None:
+    """Record how far float32 is from the host's reals, and where that is further than `error` and the host's rounding."""
+    mine = real(output, integers)
+    limit = error + rounding(output, integers)
+    with np.errstate(invalid="ignore"):  # float32 may overflow: what is not a number lies within no bound
+        parts = np.abs(mine.astype(np.float64) - theirs) / limit
+    report.outputs += mine.size
+    report.largest = max(report.largest, float(np.nan_to_num(parts, nan=np.inf).max()))
+    writer = _writers(build)[output.tensor]
+    for place in map(tuple, np.argwhere(~(parts <= 1)).tolist()):
+        report.beyond.append(
+            f"{output.tensor} {(at + place[0], *place[1:])}, {writer.name or output.tensor} ({writer.op_type}): our integers"
+            f" give {mine[place]:.9g}, float32 gives {theirs[place]:.9g}, apart by more than {limit[place]:.3g}"
+        )
 
 
 def _explain(

@@ -8,11 +8,10 @@ Run `python -m broadaxe.prove.checker BUILD` or, copied anywhere, `python checke
     of tiles included), and the inputs that attain both ends of the channel that sets the width.
   * Requantizers: the exact chain is monotone; the form that hardware computes is constant between its own steps, which
     follow from its constants. Where both agree at both ends of every such run, they agree on the whole proven domain.
-  * Sources: declared types, the kernels' own types and parameters, pads, starts, biases and factors are the graph's.
-What it does not: that the graph is the model's (`broadaxe verify` derives it again from model.onnx and compares), and what
-kernels and large memories do (held by hashes here; verify runs them against two other executions, bit for bit). Bounds of
-inputs and scale and shift of values are statements to the host, not theorems. The digest finds accidents, not forgers: who
-rewrites a whole folder can certify another network, but no width that is too narrow and no requantizer that is wrong.
+  * Sources: declared types, the kernels' own types and parameters, and all constants in their memories are the graph's.
+What it does not: that the graph is the model's (`broadaxe verify` derives it again and compares), and what kernels do (held by
+hashes; verify runs them). Bounds of inputs and scale and shift of values are statements to the host, not theorems. The digest
+finds accidents, not forgers: who rewrites a folder can certify another network, but no width and no requantizer that is wrong.
 """
 
 from __future__ import annotations
@@ -29,10 +28,11 @@ from operator import mul
 from pathlib import Path
 from typing import Any, NamedTuple
 
-FORMAT, WIDEST, LARGEST_SHIFT = 1, 62, 1 << 10
+FORMAT, WIDEST, FIRST_PRECISION, LAST_PRECISION = 1, 62, 128, 1 << 13
 MOST_LEVELS, MOST_CHANNELS, LARGEST_FILE = 1 << 17, 1 << 26, 1 << 30
-FIRST_PRECISION, LAST_PRECISION = 128, 1 << 13
+STEPS = {"affine": "scale shift", "clamp": "lo hi", "normalize": "gamma mean variance beta", "snap": "scale zero_point"}
 ROUNDINGS = ("ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
+MEMORIES = ("weights", "start", "pad", "values", "rows", "thresholds", "factor", "bias", "base", "direction")
 Pair = tuple[int, int]  # the integers lo .. hi; or a rational, numerator and positive denominator
 
 
@@ -118,13 +118,10 @@ class Value(NamedTuple):
 
 def view(x: Value, raw: Any, channels: int) -> Value:
     """The same elements under another shape. `channels`, of every operator: what is stored, a limit to what is built."""
-    to, old = integers(raw["to"]), x.shape[-1]
+    to, old, every = integers(raw["to"]), x.shape[-1], lcm(x.shape[-1], channels)
     need(min(to) > 0 and prod(to) == prod(x.shape) and to[-1] == channels, f"to: {to} does not hold {x.shape}")
-    need(lcm(old, channels) <= MOST_CHANNELS, f"to: {to} mixes too many channels")
-    met: list[list[Pair]] = [[] for _ in range(channels)]
-    for i in range(lcm(old, channels)):
-        met[i % channels].append(x.bounds[i % old])
-    return Value(to, x.type, [hull(bounds) for bounds in met])
+    need(every <= MOST_CHANNELS, f"to: {to} mixes too many channels")
+    return Value(to, x.type, [hull(x.bounds[i % old] for i in range(c, every, channels)) for c in range(channels)])
 
 
 def window(x: Value, raw: Any, channels: int) -> Value:
@@ -158,9 +155,8 @@ def window_max(x: Value, raw: Any, channels: int) -> Value:
     return Value([*x.shape[:-1], channels], x.type, [(max(lo for lo, _ in t), max(hi for _, hi in t)) for t in taps])
 
 
-def joined(kind: str, parts: list[Value], raw: Any) -> Value:
+def joined(kind: str, a: Value, b: Value, raw: Any) -> Value:
     """Concatenation on the channels, or the sum of two tensors times integer factors."""
-    a, b = parts
     if kind == "concat":
         need(a.shape[:-1] == b.shape[:-1], "inputs: positions differ")
         kind = narrowest(hull([range_of(a.type), range_of(b.type)]))
@@ -206,27 +202,15 @@ def layer(kind: str, x: Value, raw: Any) -> tuple[Value, dict[str, Any]]:
     low, high = [lo for lo, _ in x.bounds], [lo for lo, _ in x.bounds]
     for w, i in zip(*rows[channel], strict=True):
         low[i], high[i] = x.bounds[i][w < 0], x.bounds[i][w > 0]
-    for attained, end in zip((low, high), bounds[channel], strict=True):
-        total = sum(w * attained[i] for w, i in zip(*rows[channel], strict=True))
-        same(total + start[channel], end, "the sum that a witness attains")
-    entry = {
-        "inputs": [list(pair) for pair in x.bounds],
-        "sums": [list(pair) for pair in sums],
-        "prefix": [list(pair) for pair in prefix],
-        "start": start,
-        "mode": "offset" if any(start) else "two's complement",
-        "tile": tile,
-        "inner": inner and list(inner),
-        "inner_bits": inner and signed_bits(inner),
-        "exact_bits": max(signed_bits(pair) for pair in sums),
-        "prefix_bits": max(signed_bits((lo + s, hi + s)) for (lo, hi), s in zip(prefix, start, strict=True)),
-        "offset_bits": offset,
-        "channel_bits": bits,
-        "width": max(bits),
-        "channel": channel,
-        "low": low,
-        "high": high,
-    }
+    totals = [sum(w * end[i] for w, i in zip(*rows[channel], strict=True)) + start[channel] for end in (low, high)]
+    same(totals, list(bounds[channel]), "the sums that the witnesses attain")
+    entry: dict[str, Any] = {"inputs": x.bounds, "sums": sums, "prefix": prefix}
+    entry = {field: [list(pair) for pair in pairs] for field, pairs in entry.items()}
+    entry |= {"start": start, "mode": "offset" if any(start) else "two's complement", "tile": tile}
+    entry |= {"inner": inner and list(inner), "inner_bits": inner and signed_bits(inner), "offset_bits": offset}
+    entry |= {"exact_bits": max(map(signed_bits, sums)), "channel_bits": bits, "width": max(bits)}
+    entry["prefix_bits"] = max(signed_bits((lo + s, hi + s)) for (lo, hi), s in zip(prefix, start, strict=True))
+    entry |= {"channel": channel, "low": low, "high": high}
     return Value([*x.shape[:-1], outputs], f"int{max(bits)}", bounds), entry
 
 
@@ -237,10 +221,8 @@ def rounded(num: int, den: int, mode: str) -> int:
         return down
     if mode in ("UP", "DOWN"):
         return down + ((num < 0) == (mode == "DOWN"))
-    if mode == "CEIL" or 2 * rest > den:
-        return down + 1
-    if 2 * rest < den:
-        return down
+    if mode == "CEIL" or 2 * rest != den:
+        return down + (mode == "CEIL" or 2 * rest > den)
     return down + (down % 2 if mode == "ROUND" else (num >= 0) == (mode == "HALF_UP"))
 
 
@@ -248,12 +230,10 @@ class Chain:
     """The exact function of each channel: affine, normalize, clamp and snap steps, then a quantizer, all of them monotone."""
 
     def __init__(self, raw: Any, channels: int) -> None:
-        fields = {"affine": "scale shift", "normalize": "gamma mean variance beta", "snap": "scale zero_point"}
-        fields["clamp"] = "lo hi"
         self.steps: list[tuple[str, list[list[Pair]], str]] = []
         for step in (*raw["chain"], raw["quantizer"] | {"is": "snap"}):
             kind, mode = step["is"], str(step.get("rounding"))
-            values = [column(step[name], channels) for name in fields[kind].split()]
+            values = [column(step[name], channels) for name in STEPS[kind].split()]
             need(kind != "snap" or (min(values[0])[0] > 0 and mode in ROUNDINGS), "chain: a scale or rounding is wrong")
             need(kind != "normalize" or min(values[2])[0] > 0, "chain: a variance is not positive")
             self.steps.append((kind, values, mode))
@@ -321,11 +301,13 @@ def check_form(form: Any, bounds: list[Pair]) -> int | None:
     if "bias" not in known:
         return None
     shift, least, most = integers([form["shift"], form["lo"], form["hi"]])
-    need(0 <= shift <= LARGEST_SHIFT and least <= most, "form.shift, lo or hi: out of range")
+    need(0 <= shift < WIDEST and least <= most, "form.shift, lo or hi: out of range")
     need(type(form["half_even"]) is bool, "form.half_even: neither true nor false")
     constants = zip(known.get("factor", [1] * count), known["bias"], strict=True)
     sums = [factor * end + bias for factor, bias in constants for end in (low, high)]
-    return signed_bits((min(sums), max(sums) + (1 << shift)))
+    bits = signed_bits((min(sums), max(sums) + (1 << shift)))
+    need(bits < WIDEST, f"form: its sum needs {bits} bits; {WIDEST - 1} are possible")
+    return bits
 
 
 def runs(form: Any, c: int, lo: int, hi: int) -> list[tuple[int, int, int]]:
@@ -365,10 +347,9 @@ def requantize(x: Value, raw: Any) -> tuple[Value, int, int]:
     bounds, made, stated = [], 0, 0
     for c, (lo, hi) in enumerate(x.bounds):
         found = runs(form, c, lo, hi)
-        for first, last, code in found:
-            for point in (first, last):
-                exact = chain.code(c, point)
-                need(exact == code, f"{form['is']}, channel {c}, input {point}: gives {code}, exactly {exact}")
+        for point, code in ((point, code) for *ends, code in found for point in ends):
+            exact = chain.code(c, point)
+            need(exact == code, f"{form['is']}, channel {c}, input {point}: gives {code}, exactly {exact}")
         bounds.append(hull((code, code) for code in (found[0][2], found[-1][2])))
         made, stated = made + 2 * len(found), stated + 2 * (bounds[-1][1] - bounds[-1][0] + 1)
     return Value(x.shape, narrowest((chain.lo, chain.hi)), bounds), made, stated
@@ -404,8 +385,7 @@ def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None) -> N
     found = [f"{value}_t" for value in node["inputs"]]
     if entry:
         found += [raw["weight_dtype"]] + ([f"int{entry['inner_bits']}"] if tile else [])
-    if node["operator"] != "window_max":
-        found.append(f"{node['output']}_t")
+    found += [f"{node['output']}_t"] if node["operator"] != "window_max" else []
     if tile:
         found += [str(len(entry["low"])), str(len(entry["start"])), *stated[6:8], str(tile)]
         same(tile % int(stated[6]), 0, f"{header.name}: inputs of a tile that SIMD leaves over")
@@ -415,13 +395,34 @@ def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None) -> N
         found += [str(form[key]) for key in ("shift", "lo", "hi")] + [str(form["half_even"]).lower()]
     same([kernel == "matvec_tiled"], [bool(tile)], f"{header.name}: {kernel} adds up tiles")
     same(stated[: len(found)], found, f"{header.name}: parameters of {kernel}")
-    memories = {"pad": raw.get("pad_codes"), "start": raw.get("start")}
-    for name, values in (memories | {key: form.get(key) for key in ("bias", "factor", "base")}).items():
-        if values:  # channel group * lanes + i stands at [i][group]
-            lanes, groups, flat = re.findall(rf"_{name}\[(\d+)\]\[(\d+)\] = \{{([^;]*)\}};", text)[0]
-            rom = [int(number) for number in re.findall(r"-?\d+", flat)]
-            rom = [rom[i * int(groups) + group] for group in range(int(groups)) for i in range(int(lanes))]
-            same(values * (len(rom) // len(values)), rom, f"{header.name}: memory {name}")
+    check_memories(header.name, text, node, kernel)
+
+
+def check_memories(header: str, text: str, node: Any, kernel: str) -> None:
+    """The constants that a kernel reads, by lanes: lane i of L has those of the channels i, i + L, i + 2 * L, ..."""
+    name, known = node["name"], {"pad": node["attributes"].get("pad_codes")} | node["attributes"]
+    known |= known.get("form", {})
+    rising = min(known.get("direction", [1])) > 0  # then the kernel reads none
+    held = {key: known[key] for key in MEMORIES if known.get(key) and not (rising and key == "direction")}
+    if kernel == "threshold_search":  # each stage halves what those before it leave; the domain's end fills the rows up
+        spans = [1 << d for d in reversed(range(len(known["thresholds"][0]).bit_length()))]
+        rows = [row + [known["domain"][1]] * (2 * spans[0] - 1 - len(row)) for row in held.pop("thresholds")]
+        held |= {f"stage{d}": [row[span - 1 :: 2 * span] for row in rows] for d, span in enumerate(spans)}
+    same(re.findall(rf"\b{name}_(\w+)", text.split(">(")[1]), [*held], f"{header}: memories")
+    for key, values in held.items():
+        (parts,) = re.findall(rf" {name}_{key}((?:\[\d+\])+) = \{{([^;]*)\}};", text)
+        sizes, rom = ([int(number) for number in re.findall(r"-?\d+", part)] for part in parts)
+        rows = [row if isinstance(row, list) else [row] for row in values]
+        if kernel == "depthwise" and key == "weights":
+            rows, sizes = [list(tap) for tap in zip(*rows, strict=True)], [1, *sizes]
+        rows = rows * max(1, len(rom) // sum(map(len, rows)))  # one pad code may stand for all channels
+        flat = [v for lane in range(sizes[0]) for row in rows[lane :: sizes[0]] for v in row]
+        if key == "weights":  # packed from bit 0 on, each step of SIMD weights in one word or in several of 64 bits
+            bits = int(known["weight_dtype"].strip("uint"))
+            simd, full = len(flat) // prod(sizes[:-1]), 64 // bits
+            ends = [(a, min(a + full, s + simd)) for s in range(0, len(flat), simd) for a in range(s, s + simd, full)]
+            flat = [sum(w % (1 << bits) << bits * j for j, w in enumerate(flat[a:b])) for a, b in ends]
+        same([prod(sizes), *flat], [len(rom), *rom], f"{header}: memory {key}")
 
 
 def check(folder: Path) -> str:
@@ -454,7 +455,7 @@ def check(folder: Path) -> str:
                 proof = {"name": node["name"], "form": raw["form"]["is"], "comparisons": stated, "sum_bits": sum_bits}
                 same(requantizers.pop(0) if requantizers else None, proof, "its entry in requantizers")
             elif len(parts) == 2:
-                found = joined(kind, parts, raw)
+                found = joined(kind, parts[0], parts[1], raw)
             else:
                 operator = {"view": view, "window": window, "window_max": window_max}[kind]
                 found = operator(parts[0], raw, stored.shape[-1])
@@ -479,9 +480,8 @@ def check(folder: Path) -> str:
         n, m, f = (len(content[key]) for key in ("layers", "requantizers", "files"))
         return f"certificate: {n:,} layers, {m:,} requantizers, {made:,} comparisons, {f:,} files: all hold"
     except Exception as error:  # a text that is no certificate may lead to any
-        reason = f"malformed ({type(error).__name__}: {str(error)[:100]})"
-        reason = str(error) if isinstance(error, CertificateError) else " ".join(reason.split())
-        raise CertificateError(f"{where}: {reason}") from None
+        why = error if isinstance(error, CertificateError) else f"malformed ({type(error).__name__}: {str(error)[:99]})"
+        raise CertificateError(f"{where}: {' '.join(str(why).split())}") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, TypeAlias
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from broadaxe.build import Build, read_manifest
+from broadaxe import emit
+from broadaxe.build import Build, check_files
+from broadaxe.chain import Affine, Chain, PerChannel, spread
 from broadaxe.errors import RequestError
+from broadaxe.ir import IntArray
+from broadaxe.ops.importing import channels_first
 from broadaxe.ops.requantize import Requantize
 from broadaxe.prove.accumulators import accumulators
 from broadaxe.reports.terminal import text
 from broadaxe.schedule.folding import cycles_of
+from broadaxe.serialize import plain
 from broadaxe.version import __version__
 
 
@@ -59,11 +66,75 @@ class Requantizer(_Entry):
     comparisons: Annotated[int, Field(description="exact integer comparisons that proved the form")]
 
 
+Order: TypeAlias = Literal["tensor", "channels-last", "index"]
+
+
+class Port(_Entry):
+    """One AXI-Stream port of the top-level function, and what its integers mean: real = scale * integer + shift.
+
+    A frame is `beats` beats of `bits` bits; each holds `lanes` integers of type `type`, from bit 0 on, in the order of the
+    stream, whose shape is `shape`, last axis fastest. Into an input goes the integer nearest to (real - shift) / scale for each
+    real of `quantized`, which the model's own quantizer has put on that grid.
+    """
+
+    name: Annotated[str, Field(description="of the port: in0, out0, ...")]
+    tensor: Annotated[
+        str, Field(description="the model's input, or the model's tensor that an output's integers stand for")
+    ]
+    quantized: Annotated[
+        str | None,
+        Field(
+            description="inputs: the model's quantized tensor, which holds the reals; null where the input is integer"
+        ),
+    ]
+    type: Annotated[str, Field(description="int5: 5 bits of two's complement; uint5: unsigned")]
+    lo: Annotated[int, Field(description="least integer; inputs: the least that may be sent")]
+    hi: Annotated[int, Field(description="largest integer")]
+    shape: Annotated[tuple[int, ...], Field(description="of a frame of the stream, last axis fastest")]
+    lanes: Annotated[int, Field(description="integers in a beat")]
+    bits: Annotated[int, Field(description="data bits of a beat; those above its lanes are 0")]
+    beats: Annotated[int, Field(description="in a frame")]
+    tensor_shape: Annotated[
+        tuple[int, ...], Field(description="of the model's tensor (inputs: `quantized`), batch axis left out")
+    ]
+    order: Annotated[
+        Order,
+        Field(
+            description="tensor: the stream's integers are the tensor's elements in their own order; channels-last: the tensor"
+            " is (channels, height, width), the stream (height, width, channels); index: see there"
+        ),
+    ]
+    index: Annotated[
+        tuple[int, ...] | None,
+        Field(description="where in the stream each element of the tensor stands; null unless order says so"),
+    ]
+    scale: Annotated[tuple[float, ...], Field(description="one, or one for each channel, the last axis of the stream")]
+    shift: Annotated[tuple[float, ...], Field(description="as scale")]
+    zero_point: Annotated[
+        tuple[int, ...] | None, Field(description="-shift / scale, as scale; null where that is no integer")
+    ]
+    then: Annotated[
+        tuple[dict[str, Any], ...],
+        Field(
+            description="outputs: steps behind scale and shift, rationals as in certificate.json: affine (scale, shift),"
+            " clamp (lo, hi; null: open), normalize (gamma * (x - mean) / sqrt(variance) + beta)"
+        ),
+    ]
+
+
 class Report(_Entry):
     """Everything the report says about a build."""
 
     broadaxe: str
     top: str
+    inputs: tuple[Port, ...]
+    outputs: Annotated[tuple[Port, ...], Field(description="a port may stand for several tensors, in one entry each")]
+    outputs_of_model: Annotated[
+        tuple[str, ...],
+        Field(
+            description="the model's outputs; what no port stands for the host computes with the last part of model.onnx"
+        ),
+    ]
     layers: tuple[Layer, ...]
     requantizers: tuple[Requantizer, ...]
     macs: int
@@ -77,8 +148,8 @@ class Report(_Entry):
 
 
 def read_report(folder: Path) -> Report:
-    """The report that compilation left in a build folder."""
-    read_manifest(folder)
+    """The report that compilation left in a build folder; VerificationError where a file there has changed since."""
+    check_files(folder)
     try:
         return Report.model_validate_json((folder / "report.json").read_text())
     except (OSError, ValidationError):
@@ -130,9 +201,65 @@ def report_of(build: Build) -> Report:
     return Report(
         broadaxe=__version__,
         top=build.top,
+        inputs=_inputs(build),
+        outputs=_outputs(build),
+        outputs_of_model=build.lowered.outputs_of_model,
         layers=layers,
         requantizers=requantizers,
         macs=sum(layer.macs for layer in layers),
         cycles=cycles.get(slowest, 0),
         slowest=slowest,
     )
+
+
+def _inputs(build: Build) -> tuple[Port, ...]:
+    ports = {port.value: port for port in build.flow.inputs}
+    return tuple(
+        _port(build, ports[i.value], i.tensor, i.quantized, i.index, (build.graph.values[i.value].affine,))
+        for i in build.lowered.inputs
+    )
+
+
+def _outputs(build: Build) -> tuple[Port, ...]:
+    ports = {port.value: port for port in build.flow.outputs}
+    return tuple(_port(build, ports[o.value], o.tensor, None, o.index, o.chain) for o in build.lowered.outputs)
+
+
+def _port(build: Build, port: emit.Port, tensor: str, quantized: str | None, index: IntArray, chain: Chain) -> Port:
+    value, affine = build.graph.values[port.value], chain[0]
+    assert isinstance(affine, Affine)
+    order = _order(index, port.shape)
+    scale, shift = spread(affine.scale, affine.shift)
+    zero = tuple(-b / a if a else Fraction(1, 2) for a, b in zip(scale, shift, strict=True))  # a constant has none
+    return Port(
+        name=port.name,
+        tensor=tensor,
+        quantized=quantized,
+        type=plain(value.dtype),
+        lo=value.hull.lo,
+        hi=value.hull.hi,
+        shape=port.shape,
+        lanes=port.lanes,
+        bits=port.bits,
+        beats=port.beats,
+        tensor_shape=index.shape[1:],
+        order=order,
+        index=tuple(index.reshape(-1).tolist()) if order == "index" else None,
+        scale=tuple(map(float, _shared(scale))),
+        shift=tuple(map(float, _shared(shift))),
+        zero_point=tuple(map(int, _shared(zero))) if all(z.denominator == 1 for z in zero) else None,
+        then=tuple(plain(step) for step in chain[1:]),
+    )
+
+
+def _order(index: IntArray, shape: tuple[int, ...]) -> Order:
+    if (index.reshape(-1) == np.arange(index.size)).all():
+        return "tensor"
+    if len(shape) == 3 and np.array_equal(index, channels_first(*shape)):
+        return "channels-last"
+    return "index"
+
+
+def _shared(column: PerChannel) -> PerChannel:
+    """One entry where all are equal."""
+    return column[:1] if len(set(column)) == 1 else column
