@@ -22,6 +22,7 @@ from broadaxe.ir import Graph
 from broadaxe.lower import Lowered, extract, lower
 from broadaxe.ops import MatVec, Requantize, SlidingWindow, WindowMax
 from broadaxe.reference import run
+from broadaxe.segments import compare_segments
 from broadaxe.types import IntType
 
 MODES = ("ROUND", "HALF_EVEN", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
@@ -533,6 +534,32 @@ def test_a_float_head_stays_with_the_host():
     y = net.quant(net.node("Div", net.node("Sub", "x", mean), deviation), 0.02, 0, 8)
     done = check(net.finish(net.quant(net.conv(y, (2, 3, 3, 3)))), np.abs(samples(20, 3, 4, 4)))
     assert [i.quantized for i in done.lowered.inputs] == [y]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.bool_, np.float16, np.float64])
+def test_the_host_feeds_an_input_in_its_own_element_type(kind):
+    net = Network(4)
+    net.inputs[0].type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    y = net.quant(net.node("Cast", "x", to=TensorProto.FLOAT), 0.5, 0, 9)
+    model = net.finish(net.quant(net.node("MatMul", y, net.weights(4, 3))))
+    x = np.array([[0, 1, 1, 0], [1, 0, 0, 1]], kind)
+    design = _design(Path("build"), model, configured(), "net", lambda _: None)
+    (codes,) = design.codes(x.astype(np.float64)).values()
+    assert (codes == 2 * x.astype(int)).all()
+    report = compare_segments(design, {"x": x}, design.codes(x))
+    assert (report.activations, report.unexplained) == (6, [])
+
+
+def test_the_host_computes_the_first_codes_and_nothing_behind_them():
+    """An input that the integers do not depend on has to be neither given nor fed."""
+    net = Network(4)
+    net.inputs.append(helper.make_tensor_value_info("aside", TensorProto.FLOAT, ["N", 3]))
+    net.quant("aside")
+    model = net.finish(net.quant(net.node("MatMul", net.quant("x"), net.weights(4, 3))))
+    design = _design(Path("build"), model, configured(), "net", lambda _: None)
+    assert [node.op_type for node in design.host.head.graph.node] == ["Div", "Add", "Min", "Max", "Round", "Sub", "Mul"]
+    report = compare_segments(design, {"x": samples(5, 4)}, design.codes({"x": samples(5, 4)}))
+    assert (report.activations, report.unexplained) == (15, [])
 
 
 def test_an_integer_input_needs_no_quantizer():

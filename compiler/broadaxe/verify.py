@@ -20,6 +20,7 @@ from broadaxe.errors import VerificationError
 from broadaxe.frontend.standard import is_quantizer, session
 from broadaxe.host import real
 from broadaxe.ir import Graph, IntArray, Node
+from broadaxe.lower import extract
 from broadaxe.ops.mac import Mac
 from broadaxe.reference import run
 from broadaxe.render import OnnxRun
@@ -168,9 +169,9 @@ def _note_outputs(build: Build, data: Mapping[str, Array], codes: Codes, result:
     names = [o.tensor for o in build.lowered.outputs if o.tensor not in quantized]
     if not names:
         return
-    floats = session(build.host.standard, outputs=names)
-    feeds = {i.name: np.asarray(data[i.name][:BLOCK], dtype=np.float32) for i in floats.get_inputs()}
-    theirs = dict(zip(names, floats.run(names, feeds), strict=True))
+    floats = session(extract(build.host.standard, build.host.inputs, names))
+    feeds = {name: x[:BLOCK] for name, x in build.host.feeds(data).items()}
+    theirs = dict(zip(names, floats.run(names, {i.name: feeds[i.name] for i in floats.get_inputs()}), strict=True))
     ours = run(build.graph, {name: x[:BLOCK] for name, x in codes.items()})
     for output in build.lowered.outputs:
         if output.tensor in theirs:
