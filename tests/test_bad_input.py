@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from models import QONNX, Network, small_cnn
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import broadaxe
 from broadaxe.config import read_settings
@@ -373,6 +373,115 @@ refused(
     VECTOR,
 )(lambda net, y: net.quant(net.node("Softmax", y, name="it"), name="q1"))
 
+
+# constants that a few bytes ask for
+
+
+def folded(op_type, *inputs, **attributes):
+    """A case that multiplies by what one operator makes of constants."""
+    return lambda net, y: net.node("Mul", y, net.node(op_type, *inputs, name="k", **attributes))
+
+
+def quantized_outer(net, y):
+    return net.node("MatMul", y, net.quant(np.zeros((1, 1 << 16)), np.ones((1 << 16, 1)), name="k"))
+
+
+def doubled(net, y):
+    k = net.constant(np.zeros(4))
+    for _ in range(50):
+        k = net.node("Concat", k, k, axis=0)
+    return net.node("Mul", y, k)
+
+
+def repeated(net, y):
+    k = net.node("ConstantOfShape", np.array([1 << 22]))
+    for _ in range(50):
+        k = net.node("Neg", k)
+    return net.node("Mul", y, k)
+
+
+LIMIT = "at most 4194304 are possible here, shrink it"
+HUGE = np.array([1 << 15, 1 << 15])
+refused("Expand bomb", f"k (Expand): makes 1073741824 elements of constants; {LIMIT}")(folded("Expand", [1.0], HUGE))
+refused("Tile bomb", f"k (Tile): makes 1073741824 elements of constants; {LIMIT}")(folded("Tile", [[1.0]], HUGE))
+refused("ConstantOfShape bomb", f"k (ConstantOfShape): makes 1073741824 elements of constants; {LIMIT}")(
+    folded("ConstantOfShape", HUGE)
+)
+refused("Pad bomb", f"k (Pad): makes 1073807361 elements of constants; {LIMIT}")(
+    folded("Pad", [[1.0]], np.array([0, 0, *HUGE]))
+)
+refused("Range bomb", f"k (Range): makes 1099511627776 elements of constants; {LIMIT}")(
+    folded("Range", *(np.array(v, np.int64) for v in (0, 1 << 40, 1)))
+)
+refused("broadcast bomb", f"k (Add): makes 4294967296 elements of constants; {LIMIT}")(
+    folded("Add", np.zeros((1 << 16, 1)), np.zeros((1, 1 << 16)))
+)
+refused("Concat bomb", f"concat21 (Concat): makes 8388608 elements of constants; {LIMIT}")(doubled)
+refused(
+    "broadcast of a quantizer",
+    "k (Quant): makes 4294967296 elements, which is too many with the constants before it; shrink it",
+    VECTOR,
+)(quantized_outer)
+refused(
+    "many constants", "neg8 (Neg): makes 4194304 elements, which is too many with the constants before it; shrink it"
+)(repeated)
+refused("broadcast before the quantizer", "it (Add): makes 268435456 elements; at most 134217728 are supported")(
+    lambda net, y: net.quant(net.node("Add", "x", np.zeros((1 << 23, 1, 1, 1)), name="it"))
+)
+for random in ("RandomNormal", "RandomUniform"):
+    refused(random, f"k ({random}): is not supported on constants; fold it before the export")(
+        folded(random, shape=[2, 1, 1])
+    )
+for random in ("Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike"):
+    refused(random, f"k ({random}): is not supported on constants; fold it before the export")(
+        folded(random, np.full((2, 1), 0.5))
+    )
+refused("a shape that the data decide", "k (Compress): is not supported on constants; fold it before the export")(
+    folded("Compress", [1.0, 2.0], np.ones(2, np.int64))
+)
+refused("complex constants", "initializer k: holds COMPLEX64; only numbers are supported")(
+    changed(
+        node("Mul", "k"), lambda graph: graph.initializer.append(numpy_helper.from_array(np.ones(2, np.complex64), "k"))
+    )
+)
+refused("text as a constant", "initializer k: holds STRING; only numbers are supported")(
+    changed(node("Mul", "k"), lambda graph: graph.initializer.append(helper.make_tensor("k", 8, [1], [b"a"])))
+)
+refused("text in a Constant", "k (Constant): holds no tensor of numbers; only numbers are supported")(
+    folded("Constant", value_string="a")
+)
+refused("complex numbers in a Constant", "k (Constant): holds COMPLEX64; only numbers are supported")(
+    folded("Constant", value=numpy_helper.from_array(np.ones(2, np.complex64)))
+)
+
+# sizes
+
+refused(
+    "a requantizer of endless steps",
+    "q1 (Quant): has 65535 steps in 512 channels; at most 4194304 together are possible, quantize to fewer bits",
+    (512,),
+)(
+    lambda net, y: net.quant(
+        net.node("Mul", net.quant("x", 0.5, bits=16), np.linspace(1, 2, 512)), 0.5, bits=16, name="q1"
+    )
+)
+refused(
+    "a truncation of endless steps",
+    "trunc1 (Trunc): has 1073725440 steps in 3 channels; at most 4194304 together are possible, quantize to fewer bits",
+    VECTOR,
+)(
+    lambda net, y: net.trunc(
+        net.node("MatMul", net.quant("x", 2**-16, 0, 16), net.quant(np.ones((4, 3)), 2**-12, bits=14)),
+        2.0**-28,
+        0,
+        32,
+        32,
+    )
+)
+refused(
+    "a dilation beyond everything",
+    "conv1 (Conv): its auto_pad asks for pads of 1099511627776; at most 65536 are supported",
+)(conv(3, 2, 3, 3, auto_pad="SAME_UPPER", dilations=[1 << 40, 1]))
 
 # graphs
 

@@ -17,11 +17,12 @@ import onnx
 import onnxruntime
 from onnx import helper
 
+from broadaxe.constants import run_float
 from broadaxe.errors import RequestError
 from broadaxe.frontend.batch import symbolic_batch
 from broadaxe.frontend.standard import expand_quant, session
 from broadaxe.ir import Graph, IntArray, carrier
-from broadaxe.lower import HostInput, HostOutput, Lowered, extract, run_float
+from broadaxe.lower import HostInput, HostOutput, Lowered, extract
 from broadaxe.types import Interval
 
 Array = npt.NDArray[Any]

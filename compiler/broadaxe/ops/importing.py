@@ -406,4 +406,14 @@ def window_pads(
         small, large = total // 2, total - total // 2
         before.append(small if auto == "SAME_UPPER" else large)
         after.append(large if auto == "SAME_UPPER" else small)
+    if max(*before, *after) > MAX_PAD:
+        raise node.fail(f"its auto_pad asks for pads of {max(*before, *after)}; at most {MAX_PAD} are supported")
     return before[0], before[1], after[0], after[1]
+
+
+def printable(text: str | bytes) -> str:
+    """Names from a model file as one safe line: nothing that is not printable, at most 80 characters."""
+    if isinstance(text, bytes):  # what protobuf gives for a name that is not UTF-8
+        text = text.decode(errors="replace")
+    shown = "".join(ch if ch.isprintable() else "?" for ch in text)
+    return shown if len(shown) <= 80 else shown[:77] + "..."
