@@ -11,6 +11,7 @@ from models import QONNX, Network, small_cnn
 from onnx import TensorProto, helper, numpy_helper
 
 import broadaxe
+from broadaxe.cli import main
 from broadaxe.config import read_settings
 from broadaxe.errors import BroadaxeError, RequestError, UnsupportedModelError
 from broadaxe.ops.importing import IMPORTERS
@@ -362,6 +363,8 @@ refused("training mode", "bn (BatchNormalization): is in training mode; export t
     lambda net, y: net.norm(y, [1.0, 1.0], training_mode=1, name="bn")
 )
 refused("Clip upside down", "it (Clip): its min 3 is above its max 1; repair the model")(node("Clip", 3.0, 1.0))
+refused("Clip above everything", "it (Clip): its min is inf; it has to be a number or -inf")(node("Clip", np.inf))
+refused("Clip to no number", "it (Clip): its max is nan; it has to be a number or inf")(node("Clip", 0.0, np.nan))
 refused("Clip per channel", "it (Clip): its min holds 2 numbers; only one is supported")(node("Clip", [1.0, 2.0]))
 refused("Relu of nothing", "it (Relu): has no inputs; repair the model")(
     changed(node("Relu"), lambda graph: graph.node[-1].input.pop())
@@ -665,17 +668,25 @@ def test_a_folder_that_is_no_build(tmp_path):
 
 # settings
 
+
+def run_cli(monkeypatch, *arguments):
+    """The exit code of the command line."""
+    monkeypatch.setattr("sys.argv", ["broadaxe", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return stop.value.code
+
+
 KNOWN = f"known settings are {', '.join(broadaxe.CompileSettings.model_fields)}"
-LANES = "pe may be 1, 2, 4, simd 1, 2, 3, 6, 9, 18"
 SETTINGS = {
     "unknown": ({"speed": 3}, f"settings: speed: 3 is not allowed; {KNOWN}"),
     "pe": (
         {"folding": {"conv0": {"pe": 3, "simd": 2}}},
-        f"folding: conv0: pe 3 and simd 2 do not divide the layer; {LANES}",
+        "folding: conv0: pe 3 does not divide the layer; pe may be 1, 2, 4",
     ),
     "simd": (
         {"folding": {"conv0": {"pe": 2, "simd": 4}}},
-        f"folding: conv0: pe 2 and simd 4 do not divide the layer; {LANES}",
+        "folding: conv0: simd 4 does not divide the layer; simd may be 1, 2, 3, 6, 9, 18",
     ),
     "unknown layer": (
         {"folding": {"conv9": {"pe": 2, "simd": 4}}},
@@ -683,12 +694,21 @@ SETTINGS = {
     ),
     "no lanes": (
         {"folding": {"conv0": {"pe": 0, "simd": 1}}},
-        "settings: folding.conv0.pe: 0 is not allowed; Input should be greater than or equal to 1",
+        "settings: folding.conv0.pe: 0 is not allowed; give 1 or more",
     ),
+    "lanes that are no number": (
+        {"folding": {"conv0": {"pe": "many", "simd": 1}}},
+        "settings: folding.conv0.pe: 'many' is not allowed; give a whole number",
+    ),
+    "lanes that are no mapping": (
+        {"folding": {"conv0": 4}},
+        "settings: folding.conv0: 4 is not allowed; give a mapping, such as {pe: 8, simd: 4}",
+    ),
+    "folding that is no mapping": ({"folding": [1]}, "settings: folding: [1] is not allowed; give a mapping"),
     "simd left out": ({"folding": {"conv0": {"pe": 2}}}, "settings: folding.conv0.simd: is missing; give it"),
     "unknown tool": (
         {"tool": "quartus"},
-        "settings: tool: 'quartus' is not allowed; Input should be 'vitis' or 'vivado'",
+        "settings: tool: 'quartus' is not allowed; use 'vitis' or 'vivado'",
     ),
     "unknown type": (
         {"inputs": {"x": "float"}},
@@ -727,6 +747,22 @@ def test_yaml_files(text, message, tmp_path):
     path = tmp_path / "settings.yaml"
     path.write_text(text)
     assert refusal_of(read_settings, path) == f"{path}{message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("conv0: {pe: 3, simd: 1}\n", ": conv0: pe 3 does not divide the layer; pe may be 1, 2, 4"),
+        ("conv0: {pe: 0, simd: 1}\n", ": folding.conv0.pe: 0 is not allowed; give 1 or more"),
+        ("conv0: {pe: x, simd: 1}\n", ": folding.conv0.pe: 'x' is not allowed; give a whole number"),
+        ("conv9: {pe: 1, simd: 1}\n", ": there is no layer 'conv9'; layers are conv0, gemm0"),
+    ],
+)
+def test_a_folding_file_is_named(text, message, model_file, tmp_path, capsys, monkeypatch):
+    path = tmp_path / "folding.yaml"
+    path.write_text(text)
+    assert run_cli(monkeypatch, "compile", model_file, "-o", tmp_path / "build", "--folding", path) == 2
+    assert capsys.readouterr().err == f"error: {path}{message}\n"
 
 
 def test_a_missing_yaml_file(tmp_path):

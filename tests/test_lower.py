@@ -357,6 +357,24 @@ def test_a_long_chain_of_steps_is_one_requantizer():
     assert [type(node.op) for node in done.graph.nodes] == [MatVec, Requantize]
 
 
+def test_infinite_ends_of_a_clip_are_open():
+    net = Network(4)
+    y = net.node("MatMul", net.quant("x"), net.weights(4, 3))
+    outputs = [net.quant(net.node("Clip", y, *ends)) for ends in ((-np.inf, 0.5), (-0.25, np.inf), (-np.inf, np.inf))]
+    _, graph, _ = designed(net.finish(*outputs))
+    chains = [node.op.chain for node in graph.nodes if isinstance(node.op, Requantize)]
+    clamps = [step for chain in chains for step in chain if isinstance(step, Clamp)]
+    assert [(c.lo, c.hi) for c in clamps] == [(None, Fraction(1, 2)), (Fraction(-1, 4), None), (None, None)]
+
+
+def test_words_that_no_folding_can_narrow_get_the_widest_divisor():
+    """Without a layer there is neither pe nor simd to lower."""
+    net = Network(6000)
+    model = net.finish(net.quant(net.node("Relu", net.quant("x"))))
+    design = _design(Path("build"), model, configured(), "net", lambda _: None)
+    assert {name: lanes.read for name, lanes in design.lanes.items()} == {"quant0": 1000}
+
+
 def test_identity_and_dropout_change_nothing():
     net = Network(4)
     y = net.node("Dropout", net.node("Identity", net.quant(net.node("Identity", "x"))))

@@ -163,7 +163,7 @@ def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: s
     said("sizing accumulators and proving requantizers")
     graph = run_passes(lowered.graph, pipeline(chosen.requantizers))
     lowered = lowered.read_from(graph)
-    folding = complete(graph, chosen.folds, chosen.multipliers)
+    folding = complete(graph, chosen.folds, chosen.multipliers, chosen.folding_place)
     lanes = lanes_of(graph, folding)
     return Build(
         path=path,

@@ -66,18 +66,19 @@ def compile(
     Example: broadaxe compile model.onnx -o build
     """
     from broadaxe import build as builds
-    from broadaxe.config import read_mapping, read_settings, settings
+    from broadaxe.config import read_folding, read_settings, settings
     from broadaxe.reports.model import report_of
     from broadaxe.reports.terminal import ReportTable
 
     given = {
         "name": name,
         "inputs": dict(_typed(text) for text in inputs) if inputs else None,
-        "folding": read_mapping(folding) if folding else None,
+        "folding": read_folding(folding) if folding else None,
         "requantizers": {"*": requantizer} if requantizer else None,
         "tool": tool,
     }
     chosen = read_settings(config, **given) if config else settings(**given)
+    chosen = chosen.folded_by(folding) if folding else chosen
     with _progress() as progress:
         build = builds.compile(model, output, settings=chosen, progress=progress)
     Console().print(ReportTable(report_of(build)))
