@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import zipfile
 
 import numpy as np
 import onnx
@@ -13,8 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 import broadaxe
 from broadaxe.cli import main
 from broadaxe.config import read_settings
+from broadaxe.data import read_data
 from broadaxe.errors import BroadaxeError, RequestError, UnsupportedModelError
 from broadaxe.ops.importing import IMPORTERS
+from broadaxe.verify import Verification, _check_folder
 
 SUPPORTED = f"supported are {', '.join(sorted(IMPORTERS))}"
 NOT_FINITE = "holds values that are not finite numbers; repair the model"
@@ -664,6 +669,90 @@ def test_an_earlier_build_survives_a_refusal(model_file, tmp_path):
 def test_a_folder_that_is_no_build(tmp_path):
     message = f"{tmp_path}: is not a build folder; make one with `broadaxe compile`"
     assert refusal_of(broadaxe.load, tmp_path) == message
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"), [("/proc/x", "No such file or directory"), ("n" * 300, "File name too long")]
+)
+def test_a_folder_that_cannot_be_made(output, reason, model_file, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    message = f"{output}: cannot be written ({reason}); choose another output"
+    assert refusal_of(broadaxe.compile, model_file, output) == message
+
+
+def test_a_link_to_a_folder_is_followed(model_file, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "build", target_is_directory=True)
+    for _ in range(2):  # a new folder, then an earlier build
+        broadaxe.compile(model_file, tmp_path / "link")
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "build" / "build.json").is_file()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert refusal_of(broadaxe.compile, model_file, tmp_path / "loop").startswith(
+        f"{tmp_path / 'loop'}: cannot be written"
+    )
+
+
+MANIFESTS = {
+    "not a mapping": lambda manifest: [1],
+    "top": lambda manifest: manifest | {"top": 3},
+    "settings": lambda manifest: manifest | {"settings": [1]},
+    "files": lambda manifest: manifest | {"files": ["a"]},
+    "hashes": lambda manifest: manifest | {"files": {"model.onnx": 3}},
+}
+
+
+@pytest.mark.parametrize("change", MANIFESTS.values(), ids=MANIFESTS)
+def test_a_manifest_of_wrong_types(change, small_build, tmp_path):
+    manifest = json.loads((small_build.path / "build.json").read_text())
+    (tmp_path / "build.json").write_text(json.dumps(change(manifest)))
+    message = f"{tmp_path}: is not a build folder; make one with `broadaxe compile`"
+    assert refusal_of(broadaxe.load, tmp_path) == message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda files: {}, "does not list certificate.json"),
+        (lambda files: files | {"../model.onnx": "0"}, "lists ../model.onnx"),
+        (lambda files: {n: h for n, h in files.items() if n != "model.onnx"}, "does not list model.onnx"),
+    ],
+)
+def test_a_manifest_lists_what_a_build_holds(change, message, small_build, tmp_path):
+    build = tmp_path / "build"
+    shutil.copytree(small_build.path, build)
+    manifest = json.loads((build / "build.json").read_text())
+    (build / "build.json").write_text(json.dumps(manifest | {"files": change(manifest["files"])}))
+    result = Verification()
+    _check_folder(broadaxe.load(build), result)
+    assert [str(m) for m in result.mismatches] == [f"{build / 'build.json'}: {message}; compile again"]
+
+
+def test_a_binary_certificate(small_build, tmp_path):
+    build = tmp_path / "build"
+    shutil.copytree(small_build.path, build)
+    (build / "certificate.json").write_bytes(b"\xff\x00\xfe")
+    result = Verification()
+    _check_folder(broadaxe.load(build), result)
+    place = build / "certificate.json"
+    assert [str(m) for m in result.mismatches] == [
+        f"{place}: is missing or was changed after compilation; compile again",
+        f"{place}: is not what model.onnx gives; compile again",
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_data_that_claim_endless_samples(suffix, tmp_path):
+    path = tmp_path / f"x{suffix}"
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 36), }"
+    header += b" " * (117 - len(header)) + b"\n"
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"\0" * 64
+    if suffix == ".npy":
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("x.npy", content)
+    message = f"{path}: asks for more memory than there is; save fewer samples"
+    assert refusal_of(read_data, path, ["x"]) == message
 
 
 # settings
