@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -29,6 +32,7 @@ REORDERED = "its input would have to be reordered in memory first; remove the Tr
 NO_SOURCE = "does not come from a quantized tensor; there is nothing to compile"
 QUANTIZE_IT = "put a Quant before it or declare the input's type, as in --input name:uint8"
 
+PATHS = {"PYTHONPATH": os.pathsep.join(sys.path)}
 CASES = {}
 IMAGE, VECTOR, TOKENS = (2, 4, 4), (4,), (4, 6)
 
@@ -764,6 +768,15 @@ def run_cli(monkeypatch, *arguments):
     with pytest.raises(SystemExit) as stop:
         main()
     return stop.value.code
+
+
+def test_an_interrupt_while_the_package_is_imported(tmp_path):
+    """Ctrl-C in the first second: the imports raise it before the command line has started."""
+    script = "import builtins\nreal = builtins.__import__\ndef interrupted(name, *rest):\n"
+    script += "    if name == 'onnx':\n        raise KeyboardInterrupt\n    return real(name, *rest)\n"
+    script += "builtins.__import__ = interrupted\nimport broadaxe_command\nbroadaxe_command.main()\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | PATHS)
+    assert (done.returncode, done.stderr) == (130, "interrupted; nothing was left half-written\n")
 
 
 KNOWN = f"known settings are {', '.join(broadaxe.CompileSettings.model_fields)}"

@@ -192,15 +192,15 @@ def _version(
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one line on standard error and its exit code."""
+    """Run the command line; an error of ours is one line on standard error and its exit code.
+
+    `broadaxe_command` imports this module, so that an interrupt meanwhile is caught as well.
+    """
     try:
         app()
     except BroadaxeError as error:
         _messages.print(f"error: {error}", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _messages.print("interrupted; nothing was left half-written")
-        sys.exit(130)
 
 
 if __name__ == "__main__":
