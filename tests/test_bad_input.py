@@ -437,7 +437,7 @@ refused(
 refused(
     "many constants", "neg8 (Neg): makes 4194304 elements, which is too many with the constants before it; shrink it"
 )(repeated)
-refused("broadcast before the quantizer", "it (Add): makes 268435456 elements; at most 134217728 are supported")(
+refused("broadcast before the quantizer", "it (Add): makes 268435456 elements; at most 8388608 are supported here")(
     lambda net, y: net.quant(net.node("Add", "x", np.zeros((1 << 23, 1, 1, 1)), name="it"))
 )
 for random in ("RandomNormal", "RandomUniform"):
@@ -490,6 +490,25 @@ refused(
         32,
     )
 )
+refused("endless channels", "q (Quant): its input has 524288 channels; at most 262144 can be scaled", (1 << 19,))(
+    node("Relu")
+)
+refused("endless vectors", "q (Quant): makes vectors of 2097152 elements; at most 1048576 are supported", (1 << 21,))(
+    node("Relu")
+)
+refused(
+    "a pool of endless taps",
+    "it (GlobalAveragePool): makes vectors of 4194304 elements; at most 1048576 are supported",
+    (1, 1 << 11, 1 << 11),
+)(node("GlobalAveragePool"))
+for operator in ("MaxPool", "AveragePool"):
+    refused(
+        f"{operator} of an endless kernel",
+        f"it ({operator}): makes 32096072000000 elements; at most 134217728 are supported",
+    )(node(operator, kernel_shape=[2000, 2000], pads=[1999] * 4))
+refused("Conv with endless pads", "conv1 (Conv): makes 28801920032 elements; at most 134217728 are supported")(
+    conv(3, 2, 1, 1, pads=[60000] * 4)
+)
 refused(
     "a dilation beyond everything",
     "conv1 (Conv): its auto_pad asks for pads of 1099511627776; at most 65536 are supported",
@@ -523,7 +542,7 @@ refused("input without a shape", "input x: has no shape (batch, ...); give it a 
 refused("input of text", "input x: holds STRING; only numbers are supported")(
     changed(conv(3, 2, 1, 1), lambda graph: setattr(_input(graph), "elem_type", TensorProto.STRING))
 )
-refused("endless input", "input x: holds 1099511627776 elements; at most 134217728 are supported", (1 << 20, 1 << 20))(
+refused("endless input", "input x: holds 1099511627776 elements; at most 8388608 are supported", (1 << 20, 1 << 20))(
     node("Relu")
 )
 refused("unsorted nodes", "conv1 (Conv): reads 'q_out', which nothing before it computes; sort the model's nodes")(

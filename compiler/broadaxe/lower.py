@@ -22,7 +22,6 @@ from broadaxe.errors import RequestError, UnsupportedModelError
 from broadaxe.ir import Graph, IntArray, Shape, Value
 from broadaxe.ops import importing
 from broadaxe.ops.importing import (
-    MAX_ELEMENTS,
     Constant,
     GraphBuilder,
     Head,
@@ -36,6 +35,8 @@ from broadaxe.ops.requantize import quant_attributes, quantize_constant, quantiz
 from broadaxe.types import Interval, IntType
 
 MALFORMED = (TypeError, ValueError, IndexError, KeyError, AttributeError, ArithmeticError, MemoryError)
+MAX_FRAME = 1 << 23
+"""Elements of an input: the testbench holds several frames."""
 COMPUTED = 1 << 25
 """Elements of all constants that are computed, beyond four times what the file stores."""
 QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant")
@@ -181,7 +182,7 @@ class _Walk:
             self.states[info.name] = Head(info.name)
 
     def _integer_input(self, tensor: str, source: str, shape: Shape, dtype: IntType) -> Scaled:
-        stream, index = _stream_order(shape)
+        stream, index = _stream_order(f"input {printable(source)}", shape)
         bounds = (dtype.range,) * stream[-1]
         value = self.builder.add_input(Value(self.builder.fresh("input"), stream, dtype, bounds))
         quantized = None if tensor == source else tensor
@@ -192,7 +193,7 @@ class _Walk:
         """The first quantizer on a path: the host quantizes, the hardware starts from its codes."""
         spec = quant_attributes(node)
         shape = self._head_shape(head.name)
-        stream, index = _stream_order(shape)
+        stream, index = _stream_order(node.where, shape)
         probe = Value("probe", stream, IntType(1, False), (IntType(1, False).range,) * stream[-1])
         builder = GraphBuilder("probe", values={"probe": probe})
         placed = Scaled("probe", index, (probe.affine,))
@@ -290,8 +291,8 @@ class _Walk:
         arrays = _arrays(node)
         types = {t.name: self.types[t.name] for t in heads} | {n: type_of(a) for n, a in arrays.items()}
         made = inferred(node, proto, types, arrays)
-        if elements(made) > MAX_ELEMENTS:
-            raise node.fail(f"makes {elements(made)} elements; at most {MAX_ELEMENTS} are supported")
+        if elements(made) > MAX_FRAME:
+            raise node.fail(f"makes {elements(made)} elements; at most {MAX_FRAME} are supported here")
         return made
 
     def _tail(self, node: ModelNode, ends: list[Tail]) -> Tail:
@@ -422,16 +423,18 @@ def _input_shape(info: onnx.ValueInfoProto) -> Shape:
                 " dynamic, export the model with a fixed shape"
             )
     shape = (1, *(int(d.dim_value) for d in dims[1:]))
-    if prod(shape) > MAX_ELEMENTS:
-        raise UnsupportedModelError(f"input {name}: holds {prod(shape)} elements; at most {MAX_ELEMENTS} are supported")
+    if prod(shape) > MAX_FRAME:
+        raise UnsupportedModelError(f"input {name}: holds {prod(shape)} elements; at most {MAX_FRAME} are supported")
     return shape
 
 
-def _stream_order(shape: Shape) -> tuple[Shape, IntArray]:
+def _stream_order(where: str, shape: Shape) -> tuple[Shape, IntArray]:
     """The channels-last stream shape of a model tensor (batch 1), and where each of its elements goes."""
     if len(shape) == 4:
         _, channels, height, width = shape
+        importing.admit(where, (height, width, channels))
         return (height, width, channels), importing.channels_first(height, width, channels)
+    importing.admit(where, shape[1:])
     return shape[1:], np.arange(prod(shape)).reshape(shape)
 
 
