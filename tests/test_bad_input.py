@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+import zipfile
 
 import numpy as np
 import onnx
 import pytest
 from models import QONNX, Network, small_cnn
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import broadaxe
+from broadaxe.cli import main
 from broadaxe.config import read_settings
+from broadaxe.data import read_data
 from broadaxe.errors import BroadaxeError, RequestError, UnsupportedModelError
 from broadaxe.ops.importing import IMPORTERS
+from broadaxe.verify import Verification, _check_folder
 
 SUPPORTED = f"supported are {', '.join(sorted(IMPORTERS))}"
 NOT_FINITE = "holds values that are not finite numbers; repair the model"
@@ -23,6 +32,7 @@ REORDERED = "its input would have to be reordered in memory first; remove the Tr
 NO_SOURCE = "does not come from a quantized tensor; there is nothing to compile"
 QUANTIZE_IT = "put a Quant before it or declare the input's type, as in --input name:uint8"
 
+PATHS = {"PYTHONPATH": os.pathsep.join(sys.path)}
 CASES = {}
 IMAGE, VECTOR, TOKENS = (2, 4, 4), (4,), (4, 6)
 
@@ -362,6 +372,8 @@ refused("training mode", "bn (BatchNormalization): is in training mode; export t
     lambda net, y: net.norm(y, [1.0, 1.0], training_mode=1, name="bn")
 )
 refused("Clip upside down", "it (Clip): its min 3 is above its max 1; repair the model")(node("Clip", 3.0, 1.0))
+refused("Clip above everything", "it (Clip): its min is inf; it has to be a number or -inf")(node("Clip", np.inf))
+refused("Clip to no number", "it (Clip): its max is nan; it has to be a number or inf")(node("Clip", 0.0, np.nan))
 refused("Clip per channel", "it (Clip): its min holds 2 numbers; only one is supported")(node("Clip", [1.0, 2.0]))
 refused("Relu of nothing", "it (Relu): has no inputs; repair the model")(
     changed(node("Relu"), lambda graph: graph.node[-1].input.pop())
@@ -373,6 +385,134 @@ refused(
     VECTOR,
 )(lambda net, y: net.quant(net.node("Softmax", y, name="it"), name="q1"))
 
+
+# constants that a few bytes ask for
+
+
+def folded(op_type, *inputs, **attributes):
+    """A case that multiplies by what one operator makes of constants."""
+    return lambda net, y: net.node("Mul", y, net.node(op_type, *inputs, name="k", **attributes))
+
+
+def quantized_outer(net, y):
+    return net.node("MatMul", y, net.quant(np.zeros((1, 1 << 16)), np.ones((1 << 16, 1)), name="k"))
+
+
+def doubled(net, y):
+    k = net.constant(np.zeros(4))
+    for _ in range(50):
+        k = net.node("Concat", k, k, axis=0)
+    return net.node("Mul", y, k)
+
+
+def repeated(net, y):
+    k = net.node("ConstantOfShape", np.array([1 << 22]))
+    for _ in range(50):
+        k = net.node("Neg", k)
+    return net.node("Mul", y, k)
+
+
+LIMIT = "at most 4194304 are possible here, shrink it"
+HUGE = np.array([1 << 15, 1 << 15])
+refused("Expand bomb", f"k (Expand): makes 1073741824 elements of constants; {LIMIT}")(folded("Expand", [1.0], HUGE))
+refused("Tile bomb", f"k (Tile): makes 1073741824 elements of constants; {LIMIT}")(folded("Tile", [[1.0]], HUGE))
+refused("ConstantOfShape bomb", f"k (ConstantOfShape): makes 1073741824 elements of constants; {LIMIT}")(
+    folded("ConstantOfShape", HUGE)
+)
+refused("Pad bomb", f"k (Pad): makes 1073807361 elements of constants; {LIMIT}")(
+    folded("Pad", [[1.0]], np.array([0, 0, *HUGE]))
+)
+refused("Range bomb", f"k (Range): makes 1099511627776 elements of constants; {LIMIT}")(
+    folded("Range", *(np.array(v, np.int64) for v in (0, 1 << 40, 1)))
+)
+refused("broadcast bomb", f"k (Add): makes 4294967296 elements of constants; {LIMIT}")(
+    folded("Add", np.zeros((1 << 16, 1)), np.zeros((1, 1 << 16)))
+)
+refused("Concat bomb", f"concat21 (Concat): makes 8388608 elements of constants; {LIMIT}")(doubled)
+refused(
+    "broadcast of a quantizer",
+    "k (Quant): makes 4294967296 elements, which is too many with the constants before it; shrink it",
+    VECTOR,
+)(quantized_outer)
+refused(
+    "many constants", "neg8 (Neg): makes 4194304 elements, which is too many with the constants before it; shrink it"
+)(repeated)
+refused("broadcast before the quantizer", "it (Add): makes 268435456 elements; at most 8388608 are supported here")(
+    lambda net, y: net.quant(net.node("Add", "x", np.zeros((1 << 23, 1, 1, 1)), name="it"))
+)
+for random in ("RandomNormal", "RandomUniform"):
+    refused(random, f"k ({random}): is not supported on constants; fold it before the export")(
+        folded(random, shape=[2, 1, 1])
+    )
+for random in ("Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike"):
+    refused(random, f"k ({random}): is not supported on constants; fold it before the export")(
+        folded(random, np.full((2, 1), 0.5))
+    )
+refused("a shape that the data decide", "k (Compress): is not supported on constants; fold it before the export")(
+    folded("Compress", [1.0, 2.0], np.ones(2, np.int64))
+)
+refused("complex constants", "initializer k: holds COMPLEX64; only numbers are supported")(
+    changed(
+        node("Mul", "k"), lambda graph: graph.initializer.append(numpy_helper.from_array(np.ones(2, np.complex64), "k"))
+    )
+)
+refused("text as a constant", "initializer k: holds STRING; only numbers are supported")(
+    changed(node("Mul", "k"), lambda graph: graph.initializer.append(helper.make_tensor("k", 8, [1], [b"a"])))
+)
+refused("text in a Constant", "k (Constant): holds no tensor of numbers; only numbers are supported")(
+    folded("Constant", value_string="a")
+)
+refused("complex numbers in a Constant", "k (Constant): holds COMPLEX64; only numbers are supported")(
+    folded("Constant", value=numpy_helper.from_array(np.ones(2, np.complex64)))
+)
+
+# sizes
+
+refused(
+    "a requantizer of endless steps",
+    "q1 (Quant): has 65535 steps in 512 channels; at most 4194304 together are possible, quantize to fewer bits",
+    (512,),
+)(
+    lambda net, y: net.quant(
+        net.node("Mul", net.quant("x", 0.5, bits=16), np.linspace(1, 2, 512)), 0.5, bits=16, name="q1"
+    )
+)
+refused(
+    "a truncation of endless steps",
+    "trunc1 (Trunc): has 1073725440 steps in 3 channels; at most 4194304 together are possible, quantize to fewer bits",
+    VECTOR,
+)(
+    lambda net, y: net.trunc(
+        net.node("MatMul", net.quant("x", 2**-16, 0, 16), net.quant(np.ones((4, 3)), 2**-12, bits=14)),
+        2.0**-28,
+        0,
+        32,
+        32,
+    )
+)
+refused("endless channels", "q (Quant): its input has 524288 channels; at most 262144 can be scaled", (1 << 19,))(
+    node("Relu")
+)
+refused("endless vectors", "q (Quant): makes vectors of 2097152 elements; at most 1048576 are supported", (1 << 21,))(
+    node("Relu")
+)
+refused(
+    "a pool of endless taps",
+    "it (GlobalAveragePool): makes vectors of 4194304 elements; at most 1048576 are supported",
+    (1, 1 << 11, 1 << 11),
+)(node("GlobalAveragePool"))
+for operator in ("MaxPool", "AveragePool"):
+    refused(
+        f"{operator} of an endless kernel",
+        f"it ({operator}): makes 32096072000000 elements; at most 134217728 are supported",
+    )(node(operator, kernel_shape=[2000, 2000], pads=[1999] * 4))
+refused("Conv with endless pads", "conv1 (Conv): makes 28801920032 elements; at most 134217728 are supported")(
+    conv(3, 2, 1, 1, pads=[60000] * 4)
+)
+refused(
+    "a dilation beyond everything",
+    "conv1 (Conv): its auto_pad asks for pads of 1099511627776; at most 65536 are supported",
+)(conv(3, 2, 3, 3, auto_pad="SAME_UPPER", dilations=[1 << 40, 1]))
 
 # graphs
 
@@ -402,7 +542,7 @@ refused("input without a shape", "input x: has no shape (batch, ...); give it a 
 refused("input of text", "input x: holds STRING; only numbers are supported")(
     changed(conv(3, 2, 1, 1), lambda graph: setattr(_input(graph), "elem_type", TensorProto.STRING))
 )
-refused("endless input", "input x: holds 1099511627776 elements; at most 134217728 are supported", (1 << 20, 1 << 20))(
+refused("endless input", "input x: holds 1099511627776 elements; at most 8388608 are supported", (1 << 20, 1 << 20))(
     node("Relu")
 )
 refused("unsorted nodes", "conv1 (Conv): reads 'q_out', which nothing before it computes; sort the model's nodes")(
@@ -554,19 +694,120 @@ def test_a_folder_that_is_no_build(tmp_path):
     assert refusal_of(broadaxe.load, tmp_path) == message
 
 
+@pytest.mark.parametrize(
+    ("output", "reason"), [("/proc/x", "No such file or directory"), ("n" * 300, "File name too long")]
+)
+def test_a_folder_that_cannot_be_made(output, reason, model_file, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    message = f"{output}: cannot be written ({reason}); choose another output"
+    assert refusal_of(broadaxe.compile, model_file, output) == message
+
+
+def test_a_link_to_a_folder_is_followed(model_file, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "build", target_is_directory=True)
+    for _ in range(2):  # a new folder, then an earlier build
+        broadaxe.compile(model_file, tmp_path / "link")
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "build" / "build.json").is_file()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert refusal_of(broadaxe.compile, model_file, tmp_path / "loop").startswith(
+        f"{tmp_path / 'loop'}: cannot be written"
+    )
+
+
+MANIFESTS = {
+    "not a mapping": lambda manifest: [1],
+    "top": lambda manifest: manifest | {"top": 3},
+    "settings": lambda manifest: manifest | {"settings": [1]},
+    "files": lambda manifest: manifest | {"files": ["a"]},
+    "hashes": lambda manifest: manifest | {"files": {"model.onnx": 3}},
+}
+
+
+@pytest.mark.parametrize("change", MANIFESTS.values(), ids=MANIFESTS)
+def test_a_manifest_of_wrong_types(change, small_build, tmp_path):
+    manifest = json.loads((small_build.path / "build.json").read_text())
+    (tmp_path / "build.json").write_text(json.dumps(change(manifest)))
+    message = f"{tmp_path}: is not a build folder; make one with `broadaxe compile`"
+    assert refusal_of(broadaxe.load, tmp_path) == message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda files: {}, "does not list certificate.json"),
+        (lambda files: files | {"../model.onnx": "0"}, "lists ../model.onnx"),
+        (lambda files: {n: h for n, h in files.items() if n != "model.onnx"}, "does not list model.onnx"),
+    ],
+)
+def test_a_manifest_lists_what_a_build_holds(change, message, small_build, tmp_path):
+    build = tmp_path / "build"
+    shutil.copytree(small_build.path, build)
+    manifest = json.loads((build / "build.json").read_text())
+    (build / "build.json").write_text(json.dumps(manifest | {"files": change(manifest["files"])}))
+    result = Verification()
+    _check_folder(broadaxe.load(build), result)
+    assert [str(m) for m in result.mismatches] == [f"{build / 'build.json'}: {message}; compile again"]
+
+
+def test_a_binary_certificate(small_build, tmp_path):
+    build = tmp_path / "build"
+    shutil.copytree(small_build.path, build)
+    (build / "certificate.json").write_bytes(b"\xff\x00\xfe")
+    result = Verification()
+    _check_folder(broadaxe.load(build), result)
+    place = build / "certificate.json"
+    assert [str(m) for m in result.mismatches] == [
+        f"{place}: is missing or was changed after compilation; compile again",
+        f"{place}: is not what model.onnx gives; compile again",
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_data_that_claim_endless_samples(suffix, tmp_path):
+    path = tmp_path / f"x{suffix}"
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 36), }"
+    header += b" " * (117 - len(header)) + b"\n"
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"\0" * 64
+    if suffix == ".npy":
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("x.npy", content)
+    message = f"{path}: asks for more memory than there is; save fewer samples"
+    assert refusal_of(read_data, path, ["x"]) == message
+
+
 # settings
 
+
+def run_cli(monkeypatch, *arguments):
+    """The exit code of the command line."""
+    monkeypatch.setattr("sys.argv", ["broadaxe", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return stop.value.code
+
+
+def test_an_interrupt_while_the_package_is_imported(tmp_path):
+    """Ctrl-C in the first second: the imports raise it before the command line has started."""
+    script = "import builtins\nreal = builtins.__import__\ndef interrupted(name, *rest):\n"
+    script += "    if name == 'onnx':\n        raise KeyboardInterrupt\n    return real(name, *rest)\n"
+    script += "builtins.__import__ = interrupted\nimport broadaxe_command\nbroadaxe_command.main()\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | PATHS)
+    assert (done.returncode, done.stderr) == (130, "interrupted; nothing was left half-written\n")
+
+
 KNOWN = f"known settings are {', '.join(broadaxe.CompileSettings.model_fields)}"
-LANES = "pe may be 1, 2, 4, simd 1, 2, 3, 6, 9, 18"
 SETTINGS = {
     "unknown": ({"speed": 3}, f"settings: speed: 3 is not allowed; {KNOWN}"),
     "pe": (
         {"folding": {"conv0": {"pe": 3, "simd": 2}}},
-        f"folding: conv0: pe 3 and simd 2 do not divide the layer; {LANES}",
+        "folding: conv0: pe 3 does not divide the layer; pe may be 1, 2, 4",
     ),
     "simd": (
         {"folding": {"conv0": {"pe": 2, "simd": 4}}},
-        f"folding: conv0: pe 2 and simd 4 do not divide the layer; {LANES}",
+        "folding: conv0: simd 4 does not divide the layer; simd may be 1, 2, 3, 6, 9, 18",
     ),
     "unknown layer": (
         {"folding": {"conv9": {"pe": 2, "simd": 4}}},
@@ -574,12 +815,21 @@ SETTINGS = {
     ),
     "no lanes": (
         {"folding": {"conv0": {"pe": 0, "simd": 1}}},
-        "settings: folding.conv0.pe: 0 is not allowed; Input should be greater than or equal to 1",
+        "settings: folding.conv0.pe: 0 is not allowed; give 1 or more",
     ),
+    "lanes that are no number": (
+        {"folding": {"conv0": {"pe": "many", "simd": 1}}},
+        "settings: folding.conv0.pe: 'many' is not allowed; give a whole number",
+    ),
+    "lanes that are no mapping": (
+        {"folding": {"conv0": 4}},
+        "settings: folding.conv0: 4 is not allowed; give a mapping, such as {pe: 8, simd: 4}",
+    ),
+    "folding that is no mapping": ({"folding": [1]}, "settings: folding: [1] is not allowed; give a mapping"),
     "simd left out": ({"folding": {"conv0": {"pe": 2}}}, "settings: folding.conv0.simd: is missing; give it"),
     "unknown tool": (
         {"tool": "quartus"},
-        "settings: tool: 'quartus' is not allowed; Input should be 'vitis' or 'vivado'",
+        "settings: tool: 'quartus' is not allowed; use 'vitis' or 'vivado'",
     ),
     "unknown type": (
         {"inputs": {"x": "float"}},
@@ -618,6 +868,22 @@ def test_yaml_files(text, message, tmp_path):
     path = tmp_path / "settings.yaml"
     path.write_text(text)
     assert refusal_of(read_settings, path) == f"{path}{message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("conv0: {pe: 3, simd: 1}\n", ": conv0: pe 3 does not divide the layer; pe may be 1, 2, 4"),
+        ("conv0: {pe: 0, simd: 1}\n", ": folding.conv0.pe: 0 is not allowed; give 1 or more"),
+        ("conv0: {pe: x, simd: 1}\n", ": folding.conv0.pe: 'x' is not allowed; give a whole number"),
+        ("conv9: {pe: 1, simd: 1}\n", ": there is no layer 'conv9'; layers are conv0, gemm0"),
+    ],
+)
+def test_a_folding_file_is_named(text, message, model_file, tmp_path, capsys, monkeypatch):
+    path = tmp_path / "folding.yaml"
+    path.write_text(text)
+    assert run_cli(monkeypatch, "compile", model_file, "-o", tmp_path / "build", "--folding", path) == 2
+    assert capsys.readouterr().err == f"error: {path}{message}\n"
 
 
 def test_a_missing_yaml_file(tmp_path):

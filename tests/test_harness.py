@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from models import Network
 from onnx import TensorProto, helper, numpy_helper
 
 import broadaxe
@@ -387,3 +388,29 @@ def test_a_changed_certificate_is_found_even_with_a_new_hash(build: Build, copy:
     digest, derived = folder_report(build, copy)
     assert digest == f"{copy}: certificate.json: digest: the text was changed after it was written"
     assert derived == f"{certificate}: is not what model.onnx gives; compile again"
+
+
+@pytest.mark.usefixtures("unoptimised")
+def test_a_network_of_a_quantizer_alone_verifies(tmp_path: Path) -> None:
+    """The host quantizes, the hardware passes on: there is no node to compute."""
+    net = Network(4)
+    build = broadaxe.compile(net.finish(net.quant("x")), tmp_path / "build")
+    assert not build.graph.nodes
+    result = broadaxe.verify(build, np.random.default_rng(0).normal(size=(5, 4)))
+    assert result.ok, str(result)
+    assert (result.inputs, result.nodes) == (21, 0)
+
+
+@pytest.mark.usefixtures("unoptimised")
+def test_a_network_whose_sums_pass_53_bits_verifies(tmp_path: Path) -> None:
+    net = Network(96, seed=3)
+    y = net.node("MatMul", "x", net.quant(net.rng.uniform(-1024, 1024, size=(96, 2)), 2**-5, bits=16))
+    outputs = net.quant(y, 2.0**30), net.quant(y, 3.1e9), y
+    build = broadaxe.compile(net.finish(*outputs), tmp_path / "build", inputs={"x": "int32"})
+    assert [n.op.chosen().name for n in build.graph.nodes if isinstance(n.op, Requantize)] == [
+        "shift",
+        "thresholds",
+    ]
+    assert max(value.dtype.width for value in build.graph.values.values()) > 53
+    result = broadaxe.verify(build)
+    assert result.ok, str(result)

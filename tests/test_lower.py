@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,12 +12,15 @@ from hypothesis import strategies as st
 from models import MODES, QONNX, Network, check, designed, f32, samples
 from onnx import TensorProto, helper, numpy_helper
 
-from broadaxe.chain import Affine
+from broadaxe.build import _design
+from broadaxe.chain import Affine, Clamp
+from broadaxe.config import settings as configured
 from broadaxe.frontend.batch import symbolic_batch
 from broadaxe.frontend.standard import expand_quant, session
 from broadaxe.lower import lower
 from broadaxe.ops import MatVec, Requantize, SlidingWindow, WindowMax
 from broadaxe.reference import run
+from broadaxe.segments import compare_segments
 from broadaxe.types import IntType
 
 KINDS = {"signed": (1, 0), "signed narrow": (1, 1), "unsigned": (0, 0), "unsigned narrow": (0, 1)}
@@ -240,6 +246,24 @@ def test_a_long_chain_of_steps_is_one_requantizer():
     assert [type(node.op) for node in done.graph.nodes] == [MatVec, Requantize]
 
 
+def test_infinite_ends_of_a_clip_are_open():
+    net = Network(4)
+    y = net.node("MatMul", net.quant("x"), net.weights(4, 3))
+    outputs = [net.quant(net.node("Clip", y, *ends)) for ends in ((-np.inf, 0.5), (-0.25, np.inf), (-np.inf, np.inf))]
+    _, graph, _ = designed(net.finish(*outputs))
+    chains = [node.op.chain for node in graph.nodes if isinstance(node.op, Requantize)]
+    clamps = [step for chain in chains for step in chain if isinstance(step, Clamp)]
+    assert [(c.lo, c.hi) for c in clamps] == [(None, Fraction(1, 2)), (Fraction(-1, 4), None), (None, None)]
+
+
+def test_words_that_no_folding_can_narrow_get_the_widest_divisor():
+    """Without a layer there is neither pe nor simd to lower."""
+    net = Network(6000)
+    model = net.finish(net.quant(net.node("Relu", net.quant("x"))))
+    design = _design(Path("build"), model, configured(), "net", lambda _: None)
+    assert {name: lanes.read for name, lanes in design.lanes.items()} == {"quant0": 1000}
+
+
 def test_identity_and_dropout_change_nothing():
     net = Network(4)
     y = net.node("Dropout", net.node("Identity", net.quant(net.node("Identity", "x"))))
@@ -417,6 +441,32 @@ def test_a_float_head_stays_with_the_host():
     y = net.quant(net.node("Div", net.node("Sub", "x", mean), deviation), 0.02, 0, 8)
     done = check(net.finish(net.quant(net.conv(y, (2, 3, 3, 3)))), np.abs(samples(20, 3, 4, 4)))
     assert [i.quantized for i in done.lowered.inputs] == [y]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.bool_, np.float16, np.float64])
+def test_the_host_feeds_an_input_in_its_own_element_type(kind):
+    net = Network(4)
+    net.inputs[0].type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    y = net.quant(net.node("Cast", "x", to=TensorProto.FLOAT), 0.5, 0, 9)
+    model = net.finish(net.quant(net.node("MatMul", y, net.weights(4, 3))))
+    x = np.array([[0, 1, 1, 0], [1, 0, 0, 1]], kind)
+    design = _design(Path("build"), model, configured(), "net", lambda _: None)
+    (codes,) = design.codes(x.astype(np.float64)).values()
+    assert (codes == 2 * x.astype(int)).all()
+    report = compare_segments(design, {"x": x}, design.codes(x))
+    assert (report.activations, report.unexplained) == (6, [])
+
+
+def test_the_host_computes_the_first_codes_and_nothing_behind_them():
+    """An input that the integers do not depend on has to be neither given nor fed."""
+    net = Network(4)
+    net.inputs.append(helper.make_tensor_value_info("aside", TensorProto.FLOAT, ["N", 3]))
+    net.quant("aside")
+    model = net.finish(net.quant(net.node("MatMul", net.quant("x"), net.weights(4, 3))))
+    design = _design(Path("build"), model, configured(), "net", lambda _: None)
+    assert [node.op_type for node in design.host.head.graph.node] == ["Div", "Add", "Min", "Max", "Round", "Sub", "Mul"]
+    report = compare_segments(design, {"x": samples(5, 4)}, design.codes({"x": samples(5, 4)}))
+    assert (report.activations, report.unexplained) == (15, [])
 
 
 def test_an_integer_input_needs_no_quantizer():

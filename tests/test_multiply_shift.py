@@ -361,7 +361,6 @@ def ending(net: Network, kind: str) -> str:
         ("third", "constant", "multiply-shift, table, threshold-search, thresholds"),
         ("mixed", "shift", "multiply-shift, table, threshold-search, thresholds"),
         ("bipolar", "multiply-shift", "table, threshold-search, thresholds"),
-        ("flat", "thresholds", "constant"),
     ],
 )
 @pytest.mark.parametrize("name", ["*", "quant0"])
@@ -373,6 +372,17 @@ def test_what_cannot_be_proven_is_refused(kind: str, wish: str, proven: str, nam
         broadaxe.compile(model, tmp_path / "build", requantizers={name: wish})
     assert str(error.value) == (f"quant0, {origin}: no {wish} requantizer equals it exactly; proven are {proven}")
     assert not (tmp_path / "build").exists()
+
+
+def test_a_form_for_all_leaves_constants_alone() -> None:
+    net = Network(6, seed=1)
+    model = net.finish(ending(net, "flat"), ending(net, "third"))
+    assert forms(model, {"*": "thresholds"}) == {"quant0": "constant", "quant1": "thresholds"}
+    with pytest.raises(RequestError) as error:
+        forms(model, {"*": "thresholds", "quant0": "thresholds"})
+    assert (
+        str(error.value) == "quant0, quant3 (Quant): no thresholds requantizer equals it exactly; proven are constant"
+    )
 
 
 def test_a_form_for_a_node_that_does_not_exist_is_refused(tmp_path: Path) -> None:
@@ -387,7 +397,7 @@ def test_an_unknown_form_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError) as error:
         broadaxe.compile(dyadic(), tmp_path / "build", requantizers={"*": "lookup"})
     assert str(error.value) == (
-        "settings: requantizers.*: 'lookup' is not allowed; Input should be 'constant', 'shift', 'multiply-shift',"
+        "settings: requantizers.*: 'lookup' is not allowed; use 'constant', 'shift', 'multiply-shift',"
         " 'thresholds', 'threshold-search' or 'table'"
     )
 

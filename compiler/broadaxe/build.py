@@ -11,7 +11,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -92,12 +93,14 @@ def compile(
 
     said = progress or (lambda _: None)
     chosen = settings or validated(**options)
-    target = _target(Path(output))
+    with _writing(Path(output)):
+        target = _target(Path(output))
     said("reading the model")
     loaded, stem = load_model(model, example_input)
     design = _design(target, loaded, chosen, stem, said)
     said("writing C++")
-    write(design)
+    with _writing(target):
+        write(design)
     return design
 
 
@@ -163,7 +166,7 @@ def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: s
     said("sizing accumulators and proving requantizers")
     graph = run_passes(lowered.graph, pipeline(chosen.requantizers))
     lowered = lowered.read_from(graph)
-    folding = complete(graph, chosen.folds, chosen.multipliers)
+    folding = complete(graph, chosen.folds, chosen.multipliers, chosen.folding_place)
     lanes = lanes_of(graph, folding)
     return Build(
         path=path,
@@ -196,8 +199,19 @@ def _check_foreign(folder: Path) -> None:
             raise RequestError(f"{folder}: holds {name}, which compile did not write; move it or choose another output")
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What the file system refuses, as an error of ours."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise RequestError(f"{path}: cannot be written ({reason}); choose another output") from None
+
+
 def _target(path: Path) -> Path:
-    """The output folder, if it may be written: new, empty, or an earlier build."""
+    """The output folder, if it may be written: new, empty, or an earlier build. A link to a folder is followed."""
+    path = path.resolve() if path.is_symlink() else path
     if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / "build.json").is_file())):
         raise RequestError(f"{path}: exists and is not a build folder; choose another output")
     if path.is_dir():
@@ -271,18 +285,26 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """build.json of a build folder."""
     try:
         manifest = json.loads((folder / "build.json").read_text())
-        if {"top", "settings", "files"} <= set(manifest) and isinstance(manifest["files"], dict):
-            return dict(manifest)
-    except (OSError, ValueError, TypeError):
+        match manifest:
+            case {"top": str(), "settings": {}, "files": {**files}} if all(type(v) is str for v in files.values()):
+                return dict(manifest)
+    except (OSError, ValueError, RecursionError):
         pass
     raise RequestError(f"{folder}: is not a build folder; make one with `broadaxe compile`")
 
 
-def check_files(folder: Path) -> int:
-    """Check that every file of a folder is as it was written; returns how many. VerificationError names one that is not."""
+def check_files(folder: Path, names: Collection[str] | None = None) -> int:
+    """Check that every file of a folder is as it was written, and that it lists `names`; returns how many there are.
+
+    VerificationError names the first that is not.
+    """
     files = read_manifest(folder)["files"]
-    for name, expected in files.items():
-        if not (folder / name).is_file() or sha256(folder / name) != expected:
+    expected = set(files) if names is None else set(names)
+    for name in sorted({*expected, *files}):
+        if name not in files or name not in expected:
+            place = "does not list" if name in expected else "lists"
+            raise VerificationError(f"{folder / 'build.json'}: {place} {name}; compile again")
+        if not (folder / name).is_file() or sha256(folder / name) != files[name]:
             raise VerificationError(f"{folder / name}: is missing or was changed after compilation; compile again")
     return len(files)
 

@@ -131,18 +131,19 @@ def compile(
     Example: broadaxe compile model.onnx -o build
     """
     from broadaxe import build as builds
-    from broadaxe.config import read_mapping, read_settings, settings
+    from broadaxe.config import read_folding, read_settings, settings
     from broadaxe.reports.model import report_of
     from broadaxe.reports.terminal import ReportTable
 
     given = {
         "name": name,
         "inputs": dict(_typed(text) for text in inputs) if inputs else None,
-        "folding": read_mapping(folding) if folding else None,
+        "folding": read_folding(folding) if folding else None,
         "requantizers": {"*": requantizer} if requantizer else None,
         "tool": tool,
     }
     chosen = read_settings(config, **given) if config else settings(**given)
+    chosen = chosen.folded_by(folding) if folding else chosen
     with _progress() as progress:
         build = builds.compile(model, output, settings=chosen, progress=progress)
     Console().print(ReportTable(report_of(build)))
@@ -256,15 +257,15 @@ def _version(
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one line on standard error and its exit code."""
+    """Run the command line; an error of ours is one line on standard error and its exit code.
+
+    `broadaxe_command` imports this module, so that an interrupt meanwhile is caught as well.
+    """
     try:
         app()
     except BroadaxeError as error:
         _messages.print(f"error: {error}", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _messages.print("interrupted; nothing was left half-written")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

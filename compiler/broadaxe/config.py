@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from broadaxe.errors import RequestError
 from broadaxe.ir import Fold
@@ -17,6 +17,17 @@ from broadaxe.types import IntType
 RequantizerForm = Literal["constant", "shift", "multiply-shift", "thresholds", "threshold-search", "table"]
 _TYPE = re.compile(r"(u?)int([1-9][0-9]?)")
 WIDEST_INPUT = 32
+REMEDIES = {
+    "greater_than_equal": "give {ge} or more",
+    "literal_error": "use {expected}",
+    "int_type": "give a whole number",
+    "int_parsing": "give a whole number",
+    "int_from_float": "give a whole number",
+    "string_type": "give text",
+    "dict_type": "give a mapping",
+    "model_type": "give a mapping, such as {{pe: 8, simd: 4}}",
+}
+"""What to do about a value, by pydantic's name for what is wrong with it."""
 
 
 class FoldSettings(BaseModel):
@@ -53,6 +64,7 @@ class CompileSettings(BaseModel):
     control: Annotated[
         Literal["s_axilite", "ap_ctrl_none"], Field(description="block-level interface of the top function")
     ] = "s_axilite"
+    _folding_place: str = PrivateAttr("folding")
 
     @field_validator("inputs")
     @classmethod
@@ -64,6 +76,17 @@ class CompileSettings(BaseModel):
     @property
     def input_types(self) -> dict[str, IntType]:
         return {name: int_type(name, text) for name, text in self.inputs.items()}
+
+    @property
+    def folding_place(self) -> str:
+        """Where the folding was given, for messages: its file, if one was read."""
+        return self._folding_place
+
+    def folded_by(self, path: Path) -> CompileSettings:
+        """The same settings, their folding said to come from a file."""
+        copy = self.model_copy()
+        copy._folding_place = str(path)
+        return copy
 
     @property
     def folds(self) -> dict[str, Fold]:
@@ -87,7 +110,14 @@ def settings(**values: Any) -> CompileSettings:
 
 def read_settings(path: Path, **overrides: Any) -> CompileSettings:
     """Settings from a YAML file, with the overrides that are not None on top."""
-    return _validated(str(path), read_mapping(path) | {k: v for k, v in overrides.items() if v is not None})
+    given = read_mapping(path)
+    made = _validated(str(path), given | {k: v for k, v in overrides.items() if v is not None})
+    return made.folded_by(path) if "folding" in given else made
+
+
+def read_folding(path: Path) -> dict[str, FoldSettings]:
+    """Lanes per layer from a YAML file."""
+    return _validated(str(path), {"folding": read_mapping(path)}).folding
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -115,5 +145,7 @@ def _validated(where: str, values: dict[str, Any]) -> CompileSettings:
             raise RequestError(f"{where}: {place}: is missing; give it") from None
         fields = FoldSettings if first["loc"][0] == "folding" and len(first["loc"]) > 1 else CompileSettings
         known = ", ".join(fields.model_fields)
-        remedy = f"known settings are {known}" if first["type"] == "extra_forbidden" else first["msg"]
+        remedy = REMEDIES.get(first["type"], "").format(**first.get("ctx", {})) or first["msg"]
+        if first["type"] == "extra_forbidden":
+            remedy = f"known settings are {known}"
         raise RequestError(f"{where}: {place}: {first['input']!r} is not allowed; {remedy}") from None

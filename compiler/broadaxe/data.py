@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,7 +26,9 @@ def read_data(path: Path, inputs: list[str]) -> dict[str, Array]:
         raise RequestError(
             f"{path}: cannot be read ({error.strerror or 'not a numpy file'}); name a .npz or .npy file"
         ) from None
-    except (ValueError, EOFError, zipfile.BadZipFile, KeyError):
+    except MemoryError:
+        raise RequestError(f"{path}: asks for more memory than there is; save fewer samples") from None
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, OverflowError, SyntaxError, TypeError):
         raise RequestError(f"{path}: is not a plain .npz or .npy file; save numbers with numpy.savez") from None
     if len(inputs) == 1 and len(arrays) == 1:
         return {inputs[0]: next(iter(arrays.values()))}
@@ -42,10 +45,13 @@ def write_data(path: Path, arrays: Mapping[str, Array]) -> None:
         raise RequestError(f"{path}: results are .npz files; name the output *.npz")
     if not path.absolute().parent.is_dir():
         raise RequestError(f"{path}: its folder does not exist; create it first")
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.npz")
+    final = Path(os.path.realpath(path))
+    partial = final.with_name(f".{os.getpid()}.partial.npz")
     try:
         with partial.open("wb") as file:
             np.savez(file, **dict(arrays))  # type: ignore[arg-type]
-        partial.replace(path)
+        partial.replace(final)
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be written ({error.strerror}); choose another output") from None
     finally:
         partial.unlink(missing_ok=True)

@@ -22,7 +22,8 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from broadaxe.lower import extract, run_float
+from broadaxe.constants import run_float
+from broadaxe.lower import extract
 
 Array = npt.NDArray[Any]
 UNIT = 2.0**-24

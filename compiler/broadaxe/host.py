@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime
+from onnx import helper
 
 from broadaxe.chain import Floats, magnitudes
+from broadaxe.constants import run_float
 from broadaxe.errors import RequestError
 from broadaxe.frontend.batch import symbolic_batch
 from broadaxe.frontend.standard import expand_quant, session
 from broadaxe.ir import Graph, IntArray, carrier
-from broadaxe.lower import HostInput, HostOutput, Lowered, extract, run_float
+from broadaxe.lower import HostInput, HostOutput, Lowered, extract
 from broadaxe.types import Interval
 
 Array = npt.NDArray[Any]
@@ -38,29 +42,47 @@ class Host:
     def of(cls, model: onnx.ModelProto, lowered: Lowered, graph: Graph) -> Host:
         return cls(graph, lowered, symbolic_batch(expand_quant(model)))
 
-    def _shape(self, tensor: str) -> tuple[int, ...]:
-        """Shape of a model input without its batch axis; a head may transpose it before the quantizer."""
-        info = next(i for i in self.standard.graph.input if i.name == tensor)
-        return tuple(int(d.dim_value) for d in info.type.tensor_type.shape.dim[1:])
+    @property
+    def inputs(self) -> list[str]:
+        """The model's inputs that its integers depend on."""
+        return list(dict.fromkeys(i.tensor for i in self.lowered.inputs))
+
+    def _input(self, tensor: str) -> onnx.ValueInfoProto:
+        """A model input as the model declares it; a head may transpose it before the quantizer."""
+        info: onnx.ValueInfoProto = next(i for i in self.standard.graph.input if i.name == tensor)
+        return info
+
+    @cached_property
+    def head(self) -> onnx.ModelProto:
+        """What leads from the model's inputs to its first quantized tensors, and nothing behind them."""
+        quantized = {i.quantized: i.tensor for i in self.lowered.inputs if i.quantized is not None}
+        return extract(self.standard, list(dict.fromkeys(quantized.values())), list(quantized))
+
+    @cached_property
+    def _session(self) -> onnxruntime.InferenceSession:
+        return session(self.head)
+
+    def feeds(self, data: Mapping[str, Array]) -> dict[str, Array]:
+        """Data of the model's inputs, checked, in the element types that the model declares."""
+        return {name: _checked(self._input(name), data) for name in self.inputs}
 
     def codes(self, data: Mapping[str, Array]) -> dict[str, IntArray]:
         """Integer inputs of the graph for the model's inputs, in stream order, shape (batch, *shape)."""
-        reals = {i.tensor: _checked(i, self._shape(i.tensor), data) for i in self.lowered.inputs}
+        reals = self.feeds(data)
         for host in self.lowered.inputs:
             if host.quantized is None:
-                _check_integers(host, reals[host.tensor], self.graph.values[host.value].dtype.range)
-        quantized = [i.quantized for i in self.lowered.inputs if i.quantized is not None]
+                _check_integers(host.tensor, reals[host.tensor], self.graph.values[host.value].dtype.range)
         floats: dict[str, Array] = {}
-        if quantized:
-            run = session(self.standard, outputs=quantized)
-            feeds = {i.name: reals[i.name].astype(np.float32) for i in run.get_inputs() if i.name in reals}
+        if any(i.quantized is not None for i in self.lowered.inputs):
+            names = [o.name for o in self._session.get_outputs()]
             try:
-                floats = dict(zip(quantized, run.run(quantized, feeds), strict=True))
+                results = self._session.run(names, {i.name: reals[i.name] for i in self._session.get_inputs()})
             except Exception as error:  # onnxruntime's exceptions share no base of their own
                 reason = str(error).splitlines()[0]
                 raise RequestError(
                     f"data: onnxruntime cannot compute the quantized inputs: {reason}; check the model"
                 ) from None
+            floats = dict(zip(names, results, strict=True))
         return {i.value: self._integers(i, floats.get(i.quantized or "", reals[i.tensor])) for i in self.lowered.inputs}
 
     def _integers(self, host: HostInput, x: Array) -> IntArray:
@@ -112,24 +134,33 @@ def _placed(output: HostOutput, x: Floats, batch: int) -> Floats:
     return np.asarray(picked.reshape(batch, *output.index.shape[1:]))
 
 
-def _checked(host: HostInput, shape: tuple[int, ...], data: Mapping[str, Array]) -> Array:
-    if host.tensor not in data:
-        raise RequestError(f"input {host.tensor}: missing; the data hold {', '.join(sorted(data)) or 'nothing'}")
-    x = np.asarray(data[host.tensor])
+def _checked(info: onnx.ValueInfoProto, data: Mapping[str, Array]) -> Array:
+    name, declared = info.name, info.type.tensor_type
+    if name not in data:
+        raise RequestError(f"input {name}: missing; the data hold {', '.join(sorted(data)) or 'nothing'}")
+    x = np.asarray(data[name])
+    shape = tuple(int(d.dim_value) for d in declared.shape.dim[1:])
     if x.dtype.kind not in "fiub":
-        raise RequestError(f"input {host.tensor}: holds {x.dtype}; numbers are needed")
+        raise RequestError(f"input {name}: holds {x.dtype}; numbers are needed")
     if x.shape[1:] != shape or len(x) == 0:
-        raise RequestError(f"input {host.tensor}: shape {x.shape}; give (samples, {', '.join(map(str, shape))})")
-    if not np.isfinite(x).all():
-        raise RequestError(f"input {host.tensor}: holds values that are not finite numbers; clean the data")
-    return x
+        raise RequestError(f"input {name}: shape {x.shape}; give (samples, {', '.join(map(str, shape))})")
+    kind = np.dtype(helper.tensor_dtype_to_np_dtype(declared.elem_type))
+    if kind.kind in "iub":
+        limits = Interval(0, 1) if kind.kind == "b" else Interval(int(np.iinfo(kind).min), int(np.iinfo(kind).max))
+        _check_integers(name, x, limits)
+        return x.astype(kind)
+    with np.errstate(over="ignore"):
+        typed = x.astype(kind)
+    if not np.isfinite(typed).all():
+        raise RequestError(f"input {name}: holds values that are not finite numbers; clean the data")
+    return typed
 
 
-def _check_integers(host: HostInput, x: Array, allowed: Interval) -> None:
-    """Data for an input that the user declared to be integer."""
-    wrong = x[(x < allowed.lo) | (x > allowed.hi) | (x != np.rint(x))]
+def _check_integers(name: str, x: Array, allowed: Interval) -> None:
+    """Data for an input that the user or the model declares to be integer."""
+    wrong = x[~np.isfinite(x) | (x < allowed.lo) | (x > allowed.hi) | (x != np.rint(x))]
     if wrong.size:
         raise RequestError(
-            f"input {host.tensor}: holds {wrong.flat[0]:g}; it was declared to hold integers {allowed.lo} to {allowed.hi},"
+            f"input {name}: holds {wrong.flat[0]:g}; it was declared to hold integers {allowed.lo} to {allowed.hi},"
             " clip or round the data"
         )

@@ -14,18 +14,31 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from broadaxe.chain import Chain, read_as, spread
+from broadaxe.constants import NO_NUMBERS, computed, constant, elements, evaluate, inferred, stored, type_of
 from broadaxe.errors import RequestError, UnsupportedModelError
 from broadaxe.ir import Graph, IntArray, Shape, Value
 from broadaxe.ops import importing
-from broadaxe.ops.importing import MAX_ELEMENTS, Constant, GraphBuilder, Head, ModelNode, Scaled, Tail, Tensor
+from broadaxe.ops.importing import (
+    Constant,
+    GraphBuilder,
+    Head,
+    ModelNode,
+    Scaled,
+    Tail,
+    Tensor,
+    printable,
+)
 from broadaxe.ops.requantize import quant_attributes, quantize_constant, quantizer_of
 from broadaxe.types import Interval, IntType
 
 MALFORMED = (TypeError, ValueError, IndexError, KeyError, AttributeError, ArithmeticError, MemoryError)
+MAX_FRAME = 1 << 23
+"""Elements of an input: the testbench holds several frames."""
+COMPUTED = 1 << 25
+"""Elements of all constants that are computed, beyond four times what the file stores."""
 QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant")
 CUSTOM_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 HEAD_OPERATORS = {"Abs", "Add", "Cast", "Clip", "Div", "Flatten", "Identity", "Mul", "Neg", "Reshape", "Squeeze", "Sub"}
@@ -141,21 +154,24 @@ class Walk:
         self.input_types = input_types
         self.batch = 1
         self.heads: dict[str, str] = {}
+        self.types: dict[str, onnx.TypeProto] = {}
+        self.room = COMPUTED
         graph = self.model.graph
         for tensor in graph.initializer:
-            self.states[tensor.name] = Constant(_initializer(tensor))
+            self.states[tensor.name] = Constant(stored(f"initializer {printable(tensor.name)}", tensor))
+            self.room += 4 * prod(tensor.dims)
         for info in graph.input:
             if info.name not in self.states:
                 self._input(info)
         unknown = set(self.input_types) - {i.name for i in graph.input}
         if unknown:
             raise RequestError(
-                f"input {_printable(sorted(unknown)[0])}: the model has no such input; it has {self._input_names()}"
+                f"input {printable(sorted(unknown)[0])}: the model has no such input; it has {self._input_names()}"
             )
 
     def _input_names(self) -> str:
         constants = {t.name for t in self.model.graph.initializer}
-        return ", ".join(_printable(i.name) for i in self.model.graph.input if i.name not in constants)
+        return ", ".join(printable(i.name) for i in self.model.graph.input if i.name not in constants)
 
     # inputs
 
@@ -164,13 +180,14 @@ class Walk:
         if not self.host_inputs and not self.heads:
             self.batch = info.type.tensor_type.shape.dim[0].dim_value or 1
         self.heads[info.name] = info.name
+        self.types[info.name] = helper.make_tensor_type_proto(info.type.tensor_type.elem_type, shape)
         if info.name in self.input_types:
             self.states[info.name] = self._integer_input(info.name, info.name, shape, self.input_types[info.name])
         else:
             self.states[info.name] = Head(info.name)
 
     def _integer_input(self, tensor: str, source: str, shape: Shape, dtype: IntType) -> Scaled:
-        stream, index = _stream_order(shape)
+        stream, index = _stream_order(f"input {printable(source)}", shape)
         bounds = (dtype.range,) * stream[-1]
         value = self.builder.add_input(Value(self.builder.fresh("input"), stream, dtype, bounds))
         quantized = None if tensor == source else tensor
@@ -181,7 +198,7 @@ class Walk:
         """The first quantizer on a path: the host quantizes, the hardware starts from its codes."""
         spec = quant_attributes(node)
         shape = self._head_shape(head.name)
-        stream, index = _stream_order(shape)
+        stream, index = _stream_order(node.where, shape)
         probe = Value("probe", stream, IntType(1, False), (IntType(1, False).range,) * stream[-1])
         builder = GraphBuilder("probe", values={"probe": probe})
         placed = Scaled("probe", index, (probe.affine,))
@@ -195,31 +212,25 @@ class Walk:
         return Scaled(name, index, (affine,))
 
     def _head_shape(self, tensor: str) -> Shape:
-        """Shape of a float tensor before the first quantizer, with a batch of 1, by running what leads to it."""
-        source = self.heads[tensor]
-        info = next(i for i in self.model.graph.input if i.name == source)
-        if tensor == source:
-            return _input_shape(info)
-        head = extract(self.model, [source], [tensor])
-        zeros = np.zeros(_input_shape(info), dtype=helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type))
-        return tuple(int(n) for n in run_float(head, {source: zeros})[tensor].shape)
+        """Shape of a float tensor before the first quantizer, with a batch of 1."""
+        return tuple(int(d.dim_value) for d in self.types[tensor].tensor_type.shape.dim)
 
     # nodes
 
     def take(self, proto: onnx.NodeProto) -> None:
         """Lower the next node."""
         outputs = [o for o in proto.output if o]
-        name = _printable(proto.name or (outputs[0] if outputs else "unnamed"))
-        where = f"{name} ({_printable(proto.op_type)})"
+        name = printable(proto.name or (outputs[0] if outputs else "unnamed"))
+        where = f"{name} ({printable(proto.op_type)})"
         for tensor in proto.input:
             if tensor and tensor not in self.states:
                 raise UnsupportedModelError(
-                    f"{where}: reads {_printable(tensor)!r}, which nothing before it computes; sort the model's nodes"
+                    f"{where}: reads {printable(tensor)!r}, which nothing before it computes; sort the model's nodes"
                 )
         for tensor in outputs:
             if tensor in self.states:
                 raise UnsupportedModelError(
-                    f"{where}: writes {_printable(tensor)!r}, which is written already; give every tensor one writer"
+                    f"{where}: writes {printable(tensor)!r}, which is written already; give every tensor one writer"
                 )
         custom = proto.op_type in (*QUANTIZERS, "Trunc")
         if proto.domain in ("", "ai.onnx") and custom:
@@ -232,7 +243,7 @@ class Walk:
             )
         if proto.domain not in ("", "ai.onnx", *CUSTOM_DOMAINS):
             raise UnsupportedModelError(
-                f"{where}: domain {_printable(proto.domain)!r} is unknown; QONNX and standard ONNX operators are supported"
+                f"{where}: domain {printable(proto.domain)!r} is unknown; QONNX and standard ONNX operators are supported"
             )
         node = ModelNode(
             name,
@@ -266,6 +277,7 @@ class Walk:
             sources = {self.heads[t.name] for t in heads}
             if len(sources) == 1:
                 self.heads[node.output] = sources.pop()
+                self.types[node.output] = self._head_type(node, proto, heads)
                 return Head(node.output)
         ends = [t for t in live if isinstance(t, Tail)]
         importer = importing.IMPORTERS.get(node.op_type)
@@ -273,13 +285,21 @@ class Walk:
             return self._tail(node, ends)
         if importer is None:
             known = ", ".join(sorted({*importing.IMPORTERS}))
-            raise node.fail(f"operator {_printable(node.op_type)} is not supported; supported are {known}")
+            raise node.fail(f"operator {printable(node.op_type)} is not supported; supported are {known}")
         try:
             return importer(self.builder, node)
         except MALFORMED as error:
             raise node.fail(
                 f"has inputs or attributes that do not fit it ({type(error).__name__}); repair the model"
             ) from error
+
+    def _head_type(self, node: ModelNode, proto: onnx.NodeProto, heads: list[Head]) -> onnx.TypeProto:
+        arrays = _arrays(node)
+        types = {t.name: self.types[t.name] for t in heads} | {n: type_of(a) for n, a in arrays.items()}
+        made = inferred(node, proto, types, arrays)
+        if elements(made) > MAX_FRAME:
+            raise node.fail(f"makes {elements(made)} elements; at most {MAX_FRAME} are supported here")
+        return made
 
     def _tail(self, node: ModelNode, ends: list[Tail]) -> Tail:
         starts = {s for tail in ends for s in tail.starts}
@@ -292,8 +312,10 @@ class Walk:
         return Tail(node.output, tuple(sorted(starts)), origin)
 
     def _fold(self, node: ModelNode, proto: onnx.NodeProto) -> Constant:
+        arrays = _arrays(node)
         if node.op_type in QUANTIZERS:
             try:
+                self._take(node, prod(np.broadcast_shapes(*(a.shape for a in arrays.values()))))
                 return quantize_constant(node)
             except MALFORMED as error:
                 raise node.fail(f"has inputs that do not fit it ({type(error).__name__}); repair the model") from error
@@ -304,8 +326,19 @@ class Walk:
             return Constant(source.array.transpose(perm), turned, source.bits, source.signed)
         if node.op_type == "Identity" and isinstance(node.inputs[0], Constant):
             return node.inputs[0]
-        arrays = {n: t.array for n, t in zip(node.input_names, node.inputs, strict=True) if isinstance(t, Constant)}
-        return Constant(_evaluate(node, proto, arrays, self.opset))
+        if node.op_type == "Constant":
+            array = constant(node)
+            self.room += 4 * array.size
+            return Constant(array)
+        made = computed(node, proto, arrays)
+        self._take(node, made)
+        return Constant(evaluate(node, proto, arrays))
+
+    def _take(self, node: ModelNode, count: int) -> None:
+        """Elements for one more computed constant."""
+        if count > self.room:
+            raise node.fail(f"makes {count} elements, which is too many with the constants before it; shrink it")
+        self.room -= count
 
     def _shape(self, node: ModelNode) -> Constant:
         x = node.inputs[0]
@@ -330,14 +363,14 @@ class Walk:
                         starts[name] = tensor
                 case _:
                     raise UnsupportedModelError(
-                        f"output {_printable(info.name)}: does not come from a quantized tensor; there is nothing to compile"
+                        f"output {printable(info.name)}: does not come from a quantized tensor; there is nothing to compile"
                     )
         if not starts:
             raise UnsupportedModelError("model: has no output; there is nothing to compile")
         for name, tensor in starts.items():
             if tensor.pools:
                 raise UnsupportedModelError(
-                    f"{tensor.pools[-1].origin}: no Quant follows it before output {_printable(name)}; put one there"
+                    f"{tensor.pools[-1].origin}: no Quant follows it before output {printable(name)}; put one there"
                 )
         if not self.builder.inputs:
             raise UnsupportedModelError("model: no output depends on an input; there is nothing to compile")
@@ -347,6 +380,11 @@ class Walk:
         tensors = tuple(t for t in self.tensors if t.value in graph.values)
         names = tuple(info.name for info in self.model.graph.output)
         return Lowered(graph, tuple(i for i in self.host_inputs if i.value in graph.inputs), outputs, tensors, names)
+
+
+def _arrays(node: ModelNode) -> dict[str, importing.Array]:
+    """The constants that a node reads."""
+    return {n: t.array for n, t in zip(node.input_names, node.inputs, strict=True) if isinstance(t, Constant)}
 
 
 def extract(model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> onnx.ModelProto:
@@ -373,43 +411,14 @@ def extract(model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> on
     return part
 
 
-def run_float(model: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, Any]:
-    """Run a float model in onnxruntime, graph optimizations off."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [o.name for o in session.get_outputs()]
-    return dict(zip(names, session.run(names, feeds), strict=True))
-
-
-def _initializer(tensor: onnx.TensorProto) -> importing.Array:
-    if any(n < 0 for n in tensor.dims):
-        raise UnsupportedModelError(
-            f"initializer {_printable(tensor.name)}: its data do not fit its shape and type (ValueError);"
-            " repair the model"
-        )
-    if prod(tensor.dims) > MAX_ELEMENTS:
-        raise UnsupportedModelError(
-            f"initializer {_printable(tensor.name)}: holds {prod(tensor.dims)} elements; at most {MAX_ELEMENTS} are supported"
-        )
-    try:
-        return numpy_helper.to_array(tensor)
-    except Exception as error:
-        raise UnsupportedModelError(
-            f"initializer {_printable(tensor.name)}: its data do not fit its shape and type ({type(error).__name__});"
-            " repair the model"
-        ) from None
-
-
 def _input_shape(info: onnx.ValueInfoProto) -> Shape:
     """The shape of an input with a batch of 1; every other dimension has to be fixed."""
-    name = _printable(info.name)
+    name = printable(info.name)
     dims = info.type.tensor_type.shape.dim
     if not info.type.HasField("tensor_type") or not info.type.tensor_type.HasField("shape") or len(dims) < 2:
         raise UnsupportedModelError(f"input {name}: has no shape (batch, ...); give it a static one")
     kind = info.type.tensor_type.elem_type
-    if kind in (TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.COMPLEX128, TensorProto.UNDEFINED):
+    if kind in NO_NUMBERS:
         raise UnsupportedModelError(
             f"input {name}: holds {TensorProto.DataType.Name(kind)}; only numbers are supported"
         )
@@ -417,29 +426,23 @@ def _input_shape(info: onnx.ValueInfoProto) -> Shape:
         if axis and dim.dim_value < 1:
             shown = dim.dim_param or "unknown"
             raise UnsupportedModelError(
-                f"input {name}: dimension {axis} is {_printable(shown)!r}; only the batch (dimension 0) may be"
+                f"input {name}: dimension {axis} is {printable(shown)!r}; only the batch (dimension 0) may be"
                 " dynamic, export the model with a fixed shape"
             )
     shape = (1, *(int(d.dim_value) for d in dims[1:]))
-    if prod(shape) > MAX_ELEMENTS:
-        raise UnsupportedModelError(f"input {name}: holds {prod(shape)} elements; at most {MAX_ELEMENTS} are supported")
+    if prod(shape) > MAX_FRAME:
+        raise UnsupportedModelError(f"input {name}: holds {prod(shape)} elements; at most {MAX_FRAME} are supported")
     return shape
 
 
-def _stream_order(shape: Shape) -> tuple[Shape, IntArray]:
+def _stream_order(where: str, shape: Shape) -> tuple[Shape, IntArray]:
     """The channels-last stream shape of a model tensor (batch 1), and where each of its elements goes."""
     if len(shape) == 4:
         _, channels, height, width = shape
+        importing.admit(where, (height, width, channels))
         return (height, width, channels), importing.channels_first(height, width, channels)
+    importing.admit(where, shape[1:])
     return shape[1:], np.arange(prod(shape)).reshape(shape)
-
-
-def _printable(text: str | bytes) -> str:
-    """Names from a model file as one safe line: nothing that is not printable, at most 80 characters."""
-    if isinstance(text, bytes):  # what protobuf gives for a name that is not UTF-8
-        text = text.decode(errors="replace")
-    shown = "".join(ch if ch.isprintable() else "?" for ch in text)
-    return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 def _attribute(attribute: onnx.AttributeProto, where: str) -> Any:
@@ -447,34 +450,3 @@ def _attribute(attribute: onnx.AttributeProto, where: str) -> Any:
         raise UnsupportedModelError(f"{where}: holds a subgraph; control flow cannot be compiled into hardware")
     value = helper.get_attribute_value(attribute)
     return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-def _evaluate(node: ModelNode, proto: onnx.NodeProto, arrays: dict[str, Any], opset: int) -> importing.Array:
-    """One standard operator on constants, by onnxruntime."""
-    if not onnx.defs.has(node.op_type):
-        raise node.fail(f"operator {_printable(node.op_type)} is no standard ONNX operator; fold it before the export")
-    if proto.domain not in ("", "ai.onnx"):
-        raise node.fail("is not supported on constants; fold it before the export")
-    if len(proto.output) != 1:
-        raise node.fail("has several outputs; only one is supported on constants")
-    if node.op_type in ("ConstantOfShape", "Expand", "Tile", "Range"):
-        sizes = [int(v) for a in arrays.values() if a.dtype.kind == "i" for v in a.reshape(-1)[:16]]
-        if prod(max(1, abs(s)) for s in sizes) > MAX_ELEMENTS:
-            raise node.fail(f"makes a constant of more than {MAX_ELEMENTS} elements; shrink it")
-    graph = helper.make_graph(
-        [proto],
-        "constant",
-        [
-            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
-            for n, a in arrays.items()
-        ],
-        [onnx.ValueInfoProto(name=proto.output[0])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-    model.ir_version = 10
-    try:
-        result = run_float(model, arrays)[proto.output[0]]
-    except Exception as error:
-        reason = _printable(str(error).splitlines()[0] if str(error) else type(error).__name__)
-        raise node.fail(f"cannot be computed from its constants: {reason}") from None
-    return np.asarray(result)

@@ -1,7 +1,7 @@
 """The integer graph in standard ONNX, so that onnxruntime can compute it independently of our own reference.
 
-Integers travel in float tensors that hold them exactly: float32 up to 24 bits, float64 up to 53. Every operator renders
-itself; this module keeps names, initializers and element types.
+Integers travel in float tensors that hold them exactly, float32 up to 24 bits and float64 up to 53, and wider ones in int64.
+Every operator renders itself; this module keeps names, initializers and element types.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from broadaxe.ir import Graph, IntArray, Value, carrier
 
@@ -20,8 +20,9 @@ OPSET, IR_VERSION = 18, 10
 
 
 def kind_of(value: Value) -> np.dtype[Any]:
-    """The float type that carries a value: float32 holds 24 bits exactly, float64 holds 53."""
-    return np.dtype(np.float32 if value.dtype.width <= 24 else np.float64)
+    """The type that carries a value: float32 holds 24 bits exactly, float64 holds 53."""
+    width = value.dtype.width
+    return np.dtype(np.float32 if width <= 24 else np.float64 if width <= 53 else np.int64)
 
 
 class Builder:
@@ -101,12 +102,12 @@ def render(graph: Graph, every_value: bool = False) -> onnx.ModelProto:
 
 
 def _info(value: Value) -> onnx.ValueInfoProto:
-    kind = TensorProto.FLOAT if kind_of(value) == np.float32 else TensorProto.DOUBLE
+    kind = int(helper.np_dtype_to_tensor_dtype(kind_of(value)))
     return helper.make_tensor_value_info(value.name, kind, ["batch", *value.shape])
 
 
 class OnnxRun:
-    """onnxruntime on the rendered graph; integers in and out."""
+    """onnxruntime on the rendered graph; integers in and out. A graph without nodes has nothing to compute."""
 
     def __init__(self, graph: Graph, every_value: bool = True) -> None:
         self.graph = graph
@@ -114,9 +115,13 @@ class OnnxRun:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 3
         model = render(graph, every_value).SerializeToString()
-        self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self.session = (
+            onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]) if graph.nodes else None
+        )
 
     def __call__(self, inputs: dict[str, IntArray]) -> dict[str, IntArray]:
+        if self.session is None:
+            return {}
         feeds = {n: inputs[n].astype(kind_of(self.graph.values[n])) for n in self.graph.inputs}
         names = [o.name for o in self.session.get_outputs()]
         results = self.session.run(names, feeds)

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper
 
 from broadaxe.build import Array, Build
 from broadaxe.chain import FIRST_PRECISION, Chain, PerChannel, Quantizer, Reals, Snap, column, select
@@ -83,15 +82,16 @@ def compare_segments(build: Build, data: Mapping[str, Array], codes: Mapping[str
     names = [t.tensor for t in tensors]
     compared = [*names, *(o.tensor for o in outputs)]
     cut = _cut_session(build, names, compared)
-    whole = session(build.host.standard, outputs=compared)
+    whole = session(extract(build.host.standard, build.host.inputs, compared))
     sources = {n.output[0]: n.input[0] for n in build.model.graph.node if n.output[0] in names}
     starts = [*names, *(i.tensor for i in build.lowered.inputs), *(t.tensor for t in _input_tensors(build))]
     shapes = {t.tensor: t.index.shape for t in (*build.lowered.tensors, *_input_tensors(build))}
     bound = FloatBound.of(build.host.standard, starts, list(sources.values()), shapes)
     last_bound = FloatBound.of(build.host.standard, starts, [o.tensor for o in outputs], shapes)
-    total = len(next(iter(data.values())))
+    typed = build.host.feeds(data)
+    total = len(next(iter(typed.values())))
     for at in range(0, total, BLOCK):
-        floats = {n: np.asarray(x[at : at + BLOCK], dtype=np.float32) for n, x in data.items()}
+        floats = {n: x[at : at + BLOCK] for n, x in typed.items()}
         ours = run(build.graph, {n: x[at : at + BLOCK] for n, x in codes.items()}, every_value=True)
         ours |= {n: x[at : at + BLOCK] for n, x in codes.items()}
         mine = {t.tensor: real(t, ours[t.value]) for t in (*tensors, *_input_tensors(build))}
@@ -178,9 +178,7 @@ def _cut_session(build: Build, quantized: list[str], outputs: list[str]) -> onnx
             if name in cuts:
                 node.input[position] = name + CUT
                 read.add(name)
-    del model.graph.value_info[:]
-    model.graph.input.extend(helper.make_tensor_value_info(n + CUT, TensorProto.FLOAT, None) for n in sorted(read))
-    return session(model, outputs=outputs)
+    return session(extract(model, [*build.host.inputs, *(name + CUT for name in sorted(read))], outputs))
 
 
 def _apart(build: Build, tensor: HostOutput, mine: Array, theirs: Array) -> Any:

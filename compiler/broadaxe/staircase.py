@@ -14,8 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from broadaxe.chain import Chain, Ints, Quantizer, approximate_codes, codes, select
+from broadaxe.errors import UnsupportedModelError
 from broadaxe.types import Interval
 
+MOST_STEPS = 1 << 22
+"""Steps of all channels: as many are searched, proven and stored."""
 Hits: TypeAlias = npt.NDArray[np.bool_]
 
 
@@ -52,6 +55,11 @@ def staircase(chain: Chain, quantizer: Quantizer, domain: Sequence[Interval]) ->
     first, last = at_ends[:, 0], at_ends[:, 1]
     rising = last >= first
     levels = int(np.abs(last - first).max())
+    if levels * len(domain) > MOST_STEPS:
+        raise UnsupportedModelError(
+            f"has {levels} steps in {len(domain)} channels; at most {MOST_STEPS} together are possible, quantize to fewer"
+            " bits"
+        )
     direction = np.where(rising, 1, -1).astype(np.int64)
     if levels == 0:
         return Staircase(tuple(domain), first, direction, np.zeros((len(domain), 0), dtype=np.int64))

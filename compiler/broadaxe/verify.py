@@ -14,11 +14,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from broadaxe.build import Array, Build, Progress, certificate_text, check_files, named, random_codes
+from broadaxe.build import Array, Build, Progress, check_files, contents, named, random_codes
 from broadaxe.csim import Mode, Simulator, ap_types, compile_sources, run_program
 from broadaxe.errors import VerificationError
 from broadaxe.ir import Graph, IntArray, Node
 from broadaxe.ops.mac import Mac
+from broadaxe.prove.certificate import certificate
 from broadaxe.reference import run
 from broadaxe.render import OnnxRun
 from broadaxe.segments import SegmentReport, compare_segments
@@ -154,15 +155,17 @@ def _check_folder(build: Build, result: Verification) -> None:
         checker.check(build.path)
     except checker.CertificateError as error:
         failure = Mismatch(f"{build.path}: {error}")
+    files = contents(build)
+    expected = certificate(build.graph, files).encode()
     try:
-        result.files = check_files(build.path)
+        result.files = check_files(build.path, {*files, "certificate.json", "report.json"})
     except VerificationError as error:
         result.mismatches.append(Mismatch(str(error)))
     else:
         result.mismatches.extend([failure] if failure else [])
-    certificate = build.path / "certificate.json"
-    if not certificate.is_file() or certificate.read_text() != certificate_text(build):
-        result.mismatches.append(Mismatch(f"{certificate}: is not what model.onnx gives; compile again"))
+    place = build.path / "certificate.json"
+    if not place.is_file() or place.read_bytes() != expected:
+        result.mismatches.append(Mismatch(f"{place}: is not what model.onnx gives; compile again"))
     result.comparisons = sum(getattr(node.op, "comparisons", 0) for node in build.graph.nodes)
 
 

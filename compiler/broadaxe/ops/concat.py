@@ -46,7 +46,8 @@ class Concat(Op):
         return np.concatenate(inputs, axis=-1)
 
     def render(self, builder: OnnxBuilder, inputs: Sequence[str], values: Sequence[Value]) -> str:
-        kind = max(builder.kind(inputs[0]), builder.kind(inputs[1]))
+        kinds = [builder.kind(name) for name in inputs]
+        kind = np.dtype(np.int64) if np.int64 in kinds else max(kinds)
         return builder.node("Concat", *(builder.cast(name, kind) for name in inputs), axis=-1)
 
     def cycles(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:

@@ -71,15 +71,17 @@ def import_relu(graph: GraphBuilder, node: ModelNode) -> Tensor:
 def import_clip(graph: GraphBuilder, node: ModelNode) -> Tensor:
     """Clip with constant ends, as inputs (opset 11 on) or attributes."""
     ends: list[Fraction | None] = []
-    for position, name in ((1, "min"), (2, "max")):
+    for position, name, open_end in ((1, "min", -np.inf), (2, "max", np.inf)):
         if len(node.inputs) > position and node.inputs[position] is not None:
-            end = node.floats(position, name)
-            if end.size != 1:
-                raise node.fail(f"its {name} holds {end.size} numbers; only one is supported")
-            ends.append(Fraction(end.item()))
+            given = node.constant(position, name).array
         else:
-            given = node.attribute(name, None)
-            ends.append(None if given is None or not np.isfinite(given) else Fraction(given))
+            given = np.array(node.attribute(name, open_end))
+        if given.size != 1:
+            raise node.fail(f"its {name} holds {given.size} numbers; only one is supported")
+        end = given.item()
+        if end != open_end and not np.isfinite(end):
+            raise node.fail(f"its {name} is {end}; it has to be a number or {open_end}")
+        ends.append(None if end == open_end else Fraction(end))
     lo, hi = ends
     if lo is not None and hi is not None and lo > hi:
         raise node.fail(f"its min {float(lo):g} is above its max {float(hi):g}; repair the model")

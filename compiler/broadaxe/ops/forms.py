@@ -209,6 +209,9 @@ class Shift(Form):
         }
 
     def render(self, builder: OnnxBuilder, x: str) -> str:
+        if self.sum_dtype.width > 53:
+            t = builder.node("Add", builder.cast(x, np.int64), builder.constant(self.bias.astype(np.int64)))
+            return _shifted(builder, t, self)
         kind = np.float32 if self.sum_dtype.width <= 24 else np.float64
         t = builder.node("Add", builder.cast(x, kind), builder.constant(self.bias.astype(kind)))
         scaled = builder.node("Mul", t, builder.constant(np.array([2.0**-self.shift], dtype=kind)))
@@ -314,14 +317,19 @@ class MultiplyShift(Form):
         wide = builder.cast(x, np.int64)
         product = builder.node("Mul", wide, builder.constant(self.factor.astype(np.int64)))
         t = builder.node("Add", product, builder.constant(self.bias.astype(np.int64)))
-        if self.half_even and self.shift:
-            odd = builder.node("Sub", _floor_shift(builder, t, self.shift), _twice_half(builder, t, self.shift))
-            half = builder.constant(np.array((1 << (self.shift - 1)) - 1, dtype=np.int64))
-            t = builder.node("Add", builder.node("Add", t, half), odd)
-        q = _floor_shift(builder, t, self.shift)
-        low = builder.constant(np.array(self.lo, dtype=np.int64))
-        high = builder.constant(np.array(self.hi, dtype=np.int64))
-        return builder.node("Min", builder.node("Max", q, low), high)
+        return _shifted(builder, t, self)
+
+
+def _shifted(builder: OnnxBuilder, t: str, form: Shift | MultiplyShift) -> str:
+    """The rounding shift and the clamp of a form, on int64."""
+    if form.half_even and form.shift:
+        odd = builder.node("Sub", _floor_shift(builder, t, form.shift), _twice_half(builder, t, form.shift))
+        half = builder.constant(np.array((1 << (form.shift - 1)) - 1, dtype=np.int64))
+        t = builder.node("Add", builder.node("Add", t, half), odd)
+    q = _floor_shift(builder, t, form.shift)
+    low = builder.constant(np.array(form.lo, dtype=np.int64))
+    high = builder.constant(np.array(form.hi, dtype=np.int64))
+    return builder.node("Min", builder.node("Max", q, low), high)
 
 
 def _floor_shift(builder: OnnxBuilder, t: str, shift: int) -> str:

@@ -23,6 +23,10 @@ from broadaxe.ir import Graph, IntArray, Node, Op, Shape, Value, infer
 Array: TypeAlias = npt.NDArray[Any]
 MAX_ELEMENTS = 1 << 27
 """Elements of a tensor: more is a mistake, or an attack on memory."""
+MAX_CHANNELS = 1 << 20
+"""Elements of a vector, and channels of an image: each has bounds of its own."""
+MAX_SCALES = 1 << 18
+"""Channels that may have a rational of their own."""
 MAX_PAD = 1 << 16
 
 
@@ -180,10 +184,7 @@ class GraphBuilder:
     def add(self, name: str, op: Op, inputs: list[str], origin: str, affine: Affine | None = None) -> Value:
         """Append a node; its value has the node's name, and the operator's own shape, type and bounds."""
         read = [self.values[i] for i in inputs]
-        if prod(op.shape(*read)) > MAX_ELEMENTS:
-            raise UnsupportedModelError(
-                f"{origin}: makes {prod(op.shape(*read))} elements; at most {MAX_ELEMENTS} are supported"
-            )
+        admit(origin, op.shape(*read))
         value = infer(name, op, read, affine)
         self.values[name] = value
         self.nodes.append(Node(name, op, tuple(inputs), name, origin))
@@ -205,6 +206,16 @@ class GraphBuilder:
         inputs = tuple(name for name in self.inputs if name in needed)
         values = {n: v for n, v in self.values.items() if n in needed}
         return Graph(self.name, inputs, tuple(reversed(nodes)), outputs, values)
+
+
+def admit(where: str, shape: Shape) -> None:
+    """Fail where a value of this shape would be too large, before anything is made for it."""
+    if prod(shape) > MAX_ELEMENTS:
+        raise UnsupportedModelError(f"{where}: makes {prod(shape)} elements; at most {MAX_ELEMENTS} are supported")
+    if shape[-1] > MAX_CHANNELS:
+        raise UnsupportedModelError(
+            f"{where}: makes vectors of {shape[-1]} elements; at most {MAX_CHANNELS} are supported"
+        )
 
 
 Importer: TypeAlias = Callable[[GraphBuilder, ModelNode], Tensor]
@@ -236,6 +247,8 @@ def per_channel(graph: GraphBuilder, node: ModelNode, x: Scaled, values: Array, 
     except ValueError:
         raise node.fail(f"its {role} of shape {values.shape} does not broadcast to {x.shape}") from None
     channels = graph.values[x.value].channels
+    if channels > MAX_SCALES:
+        raise node.fail(f"its input has {channels} channels; at most {MAX_SCALES} can be scaled")
     stream = np.empty(full.size, dtype=np.float64)
     stream[x.index.reshape(-1)] = full.reshape(-1)
     rows = stream.reshape(-1, channels)
@@ -361,7 +374,7 @@ def _repeat(column: PerChannel, times: int) -> PerChannel:
 
 def channels_first(height: int, width: int, channels: int) -> IntArray:
     """The index of a (1, channels, height, width) tensor that streams channels-last."""
-    stream = np.arange(height * width * channels).reshape(height, width, channels)
+    stream = np.arange(height * width * channels, dtype=np.int32).reshape(height, width, channels)
     return np.ascontiguousarray(stream.transpose(2, 0, 1)[None])
 
 
@@ -406,4 +419,14 @@ def window_pads(
         small, large = total // 2, total - total // 2
         before.append(small if auto == "SAME_UPPER" else large)
         after.append(large if auto == "SAME_UPPER" else small)
+    if max(*before, *after) > MAX_PAD:
+        raise node.fail(f"its auto_pad asks for pads of {max(*before, *after)}; at most {MAX_PAD} are supported")
     return before[0], before[1], after[0], after[1]
+
+
+def printable(text: str | bytes) -> str:
+    """Names from a model file as one safe line: nothing that is not printable, at most 80 characters."""
+    if isinstance(text, bytes):  # what protobuf gives for a name that is not UTF-8
+        text = text.decode(errors="replace")
+    shown = "".join(ch if ch.isprintable() else "?" for ch in text)
+    return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -99,9 +99,7 @@ class MatVec(Mac):
 
     def render(self, builder: OnnxBuilder, inputs: Sequence[str], values: Sequence[Value]) -> str:
         largest = self.largest(values[0])
-        kind = np.float32 if largest < EXACT_FLOAT32 else np.float64
-        if largest >= EXACT_FLOAT64:
-            raise GraphError("matvec: a sum passes 2**53, which standard ONNX on floats cannot hold")
+        kind = np.float32 if largest < EXACT_FLOAT32 else np.float64 if largest < EXACT_FLOAT64 else np.int64
         product = builder.node("MatMul", builder.cast(inputs[0], kind), builder.constant(self._blas(kind)))
         return builder.node("Add", product, builder.constant(self.start.astype(kind)))
 
@@ -142,6 +140,8 @@ class MatVec(Mac):
         yield Example("binary weights", cls.of(rng.integers(0, 2, size=(4, 12))), (vector,))
         wide = Value("x", (4, 12), IntType(16, signed=True), (Interval(-32768, 32767),) * 12)
         yield Example("8x16 bit", cls.of(rng.integers(-128, 128, size=(8, 12))), (wide,))
+        huge = Value("x", (12,), IntType(32, signed=True), (IntType(32, signed=True).range,) * 12)
+        yield Example("sums beyond 2**53", cls.of(rng.integers(-(1 << 22), 1 << 22, size=(4, 12))), (huge,))
         tiled = cls.of(rng.integers(-8, 8, size=(4, 18)), None, rng.integers(-99, 99, 4), tile=6)
         yield Example("tiles of 6", tiled, (image,))
         uneven_tiles = cls.of(rng.integers(-8, 8, size=(4, 18)), tile=4)

@@ -18,6 +18,7 @@ from broadaxe.ops.importing import (
     Pool,
     Scaled,
     Tensor,
+    admit,
     channels_first,
     image,
     imports,
@@ -111,6 +112,7 @@ def import_max_pool(graph: GraphBuilder, node: ModelNode) -> Tensor:
         raise node.fail("its input would have to be reordered in memory first; remove the Transpose before it")
     window = SlidingWindow(kernel, stride, pads, dilation)
     out_h, out_w = window.positions((height, width, channels))
+    admit(node.where, (out_h, out_w, kernel[0] * kernel[1] * channels))
     if not window.reads_image_everywhere((height, width, channels)):
         raise node.fail("a window lies in the padding alone; shrink the pads")
     index = channels_first(out_h, out_w, channels)

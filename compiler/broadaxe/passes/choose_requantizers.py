@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from broadaxe.errors import ProofError, RequestError
+from broadaxe.errors import ProofError, RequestError, UnsupportedModelError
 from broadaxe.ir import Graph, Node
-from broadaxe.ops.forms import Form
+from broadaxe.ops.forms import Constant, Form
 from broadaxe.ops.requantize import Requantize
 from broadaxe.prove.requantizers import Examination, candidates
 from broadaxe.staircase import staircase
@@ -21,8 +21,8 @@ def choose_requantizers(graph: Graph, forced: Mapping[str, str] | None = None) -
 
     Requires: every Requantize reads a value with proven bounds.
     Ensures: each has a form that equals its exact staircase on those bounds, the cheapest by `Form.luts` or the one
-    `forced` names for it (by node, or "*" for all), and the number of comparisons that proved it; the graph's integer
-    function is unchanged.
+    `forced` names for it (by node, or "*" for all that are not constant), and the number of comparisons that proved it;
+    the graph's integer function is unchanged.
     """
     wishes = forced or {}
     names = [node.name for node in graph.nodes if isinstance(node.op, Requantize)]
@@ -30,17 +30,19 @@ def choose_requantizers(graph: Graph, forced: Mapping[str, str] | None = None) -
         if name != "*" and name not in names:
             raise RequestError(f"requantizers: there is no requantizer {name!r}; requantizers are {', '.join(names)}")
     nodes = tuple(
-        replace(node, op=_with_form(graph, node, node.op, wishes.get(node.name, wishes.get("*"))))
-        if isinstance(node.op, Requantize)
-        else node
+        replace(node, op=_with_form(graph, node, node.op, wishes)) if isinstance(node.op, Requantize) else node
         for node in graph.nodes
     )
     return replace(graph, nodes=nodes)
 
 
-def _with_form(graph: Graph, node: Node, op: Requantize, wish: str | None) -> Requantize:
+def _with_form(graph: Graph, node: Node, op: Requantize, wishes: Mapping[str, str]) -> Requantize:
+    wish, wish_for_all = wishes.get(node.name, wishes.get("*")), node.name not in wishes
     (x,) = graph.inputs_of(node)
-    stairs = staircase(op.chain, op.quantizer, x.bounds)
+    try:
+        stairs = staircase(op.chain, op.quantizer, x.bounds)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"{node.origin}: {error}") from None
     examination = Examination.of(op.chain, op.quantizer, stairs)
     proven: list[Form] = []
     for form in candidates(op.chain, op.quantizer, stairs):
@@ -50,7 +52,7 @@ def _with_form(graph: Graph, node: Node, op: Requantize, wish: str | None) -> Re
             continue
         proven.append(form)
     if wish is not None:
-        named = [form for form in proven if form.name == wish]
+        named = [form for form in proven if form.name == wish or (wish_for_all and form.name == Constant.name)]
         if not named:
             known = ", ".join(sorted({form.name for form in proven}))
             raise RequestError(

@@ -120,7 +120,7 @@ def _fix_quantizer(quantizer: Any, weights: _Weights) -> None:
     import torch
     from brevitas.core.bit_width import BitWidthConst
 
-    class FixedScale(torch.nn.Module):
+    class FixedScale(torch.nn.Module):  # type: ignore[misc]
         """The same scale whatever the weights are."""
 
         value: torch.Tensor

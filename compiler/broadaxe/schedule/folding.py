@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import gcd, prod
 
 from broadaxe.errors import RequestError
-from broadaxe.ir import Fold, Graph, Lanes, Node
+from broadaxe.ir import Fold, Graph, Lanes, Node, divisors
 from broadaxe.ops.mac import Mac
 
 WIDEST_WORD = 4096
@@ -48,20 +48,22 @@ def _smallest(graph: Graph, node: Node, op: Mac, work: int, target: int) -> Fold
     return min(enough, key=lambda f: (f.pe * f.simd, abs(f.pe - f.simd)))
 
 
-def complete(graph: Graph, given: Mapping[str, Fold], multipliers: int = DEFAULT_MULTIPLIERS) -> dict[str, Fold]:
+def complete(
+    graph: Graph, given: Mapping[str, Fold], multipliers: int = DEFAULT_MULTIPLIERS, where: str = "folding"
+) -> dict[str, Fold]:
     """The default folding with the given layers replaced; RequestError where one does not fit its layer."""
     folding = default_folding(graph, multipliers)
     for name, fold in given.items():
         if name not in folding:
-            raise RequestError(f"folding: there is no layer {name!r}; layers are {', '.join(folding)}")
+            raise RequestError(f"{where}: there is no layer {name!r}; layers are {', '.join(folding)}")
         op = next(node.op for node in graph.nodes if node.name == name)
         assert isinstance(op, Mac)
         possible = op.foldings()
         if fold not in possible:
-            pes, simds = (sorted({getattr(f, part) for f in possible}) for part in ("pe", "simd"))
+            part, value = ("simd", fold.simd) if fold.pe in {f.pe for f in possible} else ("pe", fold.pe)
+            allowed = sorted({getattr(f, part) for f in possible})
             raise RequestError(
-                f"folding: {name}: pe {fold.pe} and simd {fold.simd} do not divide the layer; pe may be {_short(pes)},"
-                f" simd {_short(simds)}"
+                f"{where}: {name}: {part} {value} does not divide the layer; {part} may be {_short(allowed)}"
             )
         folding[name] = fold
     return folding
@@ -71,7 +73,7 @@ def lanes_of(graph: Graph, folding: Mapping[str, Fold]) -> dict[str, Lanes]:
     """Lanes of every node that becomes a kernel.
 
     A layer reads SIMD and writes PE elements a word. Any other kernel has as many lanes as the layer that reads it can take,
-    or else as its producer gives, limited to a divisor of its channels.
+    or else as its producer gives, limited to the largest divisor of its channels with which its words are possible.
     """
     lanes: dict[str, Lanes] = {}
     for node in graph.nodes:
@@ -82,7 +84,8 @@ def lanes_of(graph: Graph, folding: Mapping[str, Fold]) -> dict[str, Lanes]:
         elif node.op.hardware:
             channels = gcd(out.channels, *(x.channels for x in inputs))
             wish = _reader_lanes(graph, node, folding) or _producer_lanes(graph, node, lanes) or channels
-            count = gcd(channels, wish)
+            widest = max(value.dtype.width for value in (*inputs, out))
+            count = max(d for d in divisors(gcd(channels, wish)) if d * widest <= WIDEST_WORD)
             lanes[node.name] = Lanes(count, count)
         else:
             continue
