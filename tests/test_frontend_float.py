@@ -409,6 +409,34 @@ def test_movers_are_looked_through_and_readers_share_a_quantizer():
     assert [info.name for info in model.graph.output] == [left, right]
 
 
+def test_what_is_joined_from_quantized_parts_needs_no_quantizer_of_its_own():
+    net = Network(2, 4, 4)
+    parts = [net.node("Relu", convolution(net, "x", 2, n), name=f"relu{n}") for n in (3, 4, 5)]
+    both = net.node("Concat", *parts[:2], axis=1)
+    y = net.node("Concat", convolution(net, both, 7, 2, name="mixed"), both, parts[2], axis=1)
+    found = quants(insert_quantizers(net.finish(convolution(net, y, 14, 2)), samples((2, 4, 4))))
+    assert set(found) == {"x.act_quant", "relu3.act_quant", "relu4.act_quant", "relu5.act_quant", "mixed.act_quant"}
+    assert len({scale for name, (_, _, _, scale) in found.items() if name != "x.act_quant"}) == 1
+
+
+def test_a_shape_is_no_activation():
+    net = Network(2, 4, 4)
+    y = net.node("Relu", convolution(net, "x", 2, 4), name="relu")
+    batch = net.node("Gather", net.node("Shape", y), net.constant(np.array([0]), "zero"), axis=0)
+    y = net.node("Reshape", y, net.node("Concat", batch, net.constant(np.array([64]), "width"), axis=0))
+    model = insert_quantizers(net.finish(dense(net, y, 64, 3)), samples((2, 4, 4)))
+    assert list(quants(model)) == ["x.act_quant", "relu.act_quant"]
+
+
+def test_the_ends_have_bit_widths_of_their_own():
+    net = Network(6, seed=14)
+    y = net.node("Relu", dense(net, dense(net, "x", 6, 6, name="a"), 6, 6, name="b"))
+    result = insert_quantizers(
+        net.finish(dense(net, y, 6, 2, name="c")), samples((6,)), QuantizerSettings(first_weight_bits=8, last_bits=6)
+    )
+    assert weight_quants(result) == {"a.weight_quant": 8, "b.weight_quant": 4, "c.weight_quant": 6}
+
+
 def test_the_head_stays_float_and_is_proven_signed():
     net = Network(4, 4, 2)
     y = net.node("Transpose", net.node("Div", net.node("Sub", "x", 3.0), 2.0), perm=[0, 3, 1, 2])
@@ -526,6 +554,8 @@ def test_weights_are_rounded_to_nearest_and_shared_ones_once():
     assert original.SerializeToString() == before
     assert weight_quants(model) == {"matmul1.weight_quant": 4}
     (quantized,) = {node.input[1] for node in model.graph.node if node.op_type == "MatMul"}
+    (quant,) = (node for node in model.graph.node if node.name == "matmul1.weight_quant")
+    assert {a.name: a.i for a in quant.attribute if a.name != "rounding_mode"} == {"signed": 1, "narrow": 1}
     scale = np.abs(weight).max(axis=0) / f32(7)
     got = session(expand_quant(model), outputs=[quantized]).run(None, {"x": samples((4,), 1)})[0]
     np.testing.assert_allclose(got, np.round(weight / scale) * scale, rtol=1e-6)
@@ -553,11 +583,11 @@ def test_bit_widths_of_ends_and_of_single_layers():
         last_bits=6,
         input_bits=7,
         act_bits=5,
-        layers={"block.*": LayerBits(act_bits=3), "*.second": LayerBits(weight_bits=2)},
+        layers={"block.*": LayerBits(weight_bits=3, act_bits=3), "*.second": LayerBits(weight_bits=2)},
     )
     result = insert_quantizers(model, samples((6,)), chosen)
     assert weight_quants(result) == {
-        "block.first.weight_quant": 8,
+        "block.first.weight_quant": 3,
         "block.second.weight_quant": 2,
         "head.weight_quant": 6,
     }
