@@ -116,10 +116,11 @@ def quantize(
     data = checked(loaded, calibration)
     inserted = not any(is_quantizer(node) for node in loaded.graph.node)
     if inserted:
+        from broadaxe.frontend.fold_batchnorm import fold_batchnorm
         from broadaxe.frontend.insert_quantizers import insert_quantizers
 
         said("choosing activation ranges")
-        loaded = insert_quantizers(loaded, data, quantizer_settings(chosen))
+        loaded = insert_quantizers(fold_batchnorm(loaded), data, quantizer_settings(chosen))
     result, record = quantize_model(loaded, data, chosen, own_bits=inserted, progress=said)
     return Quantized(result, record)
 
