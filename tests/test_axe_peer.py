@@ -19,7 +19,7 @@ pytest.importorskip(
     "brevitas_examples.common.axe", reason="Brevitas' AXE is not installed: pip install 'broadaxe[brevitas]'"
 )
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-from axe_peer import brevitas_axe, layer  # noqa: E402
+from axe_peer import brevitas_axe, layer
 
 
 @pytest.mark.slow
