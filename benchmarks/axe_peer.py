@@ -48,7 +48,7 @@ def layer(size: int, samples: int = 1024, fresh: int = 0) -> tuple[Layer, Layer]
 
 
 def brevitas_mlp(weights: Sequence[Tensor], steps: Sequence[float], bits: int = 4) -> torch.nn.Sequential:
-    """Linear layers with a ReLU between two, weights per channel from the largest, inputs of 8 bits unsigned with given steps."""
+    """Linear layers with a ReLU between two; 4-bit weights, scaled by the largest per row; inputs of 8 bits unsigned."""
     import brevitas.nn as qnn
     from brevitas.inject.enum import ScalingImplType
     from brevitas.quant import Int8WeightPerChannelFloat, Uint8ActPerTensorFloat

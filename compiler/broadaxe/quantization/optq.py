@@ -82,8 +82,8 @@ def optq(
     Returns:
         Integers in the type of `targets`, shape (rows, inputs); each row within the budget.
 
-    Source: Frantar et al., OPTQ, ICLR 2023, algorithm 1, an input collecting the errors before it, block by block; threshold and limits: Colbert et al.,
-    AXE, TMLR 2025, algorithm 2; first step: Zhang et al., Qronos, arXiv 2505.11695.
+    Source: Frantar et al., OPTQ, ICLR 2023, algorithm 1, here with each input collecting the errors before it, in blocks;
+    threshold and limits: Colbert et al., AXE, TMLR 2025, algorithm 2; first step: Zhang et al., Qronos, arXiv 2505.11695.
     """
     w = targets.masked_fill(factor.dead, 0.0).T.contiguous()  # (inputs, rows)
     rounder = Rounder(w, grid, budget, soft=soft)
