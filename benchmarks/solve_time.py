@@ -34,7 +34,7 @@ BEST = PRESETS["best"]
 SINGLE: dict[str, Recipe] = {
     "axe, optq": AXE,
     "axe, gpfq": replace(AXE, method="gpfq"),
-    "best, one step": replace(BEST, steps="max-abs"),
+    "best, one step": replace(BEST, steps="max-abs", relax=()),
 }
 PEERS = {"Brevitas A2GPTQ": "optq", "Brevitas A2GPFQ": "gpfq"}
 SCALES = len(BEST.multiples) + len(BEST.refine)

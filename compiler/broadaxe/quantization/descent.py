@@ -9,7 +9,7 @@ from broadaxe.quantization.budget import Budget, Room
 from broadaxe.quantization.grid import WeightGrid
 from broadaxe.quantization.optq import BLOCK
 
-SWEEPS = 20
+SWEEPS = 6
 
 
 def descend(

@@ -14,7 +14,9 @@ from broadaxe.quantization.grid import WeightGrid, allowed, max_abs_steps, mse_s
 from broadaxe.quantization.moments import Moments
 from broadaxe.quantization.optq import Factor, optq
 from broadaxe.quantization.recipe import Recipe, ScaleKind
+from broadaxe.quantization.relax import relax
 from broadaxe.quantization.rounding import round_rows
+from broadaxe.quantization.swap import swap
 
 ROWS_ELEMENTS = 1 << 24
 """Weights that are solved for at once: 64 MiB in float32."""
@@ -99,10 +101,26 @@ def solve(
             pick = (at * len(w) + everything)[better]
             codes[better], steps[better] = found[pick], fitted[pick]
             error[better], best[better] = after[pick], multiples[pick]
+    if recipe.relax and budget is not None and factor is not None and not grid.bipolar:
+        centre = steps.clone()
+        for multiple in recipe.relax:
+            chosen = allowed(centre * multiple, recipe.scales)
+            start, b = (wanted / chosen[:, None]).to(dtype), (loss.linear / chosen[:, None]).to(dtype)
+            if not bool((budget.thresholds(start.T.contiguous()) > 0).any()):
+                continue  # nothing to take off any row
+            targets = relax(start, b, loss.hessian, grid, budget)
+            found = optq(targets, factor, grid, budget, feedback="full")
+            if recipe.descent:
+                found = descend(found, b, loss.hessian, grid, budget)
+            fitted, after = loss(everything, found, chosen, recipe.scales if recipe.refit else None)
+            better = after < error
+            codes[better], steps[better], error[better] = found[better], fitted[better], after[better]
     if recipe.descent:
         for _ in range(3 if recipe.refit else 1):
             b = (loss.linear / steps[:, None]).to(dtype)
             moved = descend(codes, b, loss.hessian, grid, budget)
+            if recipe.swaps and budget is not None and budget.tile is None and not grid.bipolar:
+                moved = swap(moved, b, loss.hessian, grid, budget, most=recipe.swaps)
             fitted, after = loss(everything, moved, steps, recipe.scales if recipe.refit else None)
             better = after < error
             if not bool(better.any()):
@@ -126,7 +144,8 @@ class Loss:
         self.weights, self.hessian = weights, moments.hessian.to(dtype)
         w = weights.to(dtype)
         self.product = w @ self.hessian  # H w
-        self.mismatch, self.constant = None, 0.0
+        self.mismatch: Tensor | None = None
+        self.constant = torch.zeros(len(w), dtype=torch.float64)
         if moments.cross is not moments.hessian:
             gap = moments.hessian - moments.cross
             self.mismatch = w @ gap.T.to(dtype)
