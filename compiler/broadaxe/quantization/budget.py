@@ -138,9 +138,12 @@ class Budget:
 
 
 class Room:
-    """What is left of a budget while rows are rounded input by input: running integer sums, in float64 that hold them exactly.
+    """What is left of a budget while rows are rounded input by input: running integer sums, in floats that hold them exactly.
 
     Invariant: with every input not yet taken at zero, each tile of each row is within the budget.
+
+    Sums stay within the caps, and an integer below 2**t over an integer step r, rounded to t bits, has the same floor:
+    its distance from the next integer is 1/r or more, half a unit in the last place less than that.
     """
 
     def __init__(self, budget: Budget, rows: int, like: Tensor) -> None:
@@ -149,7 +152,9 @@ class Room:
         self.offset = budget.kind == "offset"
         self.tile_of = budget.tile_of
         self.lo, self.hi = budget.lo.tolist(), budget.hi.tolist()
-        options = {"dtype": torch.float64, "device": like.device}
+        largest = max(budget.caps) + max(map(abs, self.lo + self.hi + budget.spread.tolist()), default=0)
+        exact = like.dtype if largest < 1 / torch.finfo(like.dtype).eps else torch.float64
+        options = {"dtype": exact, "device": like.device}
         self.up = torch.full((budget.tiles, rows), float(budget.caps[0]), **options)
         self.down = torch.full((budget.tiles, rows), float(budget.caps[1]), **options)
 
@@ -173,7 +178,7 @@ class Room:
     def take(self, i: int, codes: Tensor, *, back: bool = False) -> None:
         """Charge integers, shape (rows,), to input i, or give them back."""
         tile, lo, hi = self.tile_of[i], self.lo[i], self.hi[i]
-        q, sign = codes.to(torch.float64), -1 if back else 1
+        q, sign = codes.to(self.up.dtype), -1 if back else 1
         if self.offset:
             if hi != lo:
                 self.up[tile].sub_(q.abs(), alpha=sign * (hi - lo))

@@ -9,7 +9,7 @@ from broadaxe.quantization.budget import Budget, Room
 from broadaxe.quantization.grid import WeightGrid
 from broadaxe.quantization.optq import BLOCK
 
-SWEEPS = 20
+SWEEPS = 6
 
 
 def descend(
@@ -54,16 +54,18 @@ def _sweep(q: Tensor, b: Tensor, h: Tensor, grid: WeightGrid, budget: Budget | N
             i = start + j
             if diagonal[i] <= 0:
                 continue
+            new = grid.nearest(q[i] - block[j] / diagonal[i])
+            if torch.equal(new, q[i]):  # free to move, no row would
+                continue
             if room is not None:
                 room.take(i, q[i], back=True)
-            limits = None if room is None else room.limits(i)
-            wanted = q[i] - block[j] / diagonal[i]
-            low, high = (None, None) if limits is None else (side.to(q.dtype) for side in limits)
-            new = grid.nearest(wanted, low, high)
+                limits = room.limits(i)
+                if limits is not None:
+                    low, high = (side.to(q.dtype) for side in limits)
+                    new = grid.nearest(new, low, high)
+                room.take(i, new)
             torch.sub(new, q[i], out=moves[j])
             q[i] = new
-            if room is not None:
-                room.take(i, new)
             block[j + 1 :].addr_(corner[j, j + 1 :], moves[j])
         gradient.addmm_(h[:, start : start + BLOCK], moves)
     return q

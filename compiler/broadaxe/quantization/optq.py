@@ -13,7 +13,8 @@ from broadaxe.quantization.grid import WeightGrid
 from broadaxe.quantization.recipe import Feedback
 from broadaxe.quantization.rounding import Rounder
 
-BLOCK = 128
+BLOCK = 64
+"""Inputs whose errors reach each other one by one; further ones wait for a matrix product."""
 MOST_DAMPING = 1e4
 
 
@@ -47,11 +48,13 @@ class Factor:
         while damping <= MOST_DAMPING:
             damped = ordered.clone()
             damped.diagonal().add_(damping * mean)
-            lower, failed = torch.linalg.cholesky_ex(damped)
+            # H = V V^T with V upper triangular is Cholesky from the last input back; then H^-1 = V^-T V^-1, and U = V^-1.
+            lower, failed = torch.linalg.cholesky_ex(damped.flip(0, 1))
             if not failed:
-                upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
-            if not failed and bool(torch.isfinite(upper).all()):
-                return cls(order, upper, dead, damping)
+                upper = torch.linalg.solve_triangular(lower, torch.eye(len(lower), dtype=lower.dtype), upper=False)
+                upper = upper.flip(0, 1)
+                if bool(torch.isfinite(upper).all()):
+                    return cls(order, upper, dead, damping)
             damping = max(10 * damping, 1e-6)
         raise RequestError("calibration: the inputs' second moments cannot be factorized; give more varied data")
 
@@ -79,23 +82,20 @@ def optq(
     Returns:
         Integers in the type of `targets`, shape (rows, inputs); each row within the budget.
 
-    Source: Frantar et al., OPTQ, ICLR 2023, algorithm 1, with blocks of lazy updates; threshold and limits: Colbert et al.,
-    AXE, TMLR 2025, algorithm 2; first step: Zhang et al., Qronos, arXiv 2505.11695.
+    Source: Frantar et al., OPTQ, ICLR 2023, algorithm 1, here with each input collecting the errors before it, in blocks;
+    threshold and limits: Colbert et al., AXE, TMLR 2025, algorithm 2; first step: Zhang et al., Qronos, arXiv 2505.11695.
     """
     w = targets.masked_fill(factor.dead, 0.0).T.contiguous()  # (inputs, rows)
     rounder = Rounder(w, grid, budget, soft=soft)
-    order, u = factor.order.tolist(), factor.upper.to(w.dtype)
-    w = w[factor.order]
+    order, u = factor.order.tolist(), factor.upper.T.to(w.dtype).contiguous()  # u[j, i] = U_ij
+    w, scales = w[factor.order], factor.upper.diagonal().tolist()
+    errors = torch.empty_like(w)  # (w - q) / U_jj, in order
     for start in range(0, len(w), BLOCK):
-        block, u_block = w[start : start + BLOCK], u[start : start + BLOCK]
-        corner = u_block[:, start : start + BLOCK]
-        errors = torch.empty_like(block)
-        scales = corner.diagonal().tolist()
-        for j, scale in enumerate(scales):
-            value = block[j]
-            replaced = first is not None and start + j == 0
-            codes, kept = rounder(order[start + j], first if replaced and first is not None else value)
-            torch.sub(value if feedback == "full" or replaced else kept, codes, out=errors[j]).div_(scale)
-            block[j + 1 :].addr_(corner[j, j + 1 :], errors[j], alpha=-1)
-        w[start + BLOCK :].addmm_(u_block[:, start + BLOCK :].T, errors, alpha=-1)
+        stop = min(start + BLOCK, len(w))
+        w[start:stop].addmm_(u[start:stop, :start], errors[:start], alpha=-1)
+        for j in range(start, stop):
+            value = w[j].addmv_(errors[start:j].T, u[j, start:j], alpha=-1) if j > start else w[j]
+            replaced = first is not None and j == 0
+            codes, kept = rounder(order[j], first if replaced and first is not None else value)
+            torch.sub(value if feedback == "full" or replaced else kept, codes, out=errors[j]).div_(scales[j])
     return rounder.codes.T.contiguous()

@@ -25,11 +25,14 @@ class Recipe:
         correct: OPTQ aims at the float network's outputs, not at the same weights on quantized inputs.
         soft: shrink weights by the projection's threshold before rounding.
         descent: coordinate descent afterwards.
+        swaps: exchanges between two weights of a row that follow each descent, at most; of budgets without tiles.
         refit: the step that suits the integers best, afterwards.
         damping: share of the mean diagonal added to the Hessian.
         published: budgets as AXE states them: from zero, -2**(P-1) left out.
         multiples: step sizes searched, as multiples of max-abs.
         refine: finer multiples tried around the best.
+        relax: multiples of the step found so far at which OPTQ also rounds the best real weights within the budget's
+            ball; none for not at all. Rows keep whichever is better.
     """
 
     method: Method = "optq"
@@ -39,17 +42,27 @@ class Recipe:
     correct: bool = True
     soft: bool = True
     descent: bool = True
+    swaps: int = 32
     refit: bool = True
     damping: float = 0.01
     published: bool = False
     multiples: tuple[float, ...] = (0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.45, 1.75, 2.1, 2.55, 3.1, 3.8, 4.6, 5.6, 6.8, 8.2)
     refine: tuple[float, ...] = (0.92, 0.96, 1.04, 1.08)
+    relax: tuple[float, ...] = (0.85, 1.0, 1.15)
 
 
 AXE = Recipe(
-    method="optq", steps="max-abs", feedback="thresholded", correct=False, descent=False, refit=False, published=True
+    method="optq",
+    steps="max-abs",
+    feedback="thresholded",
+    correct=False,
+    descent=False,
+    refit=False,
+    published=True,
+    relax=(),
+    swaps=0,
 )
-_ALONE = Recipe(method="rtn", steps="max-abs", correct=False, descent=False, refit=False)
+_ALONE = Recipe(method="rtn", steps="max-abs", correct=False, descent=False, refit=False, relax=(), swaps=0)
 PRESETS: dict[Preset, Recipe] = {
     "axe": AXE,
     "axe-search": replace(AXE, steps="search"),

@@ -48,7 +48,7 @@ class Rounder:
         else:
             low, high = (side.to(kept.dtype) for side in limits)
             kept = kept.clamp(low, high).clamp_(self.grid.low, self.grid.high)
-            codes = self.grid.nearest(kept, low, high)
+            codes = self.grid.nearest(kept, low, high) if self.grid.bipolar else kept.round()  # limits are integers
         if self.room is not None:
             self.room.take(i, codes)
         self.codes[i] = codes

@@ -14,7 +14,9 @@ from broadaxe.quantization.grid import WeightGrid, allowed, max_abs_steps, mse_s
 from broadaxe.quantization.moments import Moments
 from broadaxe.quantization.optq import Factor, optq
 from broadaxe.quantization.recipe import Recipe, ScaleKind
+from broadaxe.quantization.relax import relax
 from broadaxe.quantization.rounding import round_rows
+from broadaxe.quantization.swap import swap
 
 ROWS_ELEMENTS = 1 << 24
 """Weights that are solved for at once: 64 MiB in float32."""
@@ -62,10 +64,10 @@ def solve(
     factor = None
     if recipe.method in ("optq", "qronos"):
         factor = Factor.of(moments.hessian, recipe.damping)
+    loss = Loss(w, moments, dtype)
     wanted = w
-    if recipe.correct and moments.cross is not moments.hessian and factor is not None:
-        wanted = corrected(w, moments, factor)
-    linear = w @ moments.cross.T  # b, (rows, inputs)
+    if recipe.correct and factor is not None and loss.mismatch is not None:
+        wanted = corrected(w, loss.mismatch, factor)
 
     def attempt(rows: Tensor, steps: Tensor) -> Tensor:
         """Integers of some rows at given steps."""
@@ -80,12 +82,6 @@ def solve(
             first = (_first(w[rows], moments, int(factor.order[0])) / steps).to(dtype)
         return optq(targets, factor, grid, budget, feedback=recipe.feedback, soft=recipe.soft, first=first)
 
-    def finish(rows: Tensor, codes: Tensor, steps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Steps refitted where that is asked for, and the error."""
-        if recipe.refit:
-            steps = refitted(codes.to(torch.float64), steps, linear[rows], moments.hessian, recipe.scales)
-        return codes, steps, moments.error(codes, steps, w[rows])
-
     everything = torch.arange(len(w))
     base = mse_steps(w, grid) if recipe.steps == "mse" else max_abs_steps(w, grid)
     codes, steps, error = torch.zeros_like(w, dtype=dtype), base, torch.full_like(base, torch.inf)
@@ -98,17 +94,34 @@ def solve(
             rows = everything.repeat(len(tried))
             multiples = (tried[:, None] * centre).reshape(-1)
             chosen = allowed(base[rows] * multiples, recipe.scales)
-            found = finish(rows, attempt(rows, chosen), chosen)
-            errors = found[2].reshape(len(tried), -1)
-            least, at = errors.min(0)
-            pick = (at * len(w) + everything)[least < error]
+            found = attempt(rows, chosen)
+            fitted, after = loss(rows, found, chosen, recipe.scales if recipe.refit else None)
+            least, at = after.reshape(len(tried), -1).min(0)
             better = least < error
-            codes[better], steps[better] = found[0][pick], found[1][pick]
-            error[better], best[better] = found[2][pick], multiples[pick]
+            pick = (at * len(w) + everything)[better]
+            codes[better], steps[better] = found[pick], fitted[pick]
+            error[better], best[better] = after[pick], multiples[pick]
+    if recipe.relax and budget is not None and factor is not None and not grid.bipolar:
+        centre = steps.clone()
+        for multiple in recipe.relax:
+            chosen = allowed(centre * multiple, recipe.scales)
+            start, b = (wanted / chosen[:, None]).to(dtype), (loss.linear / chosen[:, None]).to(dtype)
+            if not bool((budget.thresholds(start.T.contiguous()) > 0).any()):
+                continue  # nothing to take off any row
+            targets = relax(start, b, loss.hessian, grid, budget)
+            found = optq(targets, factor, grid, budget, feedback="full")
+            if recipe.descent:
+                found = descend(found, b, loss.hessian, grid, budget)
+            fitted, after = loss(everything, found, chosen, recipe.scales if recipe.refit else None)
+            better = after < error
+            codes[better], steps[better], error[better] = found[better], fitted[better], after[better]
     if recipe.descent:
         for _ in range(3 if recipe.refit else 1):
-            b = (linear / steps[:, None]).to(dtype)
-            moved, fitted, after = finish(everything, descend(codes, b, moments.hessian, grid, budget), steps)
+            b = (loss.linear / steps[:, None]).to(dtype)
+            moved = descend(codes, b, loss.hessian, grid, budget)
+            if recipe.swaps and budget is not None and budget.tile is None and not grid.bipolar:
+                moved = swap(moved, b, loss.hessian, grid, budget, most=recipe.swaps)
+            fitted, after = loss(everything, moved, steps, recipe.scales if recipe.refit else None)
             better = after < error
             if not bool(better.any()):
                 break
@@ -116,19 +129,67 @@ def solve(
     return Solution(codes.to(torch.int32), steps, error, factor.damping if factor is not None else 0.0)
 
 
-def corrected(weights: Tensor, moments: Moments, factor: Factor) -> Tensor:
+class Loss:
+    """E[(x^T w - x~^T s q)^2] of rows, one matrix product each time it is asked.
+
+    With d = s q - w it is E[(x^T w - x~^T w)^2] + 2 d^T (H - G) w + d^T H d, whose terms are as small as the error
+    itself: nothing cancels, float32 does.
+
+    Attributes:
+        hessian: H in the solver's type.
+        mismatch: (H - G) w, shape (rows, inputs); None where x is x~.
+    """
+
+    def __init__(self, weights: Tensor, moments: Moments, dtype: torch.dtype) -> None:
+        self.weights, self.hessian = weights, moments.hessian.to(dtype)
+        w = weights.to(dtype)
+        self.product = w @ self.hessian  # H w
+        self.mismatch: Tensor | None = None
+        self.constant = torch.zeros(len(w), dtype=torch.float64)
+        if moments.cross is not moments.hessian:
+            gap = moments.hessian - moments.cross
+            self.mismatch = w @ gap.T.to(dtype)
+            self.constant = (w @ (gap + moments.energy - moments.cross.T).to(dtype) * w).sum(1, dtype=torch.float64)
+
+    @property
+    def linear(self) -> Tensor:
+        """G w, shape (rows, inputs)."""
+        return self.product if self.mismatch is None else self.product - self.mismatch
+
+    def __call__(self, rows: Tensor, codes: Tensor, steps: Tensor, kind: ScaleKind | None) -> tuple[Tensor, Tensor]:
+        """Steps, refitted to the integers where a kind is given, and the error; both of shape (rows,), float64."""
+        d = (codes.to(torch.float64) * steps[:, None] - self.weights[rows]).to(codes.dtype)
+        pulled = d @ self.hessian
+        error = _dot(d, pulled)
+        slope = pulled  # H s q - G w, half the gradient
+        if self.mismatch is not None:
+            mismatch = self.mismatch[rows]
+            error += 2 * _dot(d, mismatch) + self.constant[rows]
+            slope = pulled + mismatch
+        if kind is not None:
+            # error(s + t) = error(s) + 2 t q^T slope + t^2 q^T H q
+            down, curve = _dot(codes, slope), _dot(codes, pulled + self.product[rows]) / steps
+            fitted = allowed((steps - down / curve.clamp(min=1e-300)).clamp(min=0), kind)
+            t = fitted - steps
+            change = 2 * t * down + t**2 * curve
+            usable = (curve > 0) & (steps * curve > down) & (change < 0)
+            steps, error = torch.where(usable, fitted, steps), torch.where(usable, error + change, error)
+        return steps, error.clamp(min=0)
+
+
+def _dot(left: Tensor, right: Tensor) -> Tensor:
+    """Of rows; float64."""
+    return torch.linalg.vecdot(left, right).to(torch.float64)
+
+
+def corrected(weights: Tensor, mismatch: Tensor, factor: Factor) -> Tensor:
     """Weights that give the float network's outputs on the quantized network's inputs, as well as a linear map can.
 
-    argmin_v E[(x^T w - x~^T v)^2] + d * |v - w|^2 = (H + d I)^-1 (G + d I) w, with the factor's damping d.
+    argmin_v E[(x^T w - x~^T v)^2] + d * |v - w|^2 = w - (H + d I)^-1 (H - G) w, with the factor's damping d.
     """
-    inverse = factor.upper.T @ factor.upper  # of the damped Hessian, in order
-    live = ~factor.dead
-    mean = float(moments.hessian.diagonal()[live].mean()) if bool(live.any()) else 1.0
-    g = moments.cross.clone()
-    g.diagonal().add_(factor.damping * mean)
-    right = (weights @ g.T)[:, factor.order]
-    out = torch.empty_like(weights)
-    out[:, factor.order] = right @ inverse
+    upper = factor.upper.to(mismatch.dtype)  # of the inverse of the damped Hessian, in order
+    out = weights.clone()
+    out[:, factor.order] -= mismatch[:, factor.order] @ upper.T @ upper
     return out
 
 
@@ -138,18 +199,6 @@ def _first(weights: Tensor, moments: Moments, i: int) -> Tensor:
     if h[i] <= 0:
         return torch.zeros_like(weights[:, i])
     return (weights @ g - weights @ h + weights[:, i] * h[i]) / h[i]
-
-
-def refitted(codes: Tensor, steps: Tensor, linear: Tensor, hessian: Tensor, kind: ScaleKind) -> Tensor:
-    """The step that minimizes s^2 q^T H q - 2 s q^T b for given integers, where it is positive and better."""
-    square, product = (codes @ hessian * codes).sum(1), (codes * linear).sum(1)
-    best = allowed((product / square.clamp(min=1e-300)).clamp(min=0), kind)
-    usable = (square > 0) & (product > 0)
-
-    def loss(s: Tensor) -> Tensor:
-        return s**2 * square - 2 * s * product
-
-    return torch.where(usable & (loss(best) < loss(steps)), best, steps)
 
 
 def _chunks(count: int, size: int) -> list[list[int]]:
