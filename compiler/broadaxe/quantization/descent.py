@@ -41,11 +41,7 @@ def descend(
 def _sweep(q: Tensor, b: Tensor, h: Tensor, grid: WeightGrid, budget: Budget | None) -> Tensor:
     """One pass over the inputs of q, shape (inputs, rows), which is changed and returned."""
     gradient = h @ q - b  # half of it
-    room = None
-    if budget is not None:
-        room = Room(budget, q.shape[1], q)
-        for i in range(len(q)):
-            room.take(i, q[i])
+    room = None if budget is None else Room(budget, q.shape[1], q, q.clone())
     diagonal = h.diagonal().tolist()
     for start in range(0, len(q), BLOCK):
         block, corner = gradient[start : start + BLOCK].clone(), h[start : start + BLOCK, start : start + BLOCK]
@@ -54,9 +50,10 @@ def _sweep(q: Tensor, b: Tensor, h: Tensor, grid: WeightGrid, budget: Budget | N
             i = start + j
             if diagonal[i] <= 0:
                 continue
+            limits = None
             if room is not None:
-                room.take(i, q[i], back=True)
-            limits = None if room is None else room.limits(i)
+                room.free(i)
+                limits = room.limits(i)
             wanted = q[i] - block[j] / diagonal[i]
             low, high = (None, None) if limits is None else (side.to(q.dtype) for side in limits)
             new = grid.nearest(wanted, low, high)
