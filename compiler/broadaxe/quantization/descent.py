@@ -32,7 +32,8 @@ def descend(
         if not len(active):
             break
         before = out[active]
-        after = _sweep(before.T.contiguous(), linear[active].T, h, grid, budget).T
+        columns = before.T.clone(memory_format=torch.contiguous_format)
+        after = _sweep(columns, linear[active].T, h, grid, budget).T
         out[active] = after
         active = active[(after != before).any(1)]
     return out
