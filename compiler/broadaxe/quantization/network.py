@@ -163,7 +163,7 @@ def _solve_layer(run: _Run, walk: Walk, layer: Layer) -> LayerRecord:
     for key in (i for node in linear for i in node.input if i in run.initializers):
         run.quantized.constant(key, run.initializers[key])
     run.quantized.replace(layer.node.output[0], linear)
-    figures = _code_figures(codes)
+    figures = _code_figures(codes, grid)
     dead = sum(int((m.hessian.diagonal() == 0).sum()) for m in seen)
     if figures["zero_rows"]:
         warnings.append(f"{figures['zero_rows']} output channels are all zero")
@@ -254,13 +254,13 @@ def _errors(
     }
 
 
-def _code_figures(codes: Tensor) -> dict[str, Any]:
+def _code_figures(codes: Tensor, grid: WeightGrid) -> dict[str, Any]:
     """What integers of a layer look like."""
     largest = int(codes.abs().max())
     low, high = int(codes.min()), int(codes.max())
     return {
         "largest_code": largest,
-        "effective_bits": max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + 1,
+        "effective_bits": 1 if grid.bipolar else max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + 1,
         "zeros": float((codes == 0).double().mean()),
         "distinct_codes": len(torch.unique(codes)),
         "zero_rows": int((codes == 0).all(1).sum()),

@@ -58,6 +58,9 @@ class Quantized:
             target: self.model.SerializeToString(),
             target.with_suffix(".json"): (self.record.model_dump_json(indent=1) + "\n").encode(),
         }
+        blocked = next((final for final in contents if final.is_dir()), None)
+        if blocked is not None:
+            raise RequestError(f"{blocked}: is a folder; choose another place")
         partial = {final: final.with_name(f".{final.name}.{os.getpid()}.partial") for final in contents}
         try:
             for final, content in contents.items():
