@@ -13,6 +13,19 @@ class RequestError(BroadaxeError):
     """The request is wrong: a missing file, a bad option, data of the wrong shape."""
 
 
+class BudgetError(RequestError):
+    """No row of a weight grid fits an accumulator budget.
+
+    Attributes:
+        bits: what the budget allows.
+        needed: what would be enough.
+    """
+
+    def __init__(self, bits: int, needed: int) -> None:
+        super().__init__(f"no bipolar weights fit {bits} accumulator bits; give it {needed} or more")
+        self.bits, self.needed = bits, needed
+
+
 class UnsupportedModelError(BroadaxeError):
     """The model has something that cannot be lowered exactly; the message names the node and the operator."""
 

@@ -14,11 +14,13 @@ threshold and its strict limits: Colbert et al., AXE, TMLR 2025, sections 3.1 an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from broadaxe.quantization.recipe import BudgetKind
+from broadaxe.quantization.signs import balanced_signs
 
 EXACT = 1 << 52
 """Integers below are exact in float64, and so is the floor of their quotients."""
@@ -74,6 +76,13 @@ class Budget:
     def radius(self) -> int:
         """Of the ball of the norm sum_i r_i * |q_i| that holds every row within the budget."""
         return sum(self.caps) if self.kind == "signed" else self.caps[0]
+
+    @cached_property
+    def signs(self) -> Tensor:
+        """A row of -1 and 1 that needs the fewest bits of all such rows; int64, shape (inputs,)."""
+        target = 0 if self.kind == "offset" or self.symmetric else -1
+        tiles = (self.lo + self.hi).split(self.tile or self.inputs)
+        return torch.tensor([sign for c in tiles for sign in balanced_signs(c.tolist(), target)])
 
     def sums(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """HI and LO of every tile of every row, exact.
@@ -140,26 +149,49 @@ class Budget:
 class Room:
     """What is left of a budget while rows are rounded input by input: running integer sums, in floats that hold them exactly.
 
-    Invariant: with every input not yet taken at zero, each tile of each row is within the budget.
+    Every input starts at its rest code, zero if none is given; `free` takes that back, `take` puts the new one in its place.
+    Invariant: with every input at its latest code each tile of each row is within the budget, if the rest codes are.
 
-    Sums stay within the caps, and an integer below 2**t over an integer step r, rounded to t bits, has the same floor:
-    its distance from the next integer is 1/r or more, half a unit in the last place less than that.
+    In the rows' own float type where that is exact: sums of ranges with zero stay within the caps, and an integer below 2**t
+    over an integer step r, rounded to t bits, has the same floor: its distance from the next integer is 1/r or more, half a
+    unit in the last place less than that.
+
+    Args:
+        rest: integers, shape (inputs, rows) or (inputs, 1).
     """
 
-    def __init__(self, budget: Budget, rows: int, like: Tensor) -> None:
+    def __init__(self, budget: Budget, rows: int, like: Tensor, rest: Tensor | None = None) -> None:
         if max(budget.caps) >= EXACT:
             raise ValueError(f"accumulators of {budget.bits} bits need no budget")
         self.offset = budget.kind == "offset"
         self.tile_of = budget.tile_of
         self.lo, self.hi = budget.lo.tolist(), budget.hi.tolist()
         largest = max(budget.caps) + max(map(abs, self.lo + self.hi + budget.spread.tolist()), default=0)
-        exact = like.dtype if largest < 1 / torch.finfo(like.dtype).eps else torch.float64
+        with_zero = all(lo <= 0 <= hi for lo, hi in zip(self.lo, self.hi, strict=True))
+        exact = like.dtype if with_zero and largest < 1 / torch.finfo(like.dtype).eps else torch.float64
         options = {"dtype": exact, "device": like.device}
         self.up = torch.full((budget.tiles, rows), float(budget.caps[0]), **options)
         self.down = torch.full((budget.tiles, rows), float(budget.caps[1]), **options)
+        self.rest = rest
+        if rest is not None:
+            for i in range(budget.inputs):
+                self._charge(i, rest[i], 1)
+
+    def free(self, i: int) -> None:
+        """Give the rest code of input i back."""
+        if self.rest is not None:
+            self._charge(i, self.rest[i], -1)
+
+    def take(self, i: int, codes: Tensor) -> None:
+        """Charge integers, shape (rows,), to input i, which is free."""
+        self._charge(i, codes, 1)
 
     def limits(self, i: int) -> tuple[Tensor, Tensor] | None:
-        """Least and largest integer that input i may get in every row; None where it costs nothing."""
+        """Least and largest integer that input i, which is free, may get in every row; None where it costs nothing.
+
+        A range without zero gives room on one side while it takes some on the other, so a side may be overdrawn while the
+        input is free. Only one sign mends that, and each step of it gives back the end of the range that is nearer to zero.
+        """
         tile, lo, hi = self.tile_of[i], self.lo[i], self.hi[i]
         up, down = self.up[tile], self.down[tile]
         if self.offset:
@@ -169,16 +201,15 @@ class Room:
             return -most, most
         if lo == 0 == hi:
             return None
-        if lo == 0:
-            return -(down / hi).floor_(), (up / hi).floor_()
-        above = [side / step for side, step in ((up, hi), (down, -lo)) if step > 0]
-        below = [side / step for side, step in ((up, -lo), (down, hi)) if step > 0]
-        return -_least(below).floor(), _least(above).floor()
+        if lo >= 0:
+            return -_steps(down, hi, lo), _steps(up, hi, lo)
+        if hi <= 0:
+            return -_steps(up, -lo, -hi), _steps(down, -lo, -hi)
+        return -torch.minimum(up / -lo, down / hi).floor_(), torch.minimum(up / hi, down / -lo).floor_()
 
-    def take(self, i: int, codes: Tensor, *, back: bool = False) -> None:
-        """Charge integers, shape (rows,), to input i, or give them back."""
+    def _charge(self, i: int, codes: Tensor, sign: int) -> None:
         tile, lo, hi = self.tile_of[i], self.lo[i], self.hi[i]
-        q, sign = codes.to(self.up.dtype), -1 if back else 1
+        q = codes.to(self.up.dtype)
         if self.offset:
             if hi != lo:
                 self.up[tile].sub_(q.abs(), alpha=sign * (hi - lo))
@@ -192,8 +223,10 @@ class Room:
             self.down[tile].add_(positive, alpha=sign * lo)
 
 
-def _least(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.minimum(*parts)
+def _steps(side: Tensor, far: int, near: int) -> Tensor:
+    """Steps that one side has room for, negative where it is overdrawn; 0 <= near <= far are the ends of a range."""
+    steps = (side / far).floor_()
+    return torch.where(side < 0, (side / near).floor_(), steps) if near else steps
 
 
 def _bit_length(values: Tensor) -> Tensor:

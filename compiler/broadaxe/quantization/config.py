@@ -40,7 +40,10 @@ class QuantConfig(BaseModel):
     acc_bits: Annotated[
         int | None, Field(ge=1, le=WIDEST_BUDGET, description="P; of every tile where there are tiles; none: no limit")
     ] = None
-    tile: Annotated[int | None, Field(ge=2, description="T, inputs of one inner accumulator")] = None
+    tile: Annotated[
+        int | None,
+        Field(ge=2, description="T, inputs of one inner accumulator; layers with no more inputs have one accumulator"),
+    ] = None
     budget: Annotated[
         BudgetKind | None,
         Field(description="accumulators that start at zero, or at a constant of their own where nothing forbids it"),

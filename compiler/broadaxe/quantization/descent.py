@@ -32,7 +32,8 @@ def descend(
         if not len(active):
             break
         before = out[active]
-        after = _sweep(before.T.contiguous(), linear[active].T, h, grid, budget).T
+        columns = before.T.clone(memory_format=torch.contiguous_format)
+        after = _sweep(columns, linear[active].T, h, grid, budget).T
         out[active] = after
         active = active[(after != before).any(1)]
     return out
@@ -41,11 +42,7 @@ def descend(
 def _sweep(q: Tensor, b: Tensor, h: Tensor, grid: WeightGrid, budget: Budget | None) -> Tensor:
     """One pass over the inputs of q, shape (inputs, rows), which is changed and returned."""
     gradient = h @ q - b  # half of it
-    room = None
-    if budget is not None:
-        room = Room(budget, q.shape[1], q)
-        for i in range(len(q)):
-            room.take(i, q[i])
+    room = None if budget is None else Room(budget, q.shape[1], q, q.clone())
     diagonal = h.diagonal().tolist()
     for start in range(0, len(q), BLOCK):
         block, corner = gradient[start : start + BLOCK].clone(), h[start : start + BLOCK, start : start + BLOCK]
@@ -58,7 +55,7 @@ def _sweep(q: Tensor, b: Tensor, h: Tensor, grid: WeightGrid, budget: Budget | N
             if torch.equal(new, q[i]):  # free to move, no row would
                 continue
             if room is not None:
-                room.take(i, q[i], back=True)
+                room.free(i)
                 limits = room.limits(i)
                 if limits is not None:
                     low, high = (side.to(q.dtype) for side in limits)

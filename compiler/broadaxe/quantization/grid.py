@@ -76,6 +76,7 @@ def allowed(steps: Tensor, kind: ScaleKind) -> Tensor:
     if kind == "float":
         return steps.to(torch.float32).to(steps.dtype).clamp(min=TINY)
     if kind == "pow2":
-        return torch.exp2(torch.log2(steps).round())
+        mantissa, exponent = torch.frexp(steps)
+        return torch.ldexp(torch.ones_like(steps), exponent - (mantissa < 0.75).to(exponent.dtype))
     mantissa, exponent = torch.frexp(steps.to(torch.float64))
     return torch.ldexp((mantissa * (1 << DYADIC_BITS)).round(), exponent - DYADIC_BITS).to(steps.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -133,19 +133,17 @@ def _solve_layer(run: _Run, walk: Walk, layer: Layer) -> LayerRecord:
     if not bool(torch.isfinite(weights).all()):
         raise RequestError(f"{name} ({layer.node.op_type}): weights are not finite numbers; repair the model")
     seen, unseen = _moments(run, layer)
-    solutions, warnings = [], []
+    solutions: list[Solution] = []
+    warnings: list[str] = []
     offset = absorbs_offset(run.model, layer.node, run.constants)
     budgets = [_budget(layer, settings, config, recipe, g, offset) for g in range(layer.groups)]
     per_group = layer.rows // layer.groups
     for g, budget in enumerate(budgets):
         part = weights[g * per_group : (g + 1) * per_group]
-        if budget is not None:
-            _check_feasible(layer, grid, budget)
-        solution = solve(part, seen[g], grid, budget, recipe)
-        if budget is not None and not bool(budget.holds(solution.codes).all()):
-            solution = _balanced(solution, budget, part, seen[g])
-            warnings.append("some rows had to be balanced by sign to fit the budget")
-        solutions.append(solution)
+        try:
+            solutions.append(solve(part, seen[g], grid, budget, recipe))
+        except RequestError as error:
+            raise RequestError(f"{name} ({layer.node.op_type}): {error}") from None
     codes, steps = torch.cat([s.codes for s in solutions]), torch.cat([s.steps for s in solutions])
     errors = _errors(solutions, weights, seen, unseen, layer.groups)
     written = _written(run, walk, layer, codes, steps, grid, _stages(budgets[0]))
@@ -165,7 +163,7 @@ def _solve_layer(run: _Run, walk: Walk, layer: Layer) -> LayerRecord:
     for key in (i for node in linear for i in node.input if i in run.initializers):
         run.quantized.constant(key, run.initializers[key])
     run.quantized.replace(layer.node.output[0], linear)
-    figures = _code_figures(codes)
+    figures = _code_figures(codes, grid)
     dead = sum(int((m.hessian.diagonal() == 0).sum()) for m in seen)
     if figures["zero_rows"]:
         warnings.append(f"{figures['zero_rows']} output channels are all zero")
@@ -235,43 +233,6 @@ def _budget(
     return Budget(settings.acc_bits, layer.lo[group], layer.hi[group], kind, tile, symmetric=recipe.published)
 
 
-def _check_feasible(layer: Layer, grid: WeightGrid, budget: Budget) -> None:
-    """Refuse a budget that no row of the grid fits; only grids without zero can meet one."""
-    if not grid.bipolar:
-        return
-    least = _least_rows(budget)
-    if not bool(budget.holds(least).all()):
-        needed = budget.bits
-        while not bool(replace(budget, bits=needed).holds(_least_rows(replace(budget, bits=needed))).all()):
-            needed += 1
-        raise RequestError(
-            f"{layer.name} ({layer.node.op_type}): no bipolar weights fit {budget.bits} accumulator bits;"
-            f" at least {needed} are needed"
-        )
-
-
-def _least_rows(budget: Budget) -> Tensor:
-    """One row of signs whose tiles are balanced, largest spread first."""
-    row = torch.zeros(1, budget.inputs, dtype=torch.int64)
-    high, low = [0] * budget.tiles, [0] * budget.tiles
-    tile_of, lo, hi = budget.tile_of, budget.lo.tolist(), budget.hi.tolist()
-    for i in sorted(range(budget.inputs), key=lambda i: lo[i] - hi[i]):
-        t = tile_of[i]
-        plus = max(high[t] + hi[i], -(low[t] + lo[i]))
-        minus = max(high[t] - lo[i], -(low[t] - hi[i]))
-        sign = 1 if plus <= minus else -1
-        high[t] += hi[i] if sign > 0 else -lo[i]
-        low[t] += lo[i] if sign > 0 else -hi[i]
-        row[0, i] = sign
-    return row
-
-
-def _balanced(solution: Solution, budget: Budget, weights: Tensor, moments: Moments) -> Solution:
-    """The same with rows that do not fit exchanged for balanced signs."""
-    codes = torch.where(budget.holds(solution.codes)[:, None], solution.codes, _least_rows(budget).to(torch.int32))
-    return replace(solution, codes=codes, error=moments.error(codes, solution.steps, weights))
-
-
 def _errors(
     solutions: list[Solution], weights: Tensor, seen: list[Moments], unseen: list[Moments] | None, groups: int
 ) -> dict[str, Any]:
@@ -293,13 +254,13 @@ def _errors(
     }
 
 
-def _code_figures(codes: Tensor) -> dict[str, Any]:
+def _code_figures(codes: Tensor, grid: WeightGrid) -> dict[str, Any]:
     """What integers of a layer look like."""
     largest = int(codes.abs().max())
     low, high = int(codes.min()), int(codes.max())
     return {
         "largest_code": largest,
-        "effective_bits": max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + 1,
+        "effective_bits": 1 if grid.bipolar else max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + 1,
         "zeros": float((codes == 0).double().mean()),
         "distinct_codes": len(torch.unique(codes)),
         "zero_rows": int((codes == 0).all(1).sum()),

@@ -38,8 +38,6 @@ class Factor:
     def of(cls, hessian: Tensor, damping: float = 0.01, *, by_activation: bool = True) -> Factor:
         """Factorize in float64; ten times the damping as long as it fails."""
         diagonal = hessian.diagonal()
-        if not bool(torch.isfinite(hessian).all()):
-            raise RequestError("calibration: the inputs' second moments are not finite; scale the data down")
         dead = diagonal <= 0
         order = diagonal.argsort(descending=True, stable=True) if by_activation else torch.arange(len(diagonal))
         ordered = hessian.to(torch.float64)[order][:, order].clone()

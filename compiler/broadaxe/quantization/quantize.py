@@ -58,6 +58,9 @@ class Quantized:
             target: self.model.SerializeToString(),
             target.with_suffix(".json"): (self.record.model_dump_json(indent=1) + "\n").encode(),
         }
+        blocked = next((final for final in contents if final.is_dir()), None)
+        if blocked is not None:
+            raise RequestError(f"{blocked}: is a folder; choose another place")
         partial = {final: final.with_name(f".{final.name}.{os.getpid()}.partial") for final in contents}
         try:
             for final, content in contents.items():
@@ -162,10 +165,13 @@ def checked(model: onnx.ModelProto, calibration: Array | Mapping[str, Array]) ->
             raise RequestError(f"calibration: input {name} has shape {array.shape}; give (samples, {shown})")
         if not len(array):
             raise RequestError(f"calibration: input {name} has no samples; give at least one, some hundred are better")
-        if not np.isfinite(array).all():
-            bad = int((~np.isfinite(array.reshape(len(array), -1))).any(1).argmax())
-            raise RequestError(f"calibration: input {name} is not finite in sample {bad}; clean the data")
-        data[name] = array.astype(helper.tensor_dtype_to_np_dtype(info.elem_type), copy=False)
+        kind = helper.tensor_dtype_to_np_dtype(info.elem_type)
+        with np.errstate(over="ignore"):
+            data[name] = array.astype(kind, copy=False)
+        finite = np.isfinite(array) & np.isfinite(data[name])
+        if not finite.all():
+            bad = int((~finite.reshape(len(array), -1)).any(1).argmax())
+            raise RequestError(f"calibration: input {name} is not finite in sample {bad} as {kind}; clean the data")
         samples.add(len(array))
     if len(samples) > 1:
         raise RequestError(f"calibration: inputs have {sorted(samples)} samples; give the same number for each")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from broadaxe.errors import BudgetError
 from broadaxe.quantization.budget import Budget, Room
 from broadaxe.quantization.grid import WeightGrid
 
@@ -15,12 +16,15 @@ class Rounder:
     Args:
         targets: real weights in steps, shape (inputs, rows); the soft thresholds come from these.
         soft: shrink by the threshold that projects the targets onto the budget; else only clip.
+
+    Raises:
+        BudgetError: no row of the grid is within the budget; only grids without zero can meet one.
     """
 
     def __init__(self, targets: Tensor, grid: WeightGrid, budget: Budget | None, *, soft: bool = True) -> None:
         self.grid = grid
         self.codes = torch.zeros_like(targets)
-        self.room = None if budget is None else Room(budget, targets.shape[1], targets)
+        self.room = None if budget is None else Room(budget, targets.shape[1], targets, _rest(grid, budget))
         self.shrinks = None
         if budget is not None and soft:
             thresholds = budget.thresholds(targets)
@@ -41,7 +45,10 @@ class Rounder:
         kept = values
         if self.shrinks is not None and self.spread[i]:
             kept = _shrink(kept, self.shrinks[self.tile_of[i]] * self.spread[i])
-        limits = None if self.room is None else self.room.limits(i)
+        limits = None
+        if self.room is not None:
+            self.room.free(i)
+            limits = self.room.limits(i)
         if limits is None:
             kept = kept.clamp(self.grid.low, self.grid.high)
             codes = self.grid.nearest(kept)
@@ -53,6 +60,16 @@ class Rounder:
             self.room.take(i, codes)
         self.codes[i] = codes
         return codes, kept
+
+
+def _rest(grid: WeightGrid, budget: Budget) -> Tensor | None:
+    """What weights not yet rounded count as: zero, or balanced signs where the grid has no zero; shape (inputs, 1)."""
+    if not grid.bipolar:
+        return None
+    signs = budget.signs[None]
+    if not bool(budget.holds(signs).all()):
+        raise BudgetError(budget.bits, int(budget.width(signs)))
+    return signs.T
 
 
 def _shrink(values: Tensor, by: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from broadaxe.errors import ProofError, RequestError
 from broadaxe.quantization.budget import EXACT, Budget
 from broadaxe.quantization.descent import descend
 from broadaxe.quantization.gpfq import gpfq
@@ -57,16 +58,23 @@ def solve(
         budget: of every tile's accumulator; None for no limit.
         recipe: how.
         dtype: of the solver; moments and errors are float64.
+
+    Raises:
+        BudgetError: no row of the grid fits the budget.
+        RequestError: the moments are not finite, or cannot be factorized.
+        ProofError: integers out of the budget came out; a bug in Broadaxe.
     """
-    w = weights.to(torch.float64)
+    w, asked = weights.to(torch.float64), budget
     if budget is not None and max(budget.caps) >= EXACT:
         budget = None
+    if not all(bool(torch.isfinite(m).all()) for m in (moments.hessian, moments.cross, moments.energy)):
+        raise RequestError("calibration: the inputs' second moments are not finite; scale the data down")
     factor = None
     if recipe.method in ("optq", "qronos"):
         factor = Factor.of(moments.hessian, recipe.damping)
     loss = Loss(w, moments, dtype)
     wanted = w
-    if recipe.correct and factor is not None and loss.mismatch is not None:
+    if (recipe.correct or recipe.method == "qronos") and factor is not None and loss.mismatch is not None:
         wanted = corrected(w, loss.mismatch, factor)
 
     def attempt(rows: Tensor, steps: Tensor) -> Tensor:
@@ -126,6 +134,10 @@ def solve(
             if not bool(better.any()):
                 break
             codes[better], steps[better], error[better] = moved[better], fitted[better], after[better]
+    if asked is not None and not bool(asked.holds(codes).all()):
+        raise ProofError(
+            f"solver: integers exceed {asked.bits} accumulator bits, {int(asked.width(codes).max())} needed"
+        )
     return Solution(codes.to(torch.int32), steps, error, factor.damping if factor is not None else 0.0)
 
 

@@ -63,7 +63,7 @@ class Tape:
     def __init__(self, model: onnx.ModelProto, data: Mapping[str, Array], store: Store) -> None:
         self.opsets = list(model.opset_import)
         self.nodes = {str(o): n for n in model.graph.node for o in n.output if o}
-        self.order = {id(n): k for k, n in enumerate(model.graph.node)}
+        self.order: dict[int, float] = {id(n): k for k, n in enumerate(model.graph.node)}
         self.constants = {t.name: t for t in model.graph.initializer}
         self.store = store
         self.inputs = {i.name: i for i in model.graph.input if i.name not in self.constants}
@@ -89,7 +89,7 @@ class Tape:
         """Put other nodes, the last of which writes the same tensor, in a node's place before it has run."""
         position = self.order[id(self.nodes[output])]
         for step, node in enumerate(nodes):
-            self.order[id(node)] = position
+            self.order[id(node)] = position + step / len(nodes)
             for name in node.output:
                 self.nodes[name] = node
             if step:
