@@ -80,9 +80,8 @@ class Budget:
     @cached_property
     def signs(self) -> Tensor:
         """A row of -1 and 1 that needs the fewest bits of all such rows; int64, shape (inputs,)."""
-        target = 0 if self.kind == "offset" or self.symmetric else -1
         tiles = (self.lo + self.hi).split(self.tile or self.inputs)
-        return torch.tensor([sign for c in tiles for sign in balanced_signs(c.tolist(), target)])
+        return torch.tensor([sign for c in tiles for sign in balanced_signs(c.tolist())])
 
     def sums(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """HI and LO of every tile of every row, exact.
@@ -166,8 +165,9 @@ class Room:
         self.up = torch.full((budget.tiles, rows), float(budget.caps[0]), **options)
         self.down = torch.full((budget.tiles, rows), float(budget.caps[1]), **options)
         self.rest = rest
-        for i in range(budget.inputs if rest is not None else 0):
-            self._charge(i, rest[i], 1)
+        if rest is not None:
+            for i in range(budget.inputs):
+                self._charge(i, rest[i], 1)
 
     def free(self, i: int) -> None:
         """Give the rest code of input i back."""
