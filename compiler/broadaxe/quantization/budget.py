@@ -80,9 +80,8 @@ class Budget:
     @cached_property
     def signs(self) -> Tensor:
         """A row of -1 and 1 that needs the fewest bits of all such rows; int64, shape (inputs,)."""
-        target = 0 if self.kind == "offset" or self.symmetric else -1
         tiles = (self.lo + self.hi).split(self.tile or self.inputs)
-        return torch.tensor([sign for c in tiles for sign in balanced_signs(c.tolist(), target)])
+        return torch.tensor([sign for c in tiles for sign in balanced_signs(c.tolist())])
 
     def sums(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """HI and LO of every tile of every row, exact.
