@@ -82,13 +82,16 @@ def apart(call: Callable[..., Any], *arguments: Any) -> Any:
 def layers(sizes: list[int], threads: int) -> None:
     head = f"{'inputs = rows':<16}{'solver':<20}{'seconds':>10}{'A2GPFQ / it':>13}{'A2GPTQ / it':>13}{'MiB':>8}"
     print(f"one layer; {threads} threads; `best` tries {SCALES} scales: it stands against so many runs of Brevitas")
-    print(head)
+    print(head, flush=True)
     for size in sizes:
         found = {name: apart(one, name, size, threads) for name in (*PEERS, *SINGLE, "best")}
         for name, (seconds, memory) in found.items():
             runs = SCALES if name == "best" else 1
             ratios = [runs * found[peer][0] / seconds for peer in ("Brevitas A2GPFQ", "Brevitas A2GPTQ")]
-            print(f"{size:<16}{name:<20}{seconds:>10.2f}" + "".join(f"{r:>13.1f}" for r in ratios) + f"{memory:>8.0f}")
+            print(
+                f"{size:<16}{name:<20}{seconds:>10.2f}" + "".join(f"{r:>13.1f}" for r in ratios) + f"{memory:>8.0f}",
+                flush=True,
+            )
 
 
 def mlp(weights: list[Tensor], steps: list[float]) -> onnx.ModelProto:

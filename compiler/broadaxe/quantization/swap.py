@@ -8,7 +8,7 @@ from torch import Tensor
 from broadaxe.quantization.budget import Budget
 from broadaxe.quantization.grid import WeightGrid
 
-RELEASES = 8
+RELEASES = 4
 """Weights of a row whose release is looked at: those that cost least alone."""
 
 ELEMENTS = 1 << 21
