@@ -22,6 +22,7 @@ from torch import Tensor
 from broadaxe.quantization.recipe import BudgetKind
 from broadaxe.quantization.signs import balanced_signs
 
+NEWTON_STEPS = 60
 EXACT = 1 << 52
 """Integers below are exact in float64, and so is the floor of their quotients."""
 
@@ -116,33 +117,51 @@ class Budget:
             return (high - low <= up).all(1)
         return ((high <= up) & (-low <= down)).all(1)
 
-    def thresholds(self, rows: Tensor) -> Tensor:
+    def thresholds(self, rows: Tensor, start: Tensor | None = None) -> Tensor:
         """Soft thresholds that project real rows onto the radius: |v_i| is shrunk by threshold * r_i.
 
         The signed budget is that of AXE, which takes each tile's mean off the row first.
 
         Args:
             rows: real weights in steps, shape (inputs, rows).
+            start: a guess, shape (tiles, rows).
 
         Returns:
             Shape (tiles, rows), zero where the row fits as it is.
         """
         size = self.tile or self.inputs
-        out = rows.new_zeros(self.tiles, rows.shape[1])
+        out = rows.new_zeros(self.tiles, rows.shape[1]) if start is None else start.clone()
         for t, (part, r) in enumerate(zip(rows.split(size), self.spread.to(rows.dtype).split(size), strict=True)):
             used = r > 0
-            if not used.any():
-                continue
-            v, r = part[used], r[used, None]
-            if self.kind == "signed":
-                v = v - v.mean(0)
-            ratio, order = (v.abs() / r).sort(0, descending=True)
-            weight = (r**2).expand_as(v).gather(0, order)
-            norms = weight.cumsum(0)
-            needed = ((ratio * weight).cumsum(0) - self.radius) / norms
-            last = (ratio > needed).sum(0).clamp(min=1) - 1
-            out[t] = needed.gather(0, last[None])[0].clamp(min=0)
+            if not used.all():
+                part, r = part[used], r[used]
+            if self.kind == "signed" and len(part):
+                part = part - part.mean(0)
+            out[t] = _level(part.abs(), r, self.radius, out[t])
         return out
+
+
+def _level(sizes: Tensor, r: Tensor, radius: int, level: Tensor) -> Tensor:
+    """The x >= 0 with sum_i r_i * max(v_i - x * r_i, 0) = radius, or 0 where the sum at 0 is no larger, for every row.
+
+    Newton's iteration: the sum is convex, falling and piecewise linear in x, so that from anywhere the next x is at or left
+    of the root, and from there the steps rise and end once no v_i changes sides.
+
+    Args:
+        sizes: v, shape (inputs, rows).
+        r: shape (inputs,).
+        level: where to start, shape (rows,).
+    """
+    weighted, square = sizes * r[:, None], r**2
+    for _ in range(NEWTON_STEPS):
+        above = (sizes > level * r[:, None]).to(sizes.dtype)
+        norms = square @ above
+        after = (((weighted * above).sum(0) - radius) / norms).clamp_(min=0)
+        after = torch.where(norms > 0, after, 0.0 if radius else level)  # a guess beyond every v_i starts over
+        if torch.equal(after, level):
+            break
+        level = after
+    return level
 
 
 class Room:

@@ -36,9 +36,12 @@ def relax(
     spread = budget.spread.to(start.dtype)
     size = budget.tile or budget.inputs
 
+    levels = None
+
     def projected(v: Tensor) -> Tensor:
-        thresholds = ball.thresholds(v.T.contiguous()).T.repeat_interleave(size, 1)[:, : budget.inputs]
-        by = thresholds * spread
+        nonlocal levels
+        levels = ball.thresholds(v.T.contiguous(), levels)
+        by = levels.T.repeat_interleave(size, 1)[:, : budget.inputs] * spread
         return (v - v.clamp(-by, by)).clamp_(grid.low, grid.high)
 
     rate = 1 / (1.05 * _largest_eigenvalue(hessian) + 1e-30)

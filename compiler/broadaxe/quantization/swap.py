@@ -43,7 +43,18 @@ def swap(codes: Tensor, linear: Tensor, hessian: Tensor, grid: WeightGrid, budge
 def _swap(out: Tensor, b: Tensor, h: Tensor, grid: WeightGrid, budget: Budget, most: int) -> None:
     """Of rows whose exchanges fit into memory, which are changed."""
     active, q, g, diagonal = torch.arange(len(out)), out.clone(), out @ h - b, h.diagonal()
-    caps = torch.tensor(budget.caps, dtype=torch.float64)
+    lo, hi = budget.lo.to(q.dtype), budget.hi.to(q.dtype)
+    high, low = budget.sums(q)
+    spans = [high - low] if budget.kind == "offset" else [high, -low]
+    room = torch.stack([cap - span[:, 0] for cap, span in zip(budget.caps, spans, strict=False)]).to(torch.float64)
+
+    def charges(codes: Tensor, step: int) -> list[Tensor]:
+        """What a step of each weight takes of each side's room, shape (rows, inputs)."""
+        outward = codes >= 0 if step > 0 else codes <= 0
+        up = torch.where(outward, hi if step > 0 else -lo, lo if step > 0 else -hi)
+        down = torch.where(outward, -lo if step > 0 else hi, -hi if step > 0 else lo)
+        return [up + down] if budget.kind == "offset" else [up, down]
+
     for _ in range(most):
         count = min(RELEASES, q.shape[1])
         move = -q.sign()
@@ -51,37 +62,27 @@ def _swap(out: Tensor, b: Tensor, h: Tensor, grid: WeightGrid, budget: Budget, m
         first = move.gather(1, i)
         slope = g[:, None] + first[:, :, None] * h[i]  # (rows, count, inputs)
         cost = alone[:, :, None] + diagonal - 2 * slope.abs()
-        second = torch.where(slope > 0, -1, 1).to(q.dtype)
-        moved = q[:, None] + second
-        loads = _loads(q, budget)
-        left = (
-            caps[:, None, None]
-            - loads.sum(2)[:, :, None]
-            - (_loads(q + move, budget) - loads).gather(2, i.expand(2, -1, -1))
-        )  # (2, rows, count)
-        up, down = _loads(q + 1, budget) - loads, _loads(q - 1, budget) - loads
-        fits = (moved >= grid.low) & (moved <= grid.high)
-        for side in range(2):
-            fits &= torch.where(second > 0, up[side][:, None], down[side][:, None]) <= left[side][:, :, None]
+        rising, up, down = slope < 0, charges(q, 1), charges(q, -1)
+        fits = torch.where(rising, (q < grid.high)[:, None], (q > grid.low)[:, None])
+        for side, (more, less) in enumerate(zip(up, down, strict=True)):
+            freed = torch.where(first > 0, more.gather(1, i), less.gather(1, i))
+            left = (room[side][:, None] - freed).to(q.dtype)
+            fits &= torch.where(rising, more[:, None], less[:, None]) <= left[:, :, None]
         cost.masked_fill_(~fits, torch.inf).scatter_(2, i[:, :, None], torch.inf)
         least, at = cost.flatten(1).min(1)
         better = least < -1e-5 * diagonal.mean()
         if not bool(better.any()):
             return
-        active, q, g, at = active[better], q[better], g[better], at[better]
+        active, q, g, at, room = active[better], q[better], g[better], at[better], room[:, better]
         rows, k, j = torch.arange(len(q)), at // q.shape[1], at % q.shape[1]
         i, first = i[better][rows, k], first[better][rows, k]
-        second = second[better][rows, k, j]
-        q[rows, i] += first
-        q[rows, j] += second
+        second = torch.where(rising[better][rows, k, j], 1, -1).to(q.dtype)
+        for chosen, step in ((i, first), (j, second)):
+            taken = [
+                torch.where(step > 0, a[rows, chosen], b[rows, chosen])
+                for a, b in zip(charges(q, 1), charges(q, -1), strict=True)
+            ]
+            room = room - torch.stack(taken)
+            q[rows, chosen] += step
         g += first[:, None] * h[i] + second[:, None] * h[j]
         out[active] = q
-
-
-def _loads(q: Tensor, budget: Budget) -> Tensor:
-    """What each weight adds to HI and to -LO, or twice to HI - LO; float64, shape (2, rows, inputs)."""
-    w = q.to(torch.float64)
-    if budget.kind == "offset":
-        return (w.abs() * budget.spread).expand(2, -1, -1)
-    ends = torch.stack([w * budget.lo, w * budget.hi])
-    return torch.stack([ends.amax(0), -ends.amin(0)])
