@@ -709,3 +709,14 @@ def test_what_cannot_be_written_leaves_nothing(files, monkeypatch):
     message = f"{files / 'out.json'}: is a folder; choose another place"
     assert refusal_of(result.save, files / "out.onnx") == message
     assert sorted(p.name for p in files.iterdir()) == before
+
+
+def test_calibration_of_an_integer_input_holds_its_integers():
+    net = Network(4)
+    net.inputs = [helper.make_tensor_value_info("x", TensorProto.UINT8, ["N", 4])]
+    y = net.quant(net.node("Cast", "x", to=TensorProto.FLOAT), 1.0, bits=8, signed=0)
+    model = net.finish(net.node("MatMul", y, net.weights(4, 3)))
+    broadaxe.quantize(model, np.arange(32, dtype=np.float32).reshape(8, 4))
+    with pytest.raises(broadaxe.BroadaxeError) as error:
+        broadaxe.quantize(model, np.full((8, 4), 0.5, np.float32))
+    assert str(error.value) == "calibration: input x holds values that are no uint8; give the model's own codes"

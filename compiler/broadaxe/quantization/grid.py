@@ -52,8 +52,9 @@ class WeightGrid:
 
 
 def max_abs_steps(weights: Tensor, grid: WeightGrid) -> Tensor:
-    """The step per row that puts its largest weight on the end of the grid; shape (rows,)."""
-    return (weights.abs().amax(1) / max(grid.high, -grid.low)).clamp(min=TINY)
+    """The step per row that puts its largest weight on the end of the grid; 1 for rows of zeros; shape (rows,)."""
+    largest = weights.abs().amax(1)
+    return torch.where(largest > 0, largest / max(grid.high, -grid.low), 1.0).clamp(min=TINY)
 
 
 def mse_steps(weights: Tensor, grid: WeightGrid, candidates: int = 64) -> Tensor:

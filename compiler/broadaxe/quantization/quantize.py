@@ -172,6 +172,8 @@ def checked(model: onnx.ModelProto, calibration: Array | Mapping[str, Array]) ->
         if not finite.all():
             bad = int((~finite.reshape(len(array), -1)).any(1).argmax())
             raise RequestError(f"calibration: input {name} is not finite in sample {bad} as {kind}; clean the data")
+        if np.dtype(kind).kind in "iub" and (array != data[name]).any():
+            raise RequestError(f"calibration: input {name} holds values that are no {kind}; give the model's own codes")
         samples.add(len(array))
     if len(samples) > 1:
         raise RequestError(f"calibration: inputs have {sorted(samples)} samples; give the same number for each")
