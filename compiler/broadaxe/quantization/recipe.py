@@ -39,7 +39,7 @@ class Recipe:
     steps: Steps = "search"
     scales: ScaleKind = "float"
     feedback: Feedback = "full"
-    correct: bool = True
+    correct: bool = False
     soft: bool = True
     descent: bool = True
     swaps: int = 32
