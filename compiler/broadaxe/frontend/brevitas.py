@@ -5,28 +5,16 @@ torch and brevitas are imported when a module is exported, never before: compili
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import copy
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 
-from broadaxe.errors import MissingToolError, RequestError, UnsupportedModelError
+from broadaxe.errors import MissingToolError
+from broadaxe.frontend.exporting import export_module, quiet
 
 if TYPE_CHECKING:
     import torch
-
-IR_VERSION = 10
-"""What onnxruntime is sure to read; onnx writes its own newest one unless told."""
-
-_SCOPES = "pkg.torch.onnx.name_scopes"
-_INTERNAL_SCOPES = (".export_handler", ".act_quant.fused_activation_quant_proxy", ".fused_activation_quant_proxy")
 
 
 def export_brevitas(module: torch.nn.Module, example_input: torch.Tensor | np.ndarray) -> onnx.ModelProto:
@@ -42,108 +30,23 @@ def export_brevitas(module: torch.nn.Module, example_input: torch.Tensor | np.nd
     Returns:
         The model: nodes carry the names of the modules they came from, constants are initializers and no longer inputs.
     """
-    torch, export_qonnx = _import_exporter()
-    if not isinstance(module, torch.nn.Module):
-        raise RequestError(f"export: not a torch.nn.Module, {type(module).__name__}; pass the trained module itself")
-    sample = torch.as_tensor(example_input).detach().cpu()
-    if sample.ndim < 2 or sample.shape[0] < 1:
-        raise RequestError(
-            f"export: the example input needs a batch dimension and one sample, shape {tuple(sample.shape)}; "
-            "pass shape (1, ...), as the module takes it"
-        )
-    sample = sample[:1]
+    export_qonnx = _import_exporter()
 
-    with _quiet():
-        try:  # two samples: torch.export takes a size of 1 for a constant
-            model = _export(
-                export_qonnx, module, torch.cat([sample, sample]), dynamic_shapes=({0: torch.export.Dim("N")},)
-            )
-        except Exception:
-            try:
-                model = _export(export_qonnx, module, sample)
-            except Exception as error:
-                raise UnsupportedModelError(
-                    f"{type(module).__name__}: the Brevitas export failed, {_first_line(error)}; "
-                    "check that the module runs on the example input and that torch.export can trace it"
-                ) from error
-    return _tidy(model)
+    def export(copied: torch.nn.Module, batch: torch.Tensor, **options: Any) -> onnx.ModelProto:
+        model: onnx.ModelProto = export_qonnx(copied, batch, verbose=False, **options)
+        return model
+
+    return export_module(export, module, example_input, "Brevitas")
 
 
-def _export(export_qonnx: Any, module: torch.nn.Module, batch: torch.Tensor, **options: Any) -> onnx.ModelProto:
-    model: onnx.ModelProto = export_qonnx(copy.deepcopy(module).cpu().eval(), batch, verbose=False, **options)
-    return model
-
-
-def _import_exporter() -> tuple[Any, Any]:
+def _import_exporter() -> Any:
     try:
-        with _quiet():
+        with quiet():
             import onnxoptimizer  # noqa: F401  (the exporter needs both and says so late)
             import onnxscript  # noqa: F401
-            import torch
             from brevitas.export import export_qonnx
     except ImportError as error:
         raise MissingToolError(
             f"export: Brevitas modules need a missing package, {error.name}; pip install 'broadaxe[brevitas]'"
         ) from error
-    return torch, export_qonnx
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Swallow the exporter's progress lines, log records and warnings; exceptions pass."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-
-
-def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Name nodes after their modules; drop what is no part of the function: constants as inputs, source traces."""
-    model.ir_version = IR_VERSION
-    graph = model.graph
-    constants = {initializer.name for initializer in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in constants]
-    del graph.input[:]
-    graph.input.extend(inputs)
-
-    taken: set[str] = set()
-    for node in graph.node:
-        name = _module_name(node)
-        count = 1
-        while (unique := name if count == 1 else f"{name}_{count}") in taken:
-            count += 1
-        taken.add(unique)
-        node.name = unique
-    for proto in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        proto.doc_string = ""
-        del proto.metadata_props[:]  # stack traces with the paths of the machine that exported
-    del graph.metadata_props[:]
-    return model
-
-
-def _module_name(node: onnx.NodeProto) -> str:
-    """The dotted path of the module that a node came from, as `conv1` or `relu1.act_quant`."""
-    scopes = next((ast.literal_eval(entry.value) for entry in node.metadata_props if entry.key == _SCOPES), None)
-    if not scopes:
-        return str(node.name or node.output[0])
-    path = str(scopes[-2]) if len(scopes) > 1 and scopes[-2] else str(scopes[-1])
-    for internal in _INTERNAL_SCOPES:
-        path = path.partition(internal)[0]
-    return path if path[:1].isalpha() else f"{node.op_type.lower()}_{path}"
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of what went wrong at the root, which the exporter wraps in pages of advice."""
-    root = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    lines = str(root).strip().splitlines()
-    return f"{type(root).__name__}: {lines[0].rstrip('.')}" if lines else type(root).__name__
+    return export_qonnx
