@@ -45,7 +45,7 @@ def read(path: Path) -> list[Row]:
         for key in ("seed", "M", "N", "P"):
             row[key] = int(row[key])
         for key in ("valid", "test"):
-            row[key] = float(row[key])
+            row[key] = float(row[key] or "nan")
         for kind in ("offset", "signed"):
             row[kind] = max(map(int, row[f"{kind}_bits"].split("/"))) if row[f"{kind}_bits"] else 0
     return rows
