@@ -331,9 +331,9 @@ PLANS = {
     "digits": Plan(
         budgets=(6, 7, 8, 9, 10),
         sums=(4, 2),
-        seeds={"main": 10, "naive": 5, "more": 5, "fixed": 5, "ladder": 5},
+        seeds={"main": 10, "naive": 3, "more": 3, "fixed": 3, "ladder": 3},
         fixed=(12, 13, 14, 15),
-        ladder=((2, 3, 7), (3, 3, 8), (4, 4, 10), (4, 8, 13)),
+        ladder=((2, 2, 7), (2, 3, 7), (3, 3, 8), (4, 4, 10), (4, 8, 13)),
     ),
     "fashion": Plan(
         budgets=(9, 11, 13),
