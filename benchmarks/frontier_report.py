@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ class Frontier:
     def __init__(self, rows: Sequence[Row], budgets: Sequence[int], kind: str) -> None:
         self.budgets, self.kind = list(budgets), kind
         self.chosen: dict[tuple[str, int, int], Row] = {}
+        self.counts = Counter((row["method"], row["seed"]) for row in rows if is_frontier(row))
         for row in filter(is_frontier, rows):
             for budget in budgets:
                 key = (row["method"], row["seed"], budget)
@@ -73,8 +75,11 @@ class Frontier:
         return row["valid"], row[self.kind], row["M"] + row["N"], row["N"]
 
     def seeds(self, *methods: str) -> list[int]:
-        """Seeds that all of these methods were run with."""
-        found = [{seed for method, seed, _ in self.chosen if method == wanted} for wanted in methods]
+        """Seeds that all of these methods were run with, on the whole grid."""
+        found = []
+        for wanted in methods:
+            runs = {seed: count for (method, seed), count in self.counts.items() if method == wanted}
+            found.append({seed for seed, count in runs.items() if count >= 0.9 * max(runs.values())})
         return sorted(set.intersection(*found))
 
     def curve(self, method: str, seeds: Iterable[int]) -> Curve:
