@@ -282,10 +282,10 @@ METHODS: dict[str, Method] = {
     # From axe-search to best, one change after the other.
     "step1-offset": Method(replace(SEARCH, published=False), OFFSET),
     "step2-feedback": Method(replace(SEARCH, published=False, feedback="full"), OFFSET),
-    "step3-correct": Method(replace(SEARCH, published=False, feedback="full", correct=True), OFFSET),
-    "step4-refit": Method(replace(SEARCH, published=False, feedback="full", correct=True, refit=True), OFFSET),
+    "step3-refit": Method(replace(SEARCH, published=False, feedback="full", refit=True), OFFSET),
+    "step4-descent": Method(replace(BEST, relax=(), swaps=0)),
     # best with one thing changed.
-    "best-uncorrected": Method(replace(BEST, correct=False)),
+    "best-corrected": Method(replace(BEST, correct=True)),
     "best-no-refit": Method(replace(BEST, refit=False)),
     "best-no-descent": Method(replace(BEST, descent=False)),
     "best-thresholded": Method(replace(BEST, feedback="thresholded")),
@@ -304,8 +304,8 @@ NAIVE = ("rtn", "optq", "optq-search", "gpfq")
 MORE = ("axe-mse", "project", "axe-gpfq", "axe-gpfq-search", "best-signed")
 FIXED = ("axe", "axe-mse", "axe-search", "project-search", "best", "best-signed")
 LADDER = (
-    *("axe", "axe-search", "step1-offset", "step2-feedback", "step3-correct", "step4-refit", "best"),
-    *("best-uncorrected", "best-no-refit", "best-no-descent", "best-thresholded"),
+    *("axe", "axe-search", "step1-offset", "step2-feedback", "step3-refit", "step4-descent", "best"),
+    *("best-corrected", "best-no-refit", "best-no-descent", "best-thresholded"),
     *("best-bias", "axe-search-bias", "axe-bias"),
 )
 PARTS = {"main": MAIN, "naive": NAIVE, "more": MORE, "fixed": FIXED, "ladder": LADDER}

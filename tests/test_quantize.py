@@ -706,7 +706,7 @@ def test_what_cannot_be_written_leaves_nothing(files, monkeypatch):
     assert refusal_of(result.save, files / "model.json") == message
     (files / "out.json").mkdir()
     before = sorted(p.name for p in files.iterdir())
-    message = f"{files / 'out.json'}: is a folder; choose another place"
+    message = f"{files / 'out.json'}: exists, and quantize did not write it; choose another name"
     assert refusal_of(result.save, files / "out.onnx") == message
     assert sorted(p.name for p in files.iterdir()) == before
 
@@ -720,3 +720,67 @@ def test_calibration_of_an_integer_input_holds_its_integers():
     with pytest.raises(broadaxe.BroadaxeError) as error:
         broadaxe.quantize(model, np.full((8, 4), 0.5, np.float32))
     assert str(error.value) == "calibration: input x holds values that are no uint8; give the model's own codes"
+
+
+def test_settings_that_would_do_nothing_are_refused():
+    net = Network(4)
+    model = net.finish(net.node("MatMul", net.quant("x"), net.weights(4, 3), name="fc"))
+    x = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
+    refused = {
+        "settings: layers: conv*: no layer has such a name; there are fc": {"layers": {"conv*": {"acc_bits": 8}}},
+        "settings: act_bits: is for float models, this one has quantizers of its own; leave it out": {"act_bits": 4},
+        "fc (MatMul): tile 2 without acc_bits; give both": {"layers": {"fc": {"tile": 2}, "f*": {"weight_bits": 4}}},
+    }
+    for message, options in refused.items():
+        if "tile" in message:
+            options["layers"]["none"] = {"acc_bits": 9}
+            message = "settings: layers: none: no layer has such a name; there are fc"
+        with pytest.raises(broadaxe.BroadaxeError) as error:
+            broadaxe.quantize(model, x, **options)
+        assert str(error.value) == message
+
+
+def test_a_tile_without_a_width_is_refused():
+    net = Network(4)
+    y = net.quant(net.node("MatMul", net.quant("x"), net.weights(4, 4), name="a"))
+    model = net.finish(net.node("MatMul", y, net.weights(4, 3), name="b"))
+    with pytest.raises(broadaxe.BroadaxeError) as error:
+        broadaxe.quantize(model, np.ones((8, 4), np.float32), layers={"a": {"acc_bits": 9}, "b": {"tile": 2}})
+    assert str(error.value) == "b (MatMul): tile 2 without acc_bits; give both"
+
+
+def test_results_that_are_far_off_come_with_a_warning():
+    net = Network(16)
+    model = net.finish(net.node("MatMul", net.quant("x", bits=8), net.weights(16, 3, bits=8), name="fc"))
+    x = np.random.default_rng(0).normal(size=(64, 16)).astype(np.float32)
+    (warning,) = broadaxe.quantize(model, x, acc_bits=7, preset="axe").record.warnings
+    assert "of their power on held-out rows, most in fc" in warning
+    assert broadaxe.quantize(model, x).record.warnings == ()
+
+
+def test_nothing_that_quantize_did_not_write_is_replaced(tmp_path):
+    net = Network(4)
+    result = broadaxe.quantize(
+        net.finish(net.node("MatMul", net.quant("x"), net.weights(4, 3))), np.ones((8, 4), np.float32)
+    )
+    result.save(tmp_path / "q.onnx")
+    result.save(tmp_path / "q.onnx")
+    (tmp_path / "float.onnx").write_bytes(b"mine")
+    (tmp_path / "data.json").write_text("{}")
+    for taken, given in (("float.onnx", "float.onnx"), ("data.json", "data.onnx")):
+        with pytest.raises(RequestError) as error:
+            result.save(tmp_path / given)
+        assert str(error.value) == f"{tmp_path / taken}: exists, and quantize did not write it; choose another name"
+    assert (tmp_path / "float.onnx").read_bytes() == b"mine"
+
+
+def test_held_out_rows_choose_nothing_in_a_float_model():
+    """Not the ranges of activations, not the weights."""
+    weights = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    net = Network(4)
+    model = net.finish(net.node("MatMul", "x", weights))
+    x = np.random.default_rng(1).normal(size=(64, 4)).astype(np.float32)
+    other = x.copy()
+    other[-8:] *= -20
+    a, b = (broadaxe.quantize(model, rows).model.SerializeToString() for rows in (x, other))
+    assert a == b

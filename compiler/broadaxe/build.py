@@ -116,6 +116,9 @@ def load(path: str | os.PathLike[str]) -> Build:
 def load_model(source: object, example_input: object | None = None) -> tuple[onnx.ModelProto, str]:
     """The QONNX model of a file, a ModelProto or a Brevitas module, and a name for it."""
     place = "model"
+    held = getattr(source, "model", None)
+    if isinstance(held, onnx.ModelProto):  # a Build, or what quantize returns
+        source = held
     if isinstance(source, onnx.ModelProto):
         model, name = source, source.graph.name or "network"
     elif isinstance(source, str | os.PathLike):
@@ -279,6 +282,15 @@ def _replace(partial: Path, final: Path) -> None:
 def certificate_text(build: Build) -> str:
     """certificate.json as the build's model and settings give it; see `broadaxe.prove.certificate`."""
     return certificate(build.graph, contents(build))
+
+
+def opened(build: object) -> Build:
+    """A build, or the one in a folder that is named."""
+    if isinstance(build, str | os.PathLike):
+        return load(build)
+    if not isinstance(build, Build):
+        raise RequestError(f"build: is a {type(build).__name__}; give what compile returned, or its folder")
+    return build
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

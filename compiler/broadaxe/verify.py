@@ -7,6 +7,7 @@ each layer alone runs on the witnesses that take its accumulator to both proven 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -14,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from broadaxe.build import Array, Build, Progress, check_files, contents, named, random_codes
+from broadaxe.build import Array, Build, Progress, check_files, contents, named, opened, random_codes
 from broadaxe.csim import Mode, Simulator, ap_types, compile_sources, run_program
 from broadaxe.errors import VerificationError
 from broadaxe.ir import Graph, IntArray, Node
@@ -96,19 +97,22 @@ class Verification:
 
 
 def verify(
-    build: Build, data: Array | Mapping[str, Array] | None = None, *, progress: Progress | None = None
+    build: Build | str | os.PathLike[str],
+    data: Array | Mapping[str, Array] | None = None,
+    *,
+    progress: Progress | None = None,
 ) -> Verification:
     """Verify a build folder.
 
     Args:
-        build: a compiled or loaded build.
+        build: what `compile` or `load` returned, or its folder.
         data: real inputs of the model, one array or a mapping, batch first; without it, synthetic integers only.
         progress: called with what is being done.
 
     Returns:
         The verification; `ok` tells whether everything agreed. A mismatch names node, index and values.
     """
-    said = progress or (lambda _: None)
+    build, said = opened(build), progress or (lambda _: None)
     result = Verification()
     said("checking files and certificate")
     _check_folder(build, result)
@@ -254,12 +258,13 @@ def _macs(graph: Graph, node: Node) -> int:
 
 
 def simulate(
-    build: Build, data: Array | Mapping[str, Array], *, mode: Mode = Mode.NATIVE
+    build: Build | str | os.PathLike[str], data: Array | Mapping[str, Array], *, mode: Mode = Mode.NATIVE
 ) -> dict[str, npt.NDArray[Any]]:
     """Run the generated C++ on real inputs; returns the model's outputs, float32, batch first.
 
     VerificationError names a file of the folder that has changed since it was written.
     """
+    build = opened(build)
     check_files(build.path)
     simulator = Simulator.of(build.path, build.top, build.graph, build.flow, mode)
     return build.host.reals(simulator.run(build.codes(data)))

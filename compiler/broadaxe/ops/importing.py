@@ -148,8 +148,8 @@ class ModelNode:
                 return tensor
             case Head(name):
                 raise self.fail(
-                    f"its input {name!r} is not quantized; put a Quant before it or declare the input's type,"
-                    " as in --input name:uint8"
+                    f"its input {name!r} is not quantized; run broadaxe quantize on a float model first, put a Quant"
+                    " before it, or declare the input's type, as in --input name:uint8"
                 )
             case Tail(origin=origin):
                 raise self.fail(

@@ -46,7 +46,7 @@ class QuantConfig(BaseModel):
     ] = None
     budget: Annotated[
         BudgetKind | None,
-        Field(description="accumulators that start at zero, or at a constant of their own where nothing forbids it"),
+        Field(description="sums counted from zero, or from a constant of each channel's own where nothing forbids it"),
     ] = None
     method: Annotated[Method | None, Field(description="base algorithm")] = None
     steps: Annotated[Steps | None, Field(description="where step sizes come from")] = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from broadaxe.build import load_model
 from broadaxe.errors import RequestError
 from broadaxe.frontend.standard import is_quantizer
 from broadaxe.ops.importing import Array
@@ -16,6 +18,8 @@ from broadaxe.ops.importing import Array
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from broadaxe.quantization.quantize import Quantized
 
 LAYERS = ("Conv", "Gemm", "MatMul")
 
@@ -31,7 +35,7 @@ class _Weights:
     bias: Array | None
 
 
-def load_weights(module: nn.Module, model: onnx.ModelProto) -> nn.Module:
+def load_weights(module: nn.Module, model: onnx.ModelProto | Quantized | str | os.PathLike[str]) -> nn.Module:
     """Put the weights of a quantized model into the Brevitas module it was quantized from.
 
     Every layer's weight quantizer gets the model's scales and bits as constants, so that it gives exactly the model's
@@ -39,37 +43,86 @@ def load_weights(module: nn.Module, model: onnx.ModelProto) -> nn.Module:
 
     Args:
         module: a Brevitas module; layers are found by the names that its export gave the model's nodes.
-        model: from `broadaxe.quantize(module, ...)`.
+        model: from `broadaxe.quantize(module, ...)`, or its file.
 
     Raises:
         RequestError: names the first layer that the module lacks, or whose shape or weight quantizer does not fit.
     """
     import torch
 
-    found = _weights(model)
+    if not isinstance(module, torch.nn.Module):
+        raise RequestError(f"load_weights: a {type(module).__name__} in place of the module; give module, then model")
+    found = _weights(load_model(model)[0])
     if not found:
         raise RequestError(
             "load_weights: the model has no layer with quantized weights; give one from broadaxe.quantize"
         )
     layers = {name: _layer(module, name, weights) for name, weights in found.items()}
-    for name, weights in found.items():
-        layer = layers[name]
-        values = torch.from_numpy(weights.values.copy())
-        with torch.no_grad():
-            layer.weight.data = values.to(layer.weight)
-            if weights.bias is not None:
-                bias = torch.from_numpy(weights.bias.copy()).to(layer.weight)
-                if layer.bias is None:
-                    layer.bias = torch.nn.Parameter(bias)
-                else:
-                    layer.bias.data = bias
-            _fix_quantizer(layer.weight_quant.tensor_quant, weights)
-            given = layer.quant_weight().value.detach().cpu()
-        if not torch.equal(given, values):
-            raise RequestError(
-                f"load_weights: {name}: its quantizer does not give the model's weights; use an integer one"
-            )
+    kept = {name: _Kept.of(layer) for name, layer in layers.items()}
+    try:
+        for name, weights in found.items():
+            _put(layers[name], weights)
+        for name, weights in found.items():
+            given = layers[name].quant_weight().value.detach().cpu()
+            if not torch.equal(given, torch.from_numpy(weights.values.copy())):
+                raise RequestError(
+                    f"load_weights: {name}: its quantizer does not give the model's weights; give it an integer quantizer"
+                    " and weights that no other layer shares"
+                )
+    except BaseException:
+        for name, state in kept.items():
+            state.restore(layers[name])
+        raise
     return module
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """What a layer was like."""
+
+    weight: Any
+    bias: Any
+    values: Any
+    offsets: Any
+    quantizer: dict[str, Any]
+    narrow: bool | None
+
+    @classmethod
+    def of(cls, layer: Any) -> _Kept:
+        quantizer = layer.weight_quant.tensor_quant
+        return cls(
+            layer.weight,
+            layer.bias,
+            layer.weight.data,
+            None if layer.bias is None else layer.bias.data,
+            {k: getattr(quantizer, k) for k in ("scaling_impl", "msb_clamp_bit_width_impl") if hasattr(quantizer, k)},
+            quantizer.int_quant.narrow_range if hasattr(quantizer, "int_quant") else None,
+        )
+
+    def restore(self, layer: Any) -> None:
+        layer.weight, layer.bias = self.weight, self.bias
+        layer.weight.data = self.values
+        if self.bias is not None:
+            layer.bias.data = self.offsets
+        quantizer = layer.weight_quant.tensor_quant
+        for key, value in self.quantizer.items():
+            setattr(quantizer, key, value)
+        if self.narrow is not None:
+            quantizer.int_quant.narrow_range = self.narrow
+
+
+def _put(layer: Any, weights: _Weights) -> None:
+    import torch
+
+    with torch.no_grad():
+        layer.weight.data = torch.from_numpy(weights.values.copy()).to(layer.weight)
+        if weights.bias is not None:
+            bias = torch.from_numpy(weights.bias.copy()).to(layer.weight)
+            if layer.bias is None:
+                layer.bias = torch.nn.Parameter(bias)
+            else:
+                layer.bias.data = bias
+        _fix_quantizer(layer.weight_quant.tensor_quant, weights)
 
 
 def _weights(model: onnx.ModelProto) -> dict[str, _Weights]:
@@ -102,7 +155,7 @@ def _weights(model: onnx.ModelProto) -> dict[str, _Weights]:
 def _layer(module: nn.Module, name: str, weights: _Weights) -> Any:
     for path, layer in module.named_modules():
         if name in (path, f"conv_{path}", f"gemm_{path}", f"matmul_{path}") and hasattr(layer, "weight"):
-            if not hasattr(getattr(layer, "weight_quant", None), "tensor_quant"):
+            if getattr(getattr(layer, "weight_quant", None), "tensor_quant", None) is None:
                 raise RequestError(
                     f"load_weights: {name}: the module's layer has no weight quantizer; give a Brevitas module"
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from broadaxe.passes.offset_accumulators import offset_accumulators
 from broadaxe.quantization.budget import Budget
 from broadaxe.quantization.config import DEFAULT_WEIGHT_BITS, LayerSettings, QuantConfig
 from broadaxe.quantization.grid import WeightGrid, max_abs_steps
-from broadaxe.quantization.layers import Layer, absorbs_offset, layer_of
+from broadaxe.quantization.layers import LINEAR, Layer, absorbs_offset, layer_of
 from broadaxe.quantization.moments import Moments, MomentSum
 from broadaxe.quantization.recipe import BudgetKind, Recipe
 from broadaxe.quantization.record import LayerRecord, QuantizationRecord
@@ -38,6 +39,9 @@ from broadaxe.version import __version__
 
 Progress = Callable[[str], None]
 QONNX_DOMAIN = "qonnx.custom_op.general"
+LARGE_ERROR = 0.1
+"""Share of the outputs' power from which on a result is worth a warning."""
+FLOAT_MODELS_ONLY = {"act_bits", "input_bits", "first_weight_bits", "last_weight_bits", "ranges", "percentile"}
 
 
 @dataclass(eq=False)
@@ -83,8 +87,9 @@ def quantize_model(
     """
     said, start = progress or (lambda _: None), time.perf_counter()
     model = _stripped(symbolic_batch(model))
+    _check_layers(model, config, own_bits)
     samples = len(next(iter(data.values())))
-    held = min(int(samples * config.held_out), samples - 1)
+    held = held_rows(samples, config)
     walk = Walk(model, {})
     makers = {str(o): n for n in model.graph.node for o in n.output}
     store = Store(config.memory_gb * 1e9)
@@ -92,7 +97,7 @@ def quantize_model(
         floats = Tape(expand_quant(_reference(model, config.target)), data, store)
         quantized = Tape(expand_quant(model), data, store)
         run = _Run(model, config, floats, quantized, held, _constants(model), own_bits)
-        total = sum(n.op_type in ("Conv", "Gemm", "MatMul") for n in model.graph.node)
+        total = sum(n.op_type in LINEAR for n in model.graph.node)
         for node in model.graph.node:
             layer = layer_of(walk, node, makers, quantized=config.target == "quantized")
             if layer is None:
@@ -102,7 +107,7 @@ def quantize_model(
             said(f"{layer.name}: layer {len(run.records) + 1} of {total}, {layer.rows} x {layer.inputs} weights")
             record = _solve_layer(run, walk, layer)
             run.records.append(record)
-            said(f"{layer.name}: error {record.error:.2g}, {record.width} bits")
+            said(f"{layer.name}: error {record.error:.2g}")
         if not run.records:
             raise RequestError("model: has no layer whose weights could be quantized; Conv, Gemm and MatMul are")
         said("comparing outputs")
@@ -113,6 +118,7 @@ def quantize_model(
     said("proving accumulators")
     records = _proven(result, run.records)
     return result, QuantizationRecord(
+        warnings=_warnings(error, records),
         broadaxe=__version__,
         settings=config,
         samples=samples - held,
@@ -120,6 +126,42 @@ def quantize_model(
         layers=tuple(records),
         output_error=error,
         seconds=time.perf_counter() - start,
+    )
+
+
+def held_rows(samples: int, config: QuantConfig) -> int:
+    """Calibration rows, the last ones, that are kept for judging."""
+    return min(int(samples * config.held_out), samples - 1)
+
+
+def _check_layers(model: onnx.ModelProto, config: QuantConfig, own_bits: bool) -> None:
+    """Refuse settings that would silently do nothing."""
+    names = [str(n.name or n.output[0]) for n in model.graph.node if n.op_type in LINEAR]
+    for pattern, layer in config.layers.items():
+        if not own_bits and not any(fnmatchcase(name, pattern) for name in names):
+            shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+            raise RequestError(f"settings: layers: {pattern}: no layer has such a name; there are {shown or 'none'}")
+        if not own_bits and layer.act_bits is not None:
+            raise RequestError(
+                f"settings: layers: {pattern}: act_bits: the model has quantizers of its own; leave it out"
+            )
+    ignored = sorted(config.model_fields_set & FLOAT_MODELS_ONLY)
+    if ignored and not own_bits:
+        raise RequestError(
+            f"settings: {ignored[0]}: is for float models, this one has quantizers of its own; leave it out"
+        )
+
+
+def _warnings(output_error: float | None, records: list[LayerRecord]) -> tuple[str, ...]:
+    if output_error is None or output_error < LARGE_ERROR:
+        return ()
+    worst = max(records, key=lambda r: r.held_out_error or 0.0)
+    remedy = (
+        "give more accumulator or weight bits" if worst.acc_bits is not None else "give more weight or activation bits"
+    )
+    return (
+        f"the outputs are off by {100 * output_error:.0f} % of their power on held-out rows, most in {worst.name}"
+        f" ({100 * (worst.held_out_error or 0.0):.0f} %); {remedy}, and check the accuracy",
     )
 
 
@@ -218,6 +260,8 @@ def _budget(
     layer: Layer, settings: LayerSettings, config: QuantConfig, recipe: Recipe, group: int, offset: bool
 ) -> Budget | None:
     if settings.acc_bits is None:
+        if settings.tile is not None:
+            raise RequestError(f"{layer.name} ({layer.node.op_type}): tile {settings.tile} without acc_bits; give both")
         return None
     tile = settings.tile if settings.tile is not None and settings.tile < layer.inputs else None
     where = f"{layer.name} ({layer.node.op_type})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -80,7 +81,20 @@ def check_target(path: Path) -> Path:
         raise RequestError(f"{path}: models are .onnx files; name the output *.onnx")
     if not path.absolute().parent.is_dir():
         raise RequestError(f"{path}: its folder does not exist; create it first")
+    record = path.with_suffix(".json")
+    if (path.exists() or record.exists()) and not _is_record(record):
+        taken = path if path.exists() else record
+        raise RequestError(f"{taken}: exists, and quantize did not write it; choose another name")
     return path
+
+
+def _is_record(path: Path) -> bool:
+    """Whether a file is the record of an earlier quantization."""
+    try:
+        content = json.loads(path.read_text())
+        return isinstance(content, dict) and {"broadaxe", "settings", "layers"} <= set(content)
+    except (OSError, ValueError):
+        return False
 
 
 def quantize(
@@ -111,7 +125,7 @@ def quantize(
     chosen = config or quant_config(**options)
     said = progress or (lambda _: None)
     try:
-        from broadaxe.quantization.network import quantize_model
+        from broadaxe.quantization.network import held_rows, quantize_model
     except ModuleNotFoundError as error:
         raise MissingToolError(f"quantize: {error.name} is not installed; pip install 'broadaxe[brevitas]'") from None
     said("reading the model")
@@ -123,7 +137,9 @@ def quantize(
         from broadaxe.frontend.insert_quantizers import insert_quantizers
 
         said("choosing activation ranges")
-        loaded = insert_quantizers(fold_batchnorm(loaded), data, quantizer_settings(chosen))
+        held = {name: held_rows(len(array), chosen) for name, array in data.items()}
+        seen = {name: array[: len(array) - held[name]] for name, array in data.items()}
+        loaded = insert_quantizers(fold_batchnorm(loaded), seen, quantizer_settings(chosen))
     result, record = quantize_model(loaded, data, chosen, own_bits=inserted, progress=said)
     return Quantized(result, record)
 

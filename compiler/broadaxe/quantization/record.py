@@ -26,8 +26,10 @@ class LayerRecord(_Entry):
     budget: Annotated[str | None, Field(description="signed, offset, or none")]
     acc_bits: Annotated[int | None, Field(description="P asked, of every tile where there are tiles")]
     tile: int | None
-    width: Annotated[int, Field(description="of the whole sum as proven, under the budget's kind")]
-    inner_width: Annotated[int | None, Field(description="of the widest tile's sum as proven")]
+    width: Annotated[
+        int, Field(description="of the whole sum as the compiler proves and declares it; 0: nothing reads it")
+    ]
+    inner_width: Annotated[int | None, Field(description="of the widest tile's sum, likewise")]
     error: Annotated[float, Field(description="E[(x.w - x~.sq)^2] / E[(x.w)^2]")]
     error_centred: Annotated[float, Field(description="the same without the mean error")]
     held_out_error: Annotated[float | None, Field(description="the same as error, on rows that no solver saw")]
@@ -53,6 +55,7 @@ class QuantizationRecord(_Entry):
     samples: Annotated[int, Field(description="calibration rows that solvers saw")]
     held_out_samples: Annotated[int, Field(description="calibration rows kept for judging")]
     layers: tuple[LayerRecord, ...]
+    warnings: tuple[str, ...] = ()
     output_error: Annotated[
         float | None, Field(description="squared error of the network's outputs over their power, held-out rows")
     ]

@@ -18,29 +18,35 @@ class RecordTable:
         self.record = record
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-        table.add_column("layer", no_wrap=True)
-        for name in COLUMNS:
-            table.add_column(name, justify="right", no_wrap=True)
-        for layer in self.record.layers:
-            table.add_row(
-                layer.name,
+        rows = [
+            (
                 f"{layer.inputs:,}",
                 f"{layer.rows:,}",
                 str(layer.weight_bits),
                 f"±{layer.largest_code}",
-                f"{100 * layer.zeros:.0f} %",
+                f"{100 * layer.zeros:.0f}%",
                 "-" if layer.acc_bits is None else str(layer.acc_bits),
                 str(layer.width) if layer.inner_width is None else f"{layer.inner_width}+{layer.width}",
                 f"{layer.error:.1e}",
                 "-" if layer.held_out_error is None else f"{layer.held_out_error:.1e}",
             )
+            for layer in self.record.layers
+        ]
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+        table.add_column("layer", no_wrap=True, overflow="ellipsis")
+        for name, *column in zip(COLUMNS, *rows, strict=True):
+            widest = max(len(text) for text in (name, *column))
+            table.add_column(name, justify="right", no_wrap=True, min_width=widest)
+        for layer, cells in zip(self.record.layers, rows, strict=True):
+            table.add_row(layer.name, *cells)
         kinds = sorted({layer.budget for layer in self.record.layers if layer.budget}) or ["no"]
         yield f"weights solved under {' and '.join(kinds)} accumulator budgets; errors relative to the float output"
         yield table
         for layer in self.record.layers:
             for warning in layer.warnings:
-                yield f"{layer.name}: {warning}"
+                yield f"warning: {layer.name}: {warning}"
+        for warning in self.record.warnings:
+            yield f"warning: {warning}"
         if self.record.output_error is not None:
             yield f"output error {self.record.output_error:.2e} on {self.record.held_out_samples} held-out samples"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -10,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from broadaxe import emit
-from broadaxe.build import Build, check_files
+from broadaxe.build import Build, check_files, opened
 from broadaxe.chain import Affine, Chain, PerChannel, spread
 from broadaxe.errors import RequestError
 from broadaxe.ir import IntArray
@@ -156,8 +157,9 @@ def read_report(folder: Path) -> Report:
         raise RequestError(f"{folder / 'report.json'}: is missing or damaged; compile again") from None
 
 
-def report_of(build: Build) -> Report:
-    """The report of a build, from its graph and folding alone."""
+def report_of(build: Build | str | os.PathLike[str]) -> Report:
+    """The report of a build, or of the one in a folder, from its graph and folding alone."""
+    build = opened(build)
     cycles = cycles_of(build.graph, build.lanes)
     layers = tuple(
         Layer(

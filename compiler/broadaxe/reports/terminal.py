@@ -12,6 +12,9 @@ from rich.table import Table
 if TYPE_CHECKING:
     from broadaxe.reports.model import Report
 
+NARROW = 90
+LEFT_OUT = ("saved", "l1")
+"""Columns that a narrow terminal goes without."""
 COLUMNS = ("MACs", "K", "WxA", "type", "l1", "exact", "offset", "width", "saved", "fold", "cycles")
 
 
@@ -23,23 +26,30 @@ class ReportTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         report = self.report
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-        table.add_column("layer", no_wrap=True)
-        for name in COLUMNS:
-            table.add_column(name, justify="right", no_wrap=True)
-        for layer in report.layers:
-            bits = (layer.datatype_bits, layer.l1_bits, layer.exact_bits, layer.offset_bits)
-            table.add_row(
-                layer.name,
+        rows = [
+            (
                 f"{layer.macs:,}",
                 str(layer.depth),
                 f"{layer.weight_bits}x{layer.input_bits}",
-                *map(str, bits),
-                f"[bold]{layer.width}[/bold]",
+                *map(str, (layer.datatype_bits, layer.l1_bits, layer.exact_bits, layer.offset_bits)),
+                str(layer.width) if layer.inner_bits is None else f"{layer.inner_bits}+{layer.width}",
                 str(layer.saved_bits),
                 f"{layer.pe}x{layer.simd}",
                 f"{layer.cycles:,}",
             )
+            for layer in report.layers
+        ]
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+        table.add_column("layer", no_wrap=True, overflow="ellipsis")
+        narrow = options.max_width < NARROW
+        for name, *column in zip(COLUMNS, *rows, strict=True):
+            if not (narrow and name in LEFT_OUT):
+                widest = max(len(text) for text in (name, *column))
+                style = "bold" if name == "width" else None
+                table.add_column(name, justify="right", no_wrap=True, min_width=widest, style=style)
+        for layer, cells in zip(report.layers, rows, strict=True):
+            shown = (text for name, text in zip(COLUMNS, cells, strict=True) if not (narrow and name in LEFT_OUT))
+            table.add_row(layer.name, *shown)
         yield f"{report.top}: accumulator bits by bound, width as proven, fold PE x SIMD"
         yield table
         forms = Counter(r.form for r in report.requantizers)
