@@ -30,8 +30,10 @@ ONE_WIDTH = "one integer from 1 to 16 is supported"
 NOT_CONSTANT = "is not a constant; only constants can be compiled into hardware"
 REORDERED = "its input would have to be reordered in memory first; remove the Transpose or Reshape before it"
 NO_SOURCE = "does not come from a quantized tensor; there is nothing to compile"
-QUANTIZE_IT = "run broadaxe quantize on a float model first, put a Quant before it, or declare the input's type, as in"
+QUANTIZE_IT = (
+    "run broadaxe quantize on a float model first, put a Quant before it, or declare the input's type, as in"
     " --input name:uint8"
+)
 
 PATHS = {"PYTHONPATH": os.pathsep.join(sys.path)}
 CASES = {}
