@@ -25,8 +25,8 @@ ORDER = (
 )
 LADDER = (
     *("axe", "axe-bias", "axe-search", "axe-search-bias"),
-    *("step1-offset", "step2-feedback", "step3-correct", "step4-refit", "best"),
-    *("best-uncorrected", "best-no-refit", "best-no-descent", "best-thresholded", "best-bias"),
+    *("step1-offset", "step2-feedback", "step3-refit", "step4-descent", "best"),
+    *("best-corrected", "best-no-refit", "best-no-descent", "best-thresholded", "best-bias"),
 )
 PLOTTED = {"optq": "#999999", "project-search": "#b58900", "axe": "#dc322f", "axe-search": "#268bd2", "best": "#111111"}
 PEERS = ("axe", "axe-search")
@@ -240,7 +240,7 @@ def ladder_table(rows: list[Row]) -> list[str]:
         cells = []
         for point in points:
             seeds = [k[-1] for k in runs if k[0] == method and k[1:4] == point]
-            both = sorted(s for s in seeds if ("best-uncorrected", *point, s) in runs)
+            both = sorted(s for s in seeds if ("best-corrected", *point, s) in runs)
             cells.append(shown(np.array([runs[(method, *point, s)] for s in both])))
         body.append([method, *cells])
     out = ["## Corners at fixed M, N and P", "", "Test accuracy; `best-x` is best with x taken away or added.", ""]
