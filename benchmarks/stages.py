@@ -137,7 +137,9 @@ def tile_table(rows: list[dict[str, str]]) -> list[str]:
                 cells = []
                 for p in inner:
                     tests = [
-                        float(r["test"]) for r in mine if (r["method"], r["T"], r["P_I"]) == (method, str(tile), str(p))
+                        float(r["test"] or "nan")
+                        for r in mine
+                        if (r["method"], r["T"], r["P_I"]) == (method, str(tile), str(p))
                     ]
                     cells.append(
                         f"{np.mean(tests):.1f}" if tests and not np.isnan(tests).any() else "failed" if tests else ""
