@@ -106,7 +106,11 @@ def run(part: str, networks: list[str], seeds: Iterable[int]) -> None:
         for network in networks:
             for item in plan(network, seeds):
                 if tuple(map(str, item)) not in done:
-                    row = measure(*item)
+                    try:
+                        row = measure(*item)
+                    except broadaxe.BroadaxeError as error:  # a row without figures, and no mean for its cell
+                        print(f"{item}: {error}", flush=True)
+                        row = dict.fromkeys(columns, "") | dict(zip(columns, item, strict=False))
                     writer.writerow(row)
                     stream.flush()
                     print(" ".join(str(row[k]) for k in columns), flush=True)
@@ -133,9 +137,13 @@ def tile_table(rows: list[dict[str, str]]) -> list[str]:
                 cells = []
                 for p in inner:
                     tests = [
-                        float(r["test"]) for r in mine if (r["method"], r["T"], r["P_I"]) == (method, str(tile), str(p))
+                        float(r["test"] or "nan")
+                        for r in mine
+                        if (r["method"], r["T"], r["P_I"]) == (method, str(tile), str(p))
                     ]
-                    cells.append(f"{np.mean(tests):.1f}" if tests else "")
+                    cells.append(
+                        f"{np.mean(tests):.1f}" if tests and not np.isnan(tests).any() else "failed" if tests else ""
+                    )
                 out.append(f"| {method} | {tile} | {' | '.join(cells)} |")
         out.append("")
     return out
