@@ -454,8 +454,6 @@ def measure(network: str, seed: int, name: str, m: int, n: int, budget: int, cho
         method, started = METHODS[name], time.process_time()
         settings = Variant(
             weight_bits=m,
-            act_bits=n,
-            input_bits=n,
             acc_bits=budget if method.budgeted else None,
             **method.settings,
             exact_recipe=method.recipe,

@@ -47,9 +47,7 @@ def tile_runs(network: str, seeds: Iterable[int]) -> Iterator[tuple[Any, ...]]:
 def tiled(network: str, seed: int, name: str, tile: int, inner: int) -> dict[str, Any]:
     """W4A8 with inner accumulators of so many bits; the outer ones are as wide as they need to be."""
     given, started = task(network, seed), time.process_time()
-    settings = Variant(
-        weight_bits=4, act_bits=8, input_bits=8, acc_bits=inner, tile=tile, exact_recipe=METHODS[name].recipe
-    )
+    settings = Variant(weight_bits=4, acc_bits=inner, tile=tile, exact_recipe=METHODS[name].recipe)
     done = broadaxe.quantize(with_quantizers(network, seed, 8), given.calibration, settings)
     row: dict[str, Any] = dict(zip(TILE_COLUMNS, (network, seed, name, tile, inner), strict=False))
     layers = done.record.layers
