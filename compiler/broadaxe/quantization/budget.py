@@ -98,9 +98,12 @@ class Budget:
         if largest * max(self.inputs, 1) >= 1 << 63:
             raise OverflowError(f"sums of {self.inputs} products of up to {largest} do not fit 64 bits")
         padded = self.tiles * (self.tile or self.inputs) - self.inputs
-        ends = torch.stack([q * self.lo, q * self.hi])
-        ends = torch.nn.functional.pad(ends, (0, padded)).reshape(2, len(q), self.tiles, -1)
-        return ends.amax(0).sum(-1), ends.amin(0).sum(-1)
+        ends = q * self.lo, q * self.hi
+        sides = [torch.maximum(*ends), torch.minimum(*ends)]
+        if padded:
+            sides = [torch.nn.functional.pad(side, (0, padded)) for side in sides]
+        high, low = (side.reshape(len(q), self.tiles, -1).sum(-1) for side in sides)
+        return high, low
 
     def width(self, codes: Tensor) -> Tensor:
         """Bits that the widest tile of every row needs under this kind of budget, exact; int64, shape (rows,)."""
@@ -117,7 +120,7 @@ class Budget:
             return (high - low <= up).all(1)
         return ((high <= up) & (-low <= down)).all(1)
 
-    def thresholds(self, rows: Tensor, start: Tensor | None = None) -> Tensor:
+    def thresholds(self, rows: Tensor, start: Tensor | None = None, steps: int = NEWTON_STEPS) -> Tensor:
         """Soft thresholds that project real rows onto the radius: |v_i| is shrunk by threshold * r_i.
 
         The signed budget is that of AXE, which takes each tile's mean off the row first.
@@ -125,6 +128,7 @@ class Budget:
         Args:
             rows: real weights in steps, shape (inputs, rows).
             start: a guess, shape (tiles, rows).
+            steps: most of Newton's; where they end early, thresholds are too small.
 
         Returns:
             Shape (tiles, rows), zero where the row fits as it is.
@@ -137,30 +141,35 @@ class Budget:
                 part, r = part[used], r[used]
             if self.kind == "signed" and len(part):
                 part = part - part.mean(0)
-            out[t] = _level(part.abs(), r, self.radius, out[t])
+            out[t] = _level(part.abs(), r, self.radius, out[t], steps)
         return out
 
 
-def _level(sizes: Tensor, r: Tensor, radius: int, level: Tensor) -> Tensor:
+def _level(sizes: Tensor, r: Tensor, radius: int, level: Tensor, steps: int) -> Tensor:
     """The x >= 0 with sum_i r_i * max(v_i - x * r_i, 0) = radius, or 0 where the sum at 0 is no larger, for every row.
 
     Newton's iteration: the sum is convex, falling and piecewise linear in x, so that from anywhere the next x is at or left
-    of the root, and from there the steps rise and end once no v_i changes sides.
+    of the root, and from there the steps rise and end once no v_i changes sides: once only rounding errors move them.
 
     Args:
         sizes: v, shape (inputs, rows).
         r: shape (inputs,).
         level: where to start, shape (rows,).
     """
-    weighted, square = sizes * r[:, None], r**2
-    for _ in range(NEWTON_STEPS):
-        above = (sizes > level * r[:, None]).to(sizes.dtype)
-        norms = square @ above
-        after = (((weighted * above).sum(0) - radius) / norms).clamp_(min=0)
-        after = torch.where(norms > 0, after, 0.0 if radius else level)  # a guess beyond every v_i starts over
-        if torch.equal(after, level):
-            break
+    if not len(sizes):
+        return torch.zeros_like(level)
+    square, column = r**2, r[:, None]
+    noise = 64 * torch.finfo(sizes.dtype).eps * sizes.amax(0) / r.max()
+    for _ in range(steps):
+        excess = torch.addcmul(sizes, column, level, value=-1).clamp_(min=0)
+        over = r @ excess - radius
+        norms = square @ excess.sign_()
+        after = torch.where(norms > 0, (level + over / norms).clamp_(min=0), 0.0 if radius else level)
+        # a guess beyond every v_i starts over
+        settled = (after - level).abs_() <= noise
         level = after
+        if bool(settled.all()):
+            break
     return level
 
 

@@ -11,6 +11,8 @@ from broadaxe.quantization.budget import Budget
 from broadaxe.quantization.grid import WeightGrid
 
 ITERATIONS = 40
+NEWTON_STEPS = 3
+"""Of each projection, from the last one's thresholds: what is left over the budget, rounding takes off."""
 
 
 def relax(
@@ -40,7 +42,7 @@ def relax(
 
     def projected(v: Tensor) -> Tensor:
         nonlocal levels
-        levels = ball.thresholds(v.T.contiguous(), levels)
+        levels = ball.thresholds(v.T.contiguous(), levels, NEWTON_STEPS)
         by = levels.T.repeat_interleave(size, 1)[:, : budget.inputs] * spread
         return (v - v.clamp(-by, by)).clamp_(grid.low, grid.high)
 

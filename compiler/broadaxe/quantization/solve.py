@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ def solve(
     w, asked = weights.to(torch.float64), budget
     if budget is not None and max(budget.caps) >= EXACT:
         budget = None
-    if not all(bool(torch.isfinite(m).all()) for m in (moments.hessian, moments.cross, moments.energy)):
+    if not all(bool(torch.isfinite(m.sum())) for m in {moments.hessian, moments.cross, moments.energy}):
         raise RequestError("calibration: the inputs' second moments are not finite; scale the data down")
     factor = None
     if recipe.method in ("optq", "qronos"):
@@ -155,13 +156,19 @@ class Loss:
     def __init__(self, weights: Tensor, moments: Moments, dtype: torch.dtype) -> None:
         self.weights, self.hessian = weights, moments.hessian.to(dtype)
         w = weights.to(dtype)
-        self.product = w @ self.hessian  # H w
         self.mismatch: Tensor | None = None
         self.constant = torch.zeros(len(w), dtype=torch.float64)
         if moments.cross is not moments.hessian:
             gap = moments.hessian - moments.cross
-            self.mismatch = w @ gap.T.to(dtype)
-            self.constant = (w @ (gap + moments.energy - moments.cross.T).to(dtype) * w).sum(1, dtype=torch.float64)
+            self.mismatch = w @ gap.to(dtype).T
+            gap += moments.energy
+            gap -= moments.cross.T
+            self.constant = _dot(w @ gap.to(dtype), w)
+
+    @cached_property
+    def product(self) -> Tensor:
+        """H w, shape (rows, inputs)."""
+        return self.weights.to(self.hessian.dtype) @ self.hessian
 
     @property
     def linear(self) -> Tensor:
