@@ -7,6 +7,7 @@ import torch
 
 from broadaxe.quantization.budget import Budget
 from broadaxe.quantization.grid import WeightGrid
+from broadaxe.quantization.matrices import Matrices
 from broadaxe.quantization.relax import relax
 from broadaxe.quantization.rounding import round_rows
 from broadaxe.quantization.swap import swap
@@ -33,7 +34,7 @@ def loss(v: torch.Tensor, b: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
 def test_exchanges(seed: int, kind: str) -> None:
     w, b, h, budget = problem(seed, kind)
     before = round_rows(w, GRID, budget)
-    after = swap(before, b, h, GRID, budget, most=50)
+    after = swap(before, b, Matrices(h), GRID, budget, most=50)
     assert budget.holds(after).all()
     assert after.min() >= GRID.low
     assert after.max() <= GRID.high
@@ -46,7 +47,7 @@ def test_one_exchange_is_the_best() -> None:
     w, b, h, budget = problem(3, "offset")
     w, b, h, budget = w[:, :8], b[:, :8], h[:8, :8], Budget(8, budget.lo[:8], budget.hi[:8])
     before = round_rows(w, GRID, budget)
-    after = swap(before, b, h, GRID, budget, most=1)
+    after = swap(before, b, Matrices(h), GRID, budget, most=1)
     for row in range(len(w)):
         least = float(loss(before[row][None], b[row][None], h)[0])
         for i in range(8):
@@ -68,7 +69,7 @@ def test_one_exchange_is_the_best() -> None:
 def test_relaxed_weights_are_in_the_ball(tile: int | None) -> None:
     w, b, h, budget = problem(1, "signed", tile)
     shrunk = round_rows(w, GRID, budget)
-    v = relax(w, b, h, GRID, budget, iterations=300)
+    v = relax(w, b, Matrices(h), GRID, budget, iterations=300)
     for part, r in zip(v.split(tile or 12, 1), budget.spread.split(tile or 12), strict=True):
         assert ((part.abs() * r).sum(1) <= budget.radius * (1 + 1e-9)).all()
     assert (loss(v, b, h) <= loss(shrunk, b, h) + 1e-9).all()  # every row within the budget is in the ball

@@ -17,6 +17,7 @@ from broadaxe.quantization.budget import Budget
 from broadaxe.quantization.descent import descend
 from broadaxe.quantization.gpfq import gpfq
 from broadaxe.quantization.grid import WeightGrid, allowed, max_abs_steps, mse_steps
+from broadaxe.quantization.matrices import Matrices
 from broadaxe.quantization.moments import Moments, MomentSum
 from broadaxe.quantization.optq import Factor, optq
 from broadaxe.quantization.recipe import PRESETS, Recipe
@@ -160,7 +161,7 @@ def test_optq_is_the_unblocked_definition(budget, feedback, soft):
     xq[:, 7] = 0  # dead
     moments, targets = Moments.of(xq, x), normal(3, 2, inputs) * 3
     limit = budget_of(budget, inputs)
-    factor = Factor.of(moments.hessian, 0.01)
+    factor = Factor.of(Matrices(moments.hessian), 0.01)
     codes = optq(targets, factor, GRID, limit, feedback=feedback, soft=soft)
     expected = [naive_optq(row, moments.hessian, 0.01, GRID, limit, feedback, soft) for row in targets]
     assert codes.tolist() == expected
@@ -178,7 +179,7 @@ def test_gpfq_is_the_definition_on_samples(budget, soft):
     moments, targets = Moments.of(xq, x), normal(8, 2, inputs) * 3
     limit = budget_of(budget, inputs)
     order = moments.hessian.diagonal().argsort(descending=True, stable=True)
-    codes = gpfq(targets, moments.hessian, moments.cross, order, GRID, limit, soft=soft)
+    codes = gpfq(targets, Matrices(moments.hessian), Matrices(moments.cross), order, GRID, limit, soft=soft)
     assert codes.tolist() == [naive_gpfq(row, x, xq, GRID, limit, soft) for row in targets]
     assert limit is None or int(limit.width(codes).max()) == limit.bits
 
@@ -233,7 +234,7 @@ def test_corrected_weights_are_a_damped_least_squares_fit():
     x, xq = samples(30, 200, 15)
     w, moments = normal(31, 4, 15), Moments.of(xq, x)
     for damping in (1e-9, 0.01, 1.0):
-        factor = Factor.of(moments.hessian, damping)
+        factor = Factor.of(Matrices(moments.hessian), damping)
         d = damping * float(moments.hessian.diagonal().mean())
         a = torch.cat([xq / 200**0.5, d**0.5 * torch.eye(15, dtype=torch.float64)])
         b = torch.cat([x @ w.T / 200**0.5, d**0.5 * w.T])
@@ -250,7 +251,7 @@ def test_corrected_weights_of_dead_inputs_stay_out():
     xq[:, 2] = 0
     w, moments = normal(33, 2, 6), Moments.of(xq, x)
     live = [0, 1, 3, 4, 5]
-    fit = corrected(w, w @ (moments.hessian - moments.cross).T, Factor.of(moments.hessian, 1e-9))[:, live]
+    fit = corrected(w, w @ (moments.hessian - moments.cross).T, Factor.of(Matrices(moments.hessian), 1e-9))[:, live]
     assert torch.allclose(fit, torch.linalg.lstsq(xq[:, live], x @ w.T).solution.T, rtol=1e-6)
 
 
@@ -272,7 +273,7 @@ def test_descent_never_loses_and_no_single_move_is_left(grid, spec):
         except BudgetError:
             assert grid.bipolar
             continue
-        codes = descend(start, linear, h, grid, budget, sweeps=100)
+        codes = descend(start, linear, Matrices(h), grid, budget, sweeps=100)
         moves = [q for q in range(grid.low, grid.high + 1) if q or not grid.bipolar]
         for before, row, b in zip(start, codes, linear, strict=True):
             best = quadratic(row, b, h)
@@ -291,7 +292,7 @@ def test_descent_never_loses_and_no_single_move_is_left(grid, spec):
 def test_descent_crosses_blocks():
     x, _ = samples(40, 300, 200)
     h, linear = x.T @ x / 300, normal(41, 2, 200)
-    codes = descend(round_rows(linear / h.diagonal(), GRID, None), linear, h, GRID, None, sweeps=200)
+    codes = descend(round_rows(linear / h.diagonal(), GRID, None), linear, Matrices(h), GRID, None, sweeps=200)
     best = ((linear - codes @ h + codes * h.diagonal()) / h.diagonal()).round().clamp(GRID.low, GRID.high)
     assert torch.equal(best, codes)
 
@@ -402,14 +403,14 @@ def test_a_hessian_that_cannot_be_factorized_gets_more_damping():
     x = normal(80, 40, 1).expand(40, 6)
     hessian = x.T @ x / 40 - 1e-3 * torch.eye(6, dtype=torch.float64)  # not positive
     mean = float(hessian.diagonal().mean())
-    factor = Factor.of(hessian, 1e-8)
+    factor = Factor.of(Matrices(hessian), 1e-8)
     assert factor.damping == pytest.approx(1e-3, rel=1e-9)
     damped = hessian + factor.damping * mean * torch.eye(6, dtype=torch.float64)
-    inverse = factor.upper.T @ factor.upper
+    inverse = factor.upper.values.T @ factor.upper.values
     assert torch.allclose(inverse @ damped[factor.order][:, factor.order], torch.eye(6, dtype=torch.float64), atol=1e-6)
     assert solve(normal(81, 2, 6), Moments.of(x), GRID, None, replace(Recipe(), damping=1e-300)).damping > 1e-300
     with pytest.raises(RequestError) as caught:
-        Factor.of(torch.tensor([[1.0, 1e9], [1e9, 1.0]]))
+        Factor.of(Matrices(torch.tensor([[1.0, 1e9], [1e9, 1.0]])))
     message = "calibration: the inputs' second moments cannot be factorized; give more varied data"
     assert str(caught.value) == message
 
@@ -556,3 +557,25 @@ def test_integers_are_within_the_budget():
 def test_integers_are_within_the_budget_of_many_more_layers(thousand):
     full, _ = summed_up(range(1000 * thousand, 1000 * (thousand + 1)))
     assert full > 0.2
+
+
+@pytest.mark.parametrize("method", ["optq", "gpfq", "qronos", "rtn"])
+@pytest.mark.parametrize("preset", ["axe", "best"])
+def test_groups_solved_together_are_the_groups_solved_alone(preset, method):
+    """Inputs of every group fall in power alike, so that both have one order, and no row fits; one group has a dead input."""
+    recipe = replace(PRESETS[preset], method=method, damping=0.02)
+    groups, rows, inputs = 5, 3, 12
+    budget = Budget(8, torch.zeros(inputs, dtype=torch.int64), torch.full((inputs,), 15), "signed")
+    fall = torch.linspace(3, 0.2, inputs, dtype=torch.float64)
+    own, weights = [], normal(90, groups, rows, inputs)
+    for g in range(groups):
+        x = normal(7 * g, 200, inputs).abs() * fall + 0.1 * normal(g, 200, 1)
+        x[:, 5] *= g != 2
+        own.append(Moments.of((8 * x).round() / 8, x))
+    alone = [solve(w, m, GRID, budget, recipe, dtype=torch.float64) for w, m in zip(weights, own, strict=True)]
+    owner = torch.arange(groups).repeat_interleave(rows)
+    both = weights.reshape(-1, inputs), Moments.stack(own)
+    together = solve(*both, GRID, budget, recipe, owner=owner, dtype=torch.float64)
+    assert torch.equal(together.codes, torch.cat([s.codes for s in alone]))
+    assert torch.allclose(together.error, torch.cat([s.error for s in alone]), rtol=1e-9)
+    assert torch.equal(together.steps, torch.cat([s.steps for s in alone]))

@@ -7,20 +7,21 @@ from torch import Tensor
 
 from broadaxe.quantization.budget import Budget, Room
 from broadaxe.quantization.grid import WeightGrid
+from broadaxe.quantization.matrices import Matrices, spread
 from broadaxe.quantization.optq import BLOCK
 
 SWEEPS = 6
 
 
 def descend(
-    codes: Tensor, linear: Tensor, hessian: Tensor, grid: WeightGrid, budget: Budget | None, *, sweeps: int = SWEEPS
+    codes: Tensor, linear: Tensor, hessian: Matrices, grid: WeightGrid, budget: Budget | None, *, sweeps: int = SWEEPS
 ) -> Tensor:
     """Lower q^T H q - 2 q^T b of every row, one weight at a time to its best integer, until nothing moves.
 
     Args:
         codes: integers within grid and budget, shape (rows, inputs), in a float type.
         linear: b in steps, shape (rows, inputs).
-        hessian: H, shape (inputs, inputs).
+        hessian: H.
         sweeps: most passes over all inputs.
 
     Returns:
@@ -33,24 +34,22 @@ def descend(
             break
         before = out[active]
         columns = before.T.clone(memory_format=torch.contiguous_format)
-        after = _sweep(columns, linear[active].T, h, grid, budget).T
+        after = _sweep(columns, linear[active].T, h.of(active), grid, budget).T
         out[active] = after
         active = active[(after != before).any(1)]
     return out
 
 
-def _sweep(q: Tensor, b: Tensor, h: Tensor, grid: WeightGrid, budget: Budget | None) -> Tensor:
+def _sweep(q: Tensor, b: Tensor, h: Matrices, grid: WeightGrid, budget: Budget | None) -> Tensor:
     """One pass over the inputs of q, shape (inputs, rows), which is changed and returned."""
-    gradient = h @ q - b  # half of it
+    gradient = h.left(q.T).T.contiguous() - b  # half of it; H is symmetric
     room = None if budget is None else Room(budget, q.shape[1], q, q.clone())
-    diagonal = h.diagonal().tolist()
+    diagonal = h.pivots()
     for start in range(0, len(q), BLOCK):
-        block, corner = gradient[start : start + BLOCK].clone(), h[start : start + BLOCK, start : start + BLOCK]
-        moves = torch.zeros_like(block)
+        block = gradient[start : start + BLOCK].clone()
+        stop, moves = start + len(block), torch.zeros_like(block)
         for j in range(len(block)):
             i = start + j
-            if diagonal[i] <= 0:
-                continue
             new = grid.nearest(q[i] - block[j] / diagonal[i])
             if torch.equal(new, q[i]):  # free to move, no row would
                 continue
@@ -63,6 +62,7 @@ def _sweep(q: Tensor, b: Tensor, h: Tensor, grid: WeightGrid, budget: Budget | N
                 room.take(i, new)
             torch.sub(new, q[i], out=moves[j])
             q[i] = new
-            block[j + 1 :].addr_(corner[j, j + 1 :], moves[j])
-        gradient.addmm_(h[:, start : start + BLOCK], moves)
+            spread(h.row(i, i + 1, stop), moves[j], block[j + 1 :])
+        if stop < len(q):
+            gradient[stop:] += h.block_times(slice(stop, len(q)), slice(start, stop), moves)
     return q

@@ -6,14 +6,15 @@ from torch import Tensor
 
 from broadaxe.quantization.budget import Budget
 from broadaxe.quantization.grid import WeightGrid
+from broadaxe.quantization.matrices import Matrices, combined
 from broadaxe.quantization.optq import BLOCK
 from broadaxe.quantization.rounding import Rounder
 
 
 def gpfq(
     targets: Tensor,
-    hessian: Tensor,
-    cross: Tensor,
+    hessian: Matrices,
+    cross: Matrices,
     order: Tensor,
     grid: WeightGrid,
     budget: Budget | None = None,
@@ -28,7 +29,7 @@ def gpfq(
 
     Args:
         targets: real weights w in steps, shape (rows, inputs).
-        hessian, cross: H and G, shape (inputs, inputs).
+        hessian, cross: H and G.
         order: inputs, first to last.
         grid: integers allowed.
         budget: of every tile's accumulator, or None.
@@ -41,15 +42,15 @@ def gpfq(
     """
     w = targets.T.contiguous()  # (inputs, rows)
     rounder = Rounder(w, grid, budget, soft=soft)
-    h = hessian[order][:, order].to(w.dtype)
-    a = cross[order][:, order].to(w.dtype).tril() @ w[order]
-    diagonal, inputs = h.diagonal().tolist(), order.tolist()
+    h = hessian.permuted(order).to(w.dtype)
+    a = cross.permuted(order).to(w.dtype).tril().transposed.left(w[order].T).T.contiguous()
+    diagonal, inputs = h.pivots(), order.tolist()
     done = w.new_empty(w.shape)  # codes, in order
     for start in range(0, len(w), BLOCK):
         stop = min(start + BLOCK, len(w))
-        a[start:stop].addmm_(h[start:stop, :start], done[:start], alpha=-1)
+        if start:
+            a[start:stop] -= h.block_times(slice(start, stop), slice(0, start), done[:start])
         for t in range(start, stop):
-            value = a[t].addmv_(done[start:t].T, h[t, start:t], alpha=-1) if t > start else a[t]
-            value = value / diagonal[t] if diagonal[t] > 0 else value * 0
-            done[t], _ = rounder(inputs[t], value)
+            value = a[t].sub_(combined(done[start:t], h.row(t, start, t))) if t > start else a[t]
+            done[t], _ = rounder(inputs[t], value / diagonal[t])
     return rounder.codes.T.contiguous()

@@ -50,6 +50,10 @@ class Layer:
         return str(self.node.name or self.node.output[0])
 
     @property
+    def where(self) -> str:
+        return f"{self.name} ({self.node.op_type})"
+
+    @property
     def rows(self) -> int:
         return len(self.places)
 

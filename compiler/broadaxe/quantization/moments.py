@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,17 @@ class Moments:
         """Moments of rows of inputs, shape (samples, inputs); without `floats` both networks give the same."""
         total = MomentSum(1, quantized.shape[1], paired=floats is not None)
         return total.add(quantized[None], None if floats is None else floats[None]).average()[0]
+
+    @classmethod
+    def stack(cls, groups: Sequence[Moments]) -> Moments:
+        """Of several groups in one, each tensor with groups as its first axis."""
+        hessian, mean, float_mean = (
+            torch.stack([getattr(m, n) for m in groups]) for n in ("hessian", "mean", "float_mean")
+        )
+        cross = energy = hessian
+        if any(m.cross is not m.hessian for m in groups):
+            cross, energy = (torch.stack([getattr(m, n) for m in groups]) for n in ("cross", "energy"))
+        return cls(groups[0].samples, hessian, cross, energy, mean, float_mean)
 
     def error(self, codes: Tensor, steps: Tensor, weights: Tensor, *, centred: bool = False) -> Tensor:
         """E[(x^T w - x~^T s q)^2] of every row, shape (rows,); `centred` leaves the mean error out, which a bias can mend."""

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from onnx import helper, numpy_helper
+from onnx import helper
 from torch import Tensor
 
 from broadaxe.errors import ProofError, RequestError
 from broadaxe.frontend.batch import symbolic_batch
 from broadaxe.frontend.standard import expand_quant, is_quantizer
 from broadaxe.ir import Graph, Node
-from broadaxe.lower import Walk, lower
-from broadaxe.ops.importing import Array, Constant
+from broadaxe.lower import lower
+from broadaxe.ops.importing import Array
 from broadaxe.ops.linear import CANONICAL, INNER, ORDER, OUTER, START, TILE
 from broadaxe.ops.mac import Mac
 from broadaxe.ops.matvec import MatVec
@@ -28,9 +28,11 @@ from broadaxe.passes.divide_rows import divide_rows
 from broadaxe.passes.offset_accumulators import offset_accumulators
 from broadaxe.quantization.budget import Budget
 from broadaxe.quantization.config import DEFAULT_WEIGHT_BITS, LayerSettings, QuantConfig
-from broadaxe.quantization.grid import WeightGrid, max_abs_steps
-from broadaxe.quantization.layers import LINEAR, Layer, absorbs_offset, layer_of
+from broadaxe.quantization.draft import Draft
+from broadaxe.quantization.grid import WeightGrid, allowed, max_abs_steps
+from broadaxe.quantization.layers import LINEAR, Layer, absorbs_offset
 from broadaxe.quantization.moments import Moments, MomentSum
+from broadaxe.quantization.optq import BLOCK
 from broadaxe.quantization.recipe import BudgetKind, Recipe
 from broadaxe.quantization.record import LayerRecord, QuantizationRecord
 from broadaxe.quantization.solve import Solution, solve
@@ -38,7 +40,6 @@ from broadaxe.quantization.tape import Store, Tape
 from broadaxe.version import __version__
 
 Progress = Callable[[str], None]
-QONNX_DOMAIN = "qonnx.custom_op.general"
 LARGE_ERROR = 0.1
 """Share of the outputs' power from which on a result is worth a warning."""
 FLOAT_MODELS_ONLY = {"act_bits", "input_bits", "first_weight_bits", "last_weight_bits", "ranges", "percentile"}
@@ -50,14 +51,12 @@ class _Run:
 
     model: onnx.ModelProto
     config: QuantConfig
+    draft: Draft
     floats: Tape
     quantized: Tape
     held: int
     constants: set[str]
     own_bits: bool
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    initializers: dict[str, Array] = field(default_factory=dict)
-    records: list[LayerRecord] = field(default_factory=list)
 
 
 def quantize_model(
@@ -88,35 +87,65 @@ def quantize_model(
     said, start = progress or (lambda _: None), time.perf_counter()
     model = _stripped(symbolic_batch(model))
     _check_layers(model, config, own_bits)
-    samples = len(next(iter(data.values())))
-    held = held_rows(samples, config)
-    walk = Walk(model, {})
-    makers = {str(o): n for n in model.graph.node for o in n.output}
+    said("checking that the model compiles")
+    _rehearse(model, config, own_bits)
+    result, record = _quantized(model, data, config, own_bits, said)
+    if config.bias_correction == "auto" and any(layer.bias_corrected for layer in record.layers):
+        said("once more without bias correction, to compare")
+        plain = _quantized(model, data, config.model_copy(update={"bias_correction": "off"}), own_bits, said)
+        if (plain[1].output_error or 0.0) <= (record.output_error or 0.0):
+            result, record = plain
+    return result, record.model_copy(update={"settings": config, "seconds": time.perf_counter() - start})
+
+
+def _rehearse(model: onnx.ModelProto, config: QuantConfig, own_bits: bool) -> None:
+    """Go through the model with weights rounded to nearest: whatever will be refused is refused before there is any work."""
+    draft, constants, recipe, found = Draft(model), _constants(model), config.recipe(), False
+    for node in model.graph.node:
+        layer = draft.layer(node, quantized=config.target == "quantized")
+        if layer is None:
+            draft.keep(node)
+            continue
+        found = True
+        settings = config.of(layer.name)
+        _budget(layer, settings, config, recipe, 0, absorbs_offset(model, node, constants))
+        weights, grid = layer.matrix(), _grid(layer, settings, own_bits)
+        if not bool(torch.isfinite(weights).all()):
+            raise RequestError(f"{layer.where}: weights are not finite numbers; repair the model")
+        steps = allowed(max_abs_steps(weights, grid), config.scales)
+        draft.solved(layer, grid.nearest(weights / steps[:, None]).to(torch.int32), steps, grid, {})
+    if not found:
+        raise RequestError("model: has no layer whose weights could be quantized; Conv, Gemm and MatMul are")
+    lower(draft.finished())
+
+
+def _quantized(
+    model: onnx.ModelProto, data: Mapping[str, Array], config: QuantConfig, own_bits: bool, said: Progress
+) -> tuple[onnx.ModelProto, QuantizationRecord]:
+    """One walk over the model."""
+    samples, start = len(next(iter(data.values()))), time.perf_counter()
+    held, records = held_rows(samples, config), list[LayerRecord]()
     store = Store(config.memory_gb * 1e9)
     try:
         floats = Tape(expand_quant(_reference(model, config.target)), data, store)
         quantized = Tape(expand_quant(model), data, store)
-        run = _Run(model, config, floats, quantized, held, _constants(model), own_bits)
+        run = _Run(model, config, Draft(model), floats, quantized, held, _constants(model), own_bits)
         total = sum(n.op_type in LINEAR for n in model.graph.node)
         for node in model.graph.node:
-            layer = layer_of(walk, node, makers, quantized=config.target == "quantized")
+            layer = run.draft.layer(node, quantized=config.target == "quantized")
             if layer is None:
-                walk.take(node)
-                run.nodes.append(node)
+                run.draft.keep(node)
                 continue
-            said(f"{layer.name}: layer {len(run.records) + 1} of {total}, {layer.rows} x {layer.inputs} weights")
-            record = _solve_layer(run, walk, layer)
-            run.records.append(record)
-            said(f"{layer.name}: error {record.error:.2g}")
-        if not run.records:
-            raise RequestError("model: has no layer whose weights could be quantized; Conv, Gemm and MatMul are")
+            said(f"{layer.name}: layer {len(records) + 1} of {total}, {layer.rows} x {layer.inputs} weights")
+            records.append(_solve_layer(run, layer))
+            said(f"{layer.name}: error {records[-1].error:.2g}")
         said("comparing outputs")
         error = _output_error(run) if held else None
-        result = _finished(run)
+        result = run.draft.finished()
     finally:
         store.close()
     said("proving accumulators")
-    records = _proven(result, run.records)
+    records = _proven(result, records)
     return result, QuantizationRecord(
         warnings=_warnings(error, records),
         broadaxe=__version__,
@@ -165,45 +194,34 @@ def _warnings(output_error: float | None, records: list[LayerRecord]) -> tuple[s
     )
 
 
-def _solve_layer(run: _Run, walk: Walk, layer: Layer) -> LayerRecord:
+def _grid(layer: Layer, settings: LayerSettings, own_bits: bool) -> WeightGrid:
+    """Bits of the settings, else of the model's own Quant, which may be narrow or not."""
+    bits = (layer.bits if own_bits else settings.weight_bits or layer.bits) or DEFAULT_WEIGHT_BITS
+    return WeightGrid(bits, narrow=layer.narrow if layer.bits == bits else True)
+
+
+def _solve_layer(run: _Run, layer: Layer) -> LayerRecord:
     start = time.perf_counter()
-    config, name = run.config, layer.name
-    settings, recipe = config.of(name), config.recipe()
-    bits = (layer.bits if run.own_bits else settings.weight_bits or layer.bits) or DEFAULT_WEIGHT_BITS
-    grid = WeightGrid(bits, narrow=layer.narrow if layer.bits == bits else True)
-    weights = layer.matrix()
-    if not bool(torch.isfinite(weights).all()):
-        raise RequestError(f"{name} ({layer.node.op_type}): weights are not finite numbers; repair the model")
+    config = run.config
+    settings, recipe = config.of(layer.name), config.recipe()
+    grid, weights = _grid(layer, settings, run.own_bits), layer.matrix()
     seen, unseen = _moments(run, layer)
-    solutions: list[Solution] = []
     warnings: list[str] = []
     offset = absorbs_offset(run.model, layer.node, run.constants)
     budgets = [_budget(layer, settings, config, recipe, g, offset) for g in range(layer.groups)]
-    per_group = layer.rows // layer.groups
-    for g, budget in enumerate(budgets):
-        part = weights[g * per_group : (g + 1) * per_group]
-        try:
-            solutions.append(solve(part, seen[g], grid, budget, recipe))
-        except RequestError as error:
-            raise RequestError(f"{name} ({layer.node.op_type}): {error}") from None
+    try:
+        solutions = _solutions(weights, seen, grid, budgets, recipe)
+    except RequestError as error:
+        raise RequestError(f"{layer.where}: {error}") from None
     codes, steps = torch.cat([s.codes for s in solutions]), torch.cat([s.steps for s in solutions])
     errors = _errors(solutions, weights, seen, unseen, layer.groups)
-    written = _written(run, walk, layer, codes, steps, grid, _stages(budgets[0]))
     correction = _bias_correction(config, solutions, weights, seen, unseen)
-    corrected = correction is not None and _add_bias(run, walk, written, correction)
-    for node in written:
-        walk.take(node)
+    written, corrected = run.draft.solved(layer, codes, steps, grid, _promises(budgets[0]), correction)
     quant, *linear = written
-    values = walk.states[quant.output[0]]
-    assert isinstance(values, Constant)
-    assert values.grid is not None
-    if not np.array_equal(values.grid.integers, layer.tensor(codes.numpy())):
-        raise ProofError(f"{name} ({layer.node.op_type}): its Quant gives other integers than the solver's")
-    run.nodes.extend(written)
     run.floats.constant(layer.node.input[1], layer.float_weights.astype(np.float32))
-    run.quantized.constant(quant.output[0], values.array)
-    for key in (i for node in linear for i in node.input if i in run.initializers):
-        run.quantized.constant(key, run.initializers[key])
+    run.quantized.constant(quant.output[0], run.draft.value(quant.output[0]))
+    for key in (i for node in linear for i in node.input if i in run.draft.initializers):
+        run.quantized.constant(key, run.draft.initializers[key])
     run.quantized.replace(layer.node.output[0], linear)
     figures = _code_figures(codes, grid)
     dead = sum(int((m.hessian.diagonal() == 0).sum()) for m in seen)
@@ -215,13 +233,17 @@ def _solve_layer(run: _Run, walk: Walk, layer: Layer) -> LayerRecord:
     if seen[0].samples < layer.inputs:
         warnings.append(f"{seen[0].samples} rows for {layer.inputs} inputs; give more calibration data")
     budget = budgets[0]
+    if budget is not None and config.budget == "offset" and budget.kind != "offset":
+        warnings.append(
+            "counted from zero: another activation is added to its sums, a start constant has no place there"
+        )
     return LayerRecord(
-        name=name,
+        name=layer.name,
         op=layer.node.op_type,
         rows=layer.rows,
         inputs=layer.inputs,
         groups=layer.groups,
-        weight_bits=bits,
+        weight_bits=grid.bits,
         input_codes=(int(layer.lo.min()), int(layer.hi.max())),
         budget=None if budget is None else budget.kind,
         acc_bits=None if budget is None else budget.bits,
@@ -237,6 +259,31 @@ def _solve_layer(run: _Run, walk: Walk, layer: Layer) -> LayerRecord:
         seconds=time.perf_counter() - start,
         warnings=tuple(warnings),
     )
+
+
+def _solutions(
+    weights: Tensor, moments: list[Moments], grid: WeightGrid, budgets: list[Budget | None], recipe: Recipe
+) -> list[Solution]:
+    """Of every group; groups of few inputs whose codes have the same bounds are solved for together."""
+    parts = weights.chunk(len(moments))
+    together: dict[bytes, list[int]] = {}
+    for g, budget in enumerate(budgets):
+        key = str(g).encode() if weights.shape[1] > BLOCK else b"" if budget is None else _bounds(budget)
+        together.setdefault(key, []).append(g)
+    out: dict[int, Solution] = {}
+    for groups in together.values():
+        rows, own = torch.cat([parts[g] for g in groups]), [moments[g] for g in groups]
+        if len(groups) == 1:
+            out[groups[0]] = solve(rows, own[0], grid, budgets[groups[0]], recipe)
+            continue
+        owner = torch.arange(len(groups)).repeat_interleave(len(parts[0]))
+        found = solve(rows, Moments.stack(own), grid, budgets[groups[0]], recipe, owner=owner)
+        out |= {g: found.part(owner == k) for k, g in enumerate(groups)}
+    return [out[g] for g in range(len(moments))]
+
+
+def _bounds(budget: Budget) -> bytes:
+    return b"".join(side.numpy().tobytes() for side in (budget.lo, budget.hi))
 
 
 def _moments(run: _Run, layer: Layer) -> tuple[list[Moments], list[Moments] | None]:
@@ -261,10 +308,10 @@ def _budget(
 ) -> Budget | None:
     if settings.acc_bits is None:
         if settings.tile is not None:
-            raise RequestError(f"{layer.name} ({layer.node.op_type}): tile {settings.tile} without acc_bits; give both")
+            raise RequestError(f"{layer.where}: tile {settings.tile} without acc_bits; give both")
         return None
     tile = settings.tile if settings.tile is not None and settings.tile < layer.inputs else None
-    where = f"{layer.name} ({layer.node.op_type})"
+    where = layer.where
     if tile is not None and layer.groups > 1:
         raise RequestError(f"{where}: tile is {tile}, but grouped layers have no tiles; leave it out for this layer")
     kind: BudgetKind = config.budget or ("signed" if recipe.published or tile is not None else "offset")
@@ -311,53 +358,13 @@ def _code_figures(codes: Tensor, grid: WeightGrid) -> dict[str, Any]:
     }
 
 
-def _stages(budget: Budget | None) -> dict[str, str]:
+def _promises(budget: Budget | None) -> dict[str, str]:
     """Metadata that the compiler holds the layer to."""
     if budget is None:
         return {}
     if budget.tile is None:
         return {OUTER: str(budget.bits), START: "offset" if budget.kind == "offset" else "zero"}
     return {TILE: str(budget.tile), INNER: str(budget.bits), ORDER: CANONICAL}
-
-
-def _written(
-    run: _Run, walk: Walk, layer: Layer, codes: Tensor, steps: Tensor, grid: WeightGrid, stages: dict[str, str]
-) -> list[onnx.NodeProto]:
-    """The Quant of the new weights, and the layer's node reading it; their constants are entered."""
-    stem = f"{layer.name}.weight"
-    while stem in run.initializers or stem in walk.states:
-        stem += "_"
-    axis, rank = layer.output_axis, layer.float_weights.ndim
-    arrays = {
-        stem: layer.tensor((codes.double() * steps[:, None]).float().numpy()),
-        f"{stem}_scale": steps.float().numpy().reshape([-1 if a == axis else 1 for a in range(rank)]),
-        f"{stem}_zero_point": np.zeros((), dtype=np.float32),
-        f"{stem}_bits": np.array(grid.bits, dtype=np.float32),
-    }
-    for name, array in arrays.items():
-        _enter(run, walk, name, array)
-    quant = helper.make_node(
-        "Quant",
-        list(arrays),
-        [f"{stem}_quantized"],
-        name=f"{stem}_quant",
-        domain=QONNX_DOMAIN,
-        signed=1,
-        narrow=int(grid.narrow and not grid.bipolar),
-        rounding_mode="ROUND",
-    )
-    node = onnx.NodeProto()
-    node.CopyFrom(layer.node)
-    node.input[1] = quant.output[0]
-    for key, value in stages.items():
-        entry = node.metadata_props.add()
-        entry.key, entry.value = key, value
-    return [quant, node]
-
-
-def _enter(run: _Run, walk: Walk, name: str, array: Array) -> None:
-    run.initializers[name] = array
-    walk.states[name] = Constant(array)
 
 
 def _bias_correction(
@@ -367,8 +374,8 @@ def _bias_correction(
     seen: list[Moments],
     unseen: list[Moments] | None,
 ) -> Tensor | None:
-    """What to add to the bias, shape (rows,), where that is asked for and does not hurt on held-out rows."""
-    if config.bias_correction == "off":
+    """What to add to the bias, shape (rows,), where that is asked for and does not hurt the layer on held-out rows."""
+    if config.bias_correction == "off" or (config.bias_correction == "auto" and unseen is None):
         return None
     parts = weights.chunk(len(solutions))
     means = [m.bias(s.codes, s.steps, w) for m, s, w in zip(seen, solutions, parts, strict=True)]
@@ -379,29 +386,6 @@ def _bias_correction(
     return torch.cat(means)
 
 
-def _add_bias(run: _Run, walk: Walk, written: list[onnx.NodeProto], correction: Tensor) -> bool:
-    """Add a constant to every output channel of the node just written; False where its bias has a Quant of its own."""
-    node, values = written[-1], correction.float().numpy()
-    name = f"{node.input[1].removesuffix('_quantized')}_bias"
-    if node.op_type == "MatMul":
-        output = node.output[0]
-        node.output[0] = f"{name}_free"
-        _enter(run, walk, name, values)
-        written.append(helper.make_node("Add", [node.output[0], name], [output], name=f"{name}_add"))
-        return True
-    if len(node.input) > 2 and node.input[2]:
-        old = walk.states.get(node.input[2])
-        if not isinstance(old, Constant) or old.grid is not None:
-            return False
-        values = values + np.broadcast_to(old.array.astype(np.float32).reshape(-1), values.shape)
-        node.input[2] = name
-    else:
-        del node.input[2:]
-        node.input.append(name)
-    _enter(run, walk, name, values)
-    return True
-
-
 def _output_error(run: _Run) -> float | None:
     """Squared error of all outputs over their power, on held-out rows."""
     lost = power = 0.0
@@ -410,26 +394,6 @@ def _output_error(run: _Run) -> float | None:
         lost += float(((ends[0] - ends[1]) ** 2).sum())
         power += float((ends[0] ** 2).sum())
     return lost / power if power else None
-
-
-def _finished(run: _Run) -> onnx.ModelProto:
-    """The model of the nodes that its outputs need."""
-    model = onnx.ModelProto()
-    model.CopyFrom(run.model)
-    graph = model.graph
-    needed, nodes = {o.name for o in graph.output}, []
-    for node in reversed(run.nodes):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            nodes.append(node)
-    kept = [t for t in graph.initializer if t.name in needed]
-    kept += [numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in run.initializers.items() if n in needed]
-    del graph.node[:], graph.initializer[:], graph.value_info[:]
-    graph.node.extend(reversed(nodes))
-    graph.initializer.extend(kept)
-    if all(entry.domain != QONNX_DOMAIN for entry in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(QONNX_DOMAIN, 1))
-    return model
 
 
 def _proven(model: onnx.ModelProto, records: list[LayerRecord]) -> list[LayerRecord]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from broadaxe.quantization.budget import Budget
 from broadaxe.quantization.grid import WeightGrid
+from broadaxe.quantization.matrices import Matrices
 
 ITERATIONS = 40
 NEWTON_STEPS = 3
@@ -16,7 +17,7 @@ NEWTON_STEPS = 3
 
 
 def relax(
-    start: Tensor, linear: Tensor, hessian: Tensor, grid: WeightGrid, budget: Budget, *, iterations: int = ITERATIONS
+    start: Tensor, linear: Tensor, hessian: Matrices, grid: WeightGrid, budget: Budget, *, iterations: int = ITERATIONS
 ) -> Tensor:
     """Lower v^T H v - 2 v^T b over sum_i r_i * |v_i| <= the budget's radius, in every row and tile.
 
@@ -27,7 +28,7 @@ def relax(
     Args:
         start: real weights in steps, shape (rows, inputs).
         linear: b in steps, shape (rows, inputs).
-        hessian: H, shape (inputs, inputs).
+        hessian: H.
 
     Returns:
         Shape (rows, inputs).
@@ -49,17 +50,19 @@ def relax(
     rate = 1 / (1.05 * _largest_eigenvalue(hessian) + 1e-30)
     v, ahead, momentum = start, start, 1.0
     for _ in range(iterations):
-        after = projected(ahead - rate * (ahead @ hessian - linear))
+        after = projected(ahead - rate * (hessian.left(ahead) - linear))
         following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
         ahead = after + (momentum - 1) / following * (after - v)
         v, momentum = after, following
     return v
 
 
-def _largest_eigenvalue(matrix: Tensor, steps: int = 30) -> float:
-    """Of a positive semidefinite matrix, nearly: power iteration from a few random directions."""
-    directions = torch.randn(len(matrix), 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    x = directions.to(matrix)
+def _largest_eigenvalue(hessian: Matrices, steps: int = 30) -> Tensor:
+    """Of positive semidefinite matrices, nearly: power iteration from a few random directions; shape (1, 1) or (rows, 1)."""
+    matrices = hessian.values
+    directions = torch.randn(matrices.shape[-1], 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = directions.to(matrices)
     for _ in range(steps):
-        x = matrix @ (x / x.norm(dim=0).clamp(min=1e-30))
-    return float(x.norm(dim=0).max())
+        x = matrices @ (x / x.norm(dim=-2, keepdim=True).clamp(min=1e-30))
+    found = x.norm(dim=-2).amax(-1).reshape(-1, 1)
+    return found if hessian.owner is None else found[hessian.owner]

@@ -13,6 +13,7 @@ from broadaxe.quantization.budget import EXACT, Budget
 from broadaxe.quantization.descent import descend
 from broadaxe.quantization.gpfq import gpfq
 from broadaxe.quantization.grid import WeightGrid, allowed, max_abs_steps, mse_steps
+from broadaxe.quantization.matrices import Matrices
 from broadaxe.quantization.moments import Moments
 from broadaxe.quantization.optq import Factor, optq
 from broadaxe.quantization.recipe import Recipe, ScaleKind
@@ -40,6 +41,10 @@ class Solution:
     error: Tensor
     damping: float
 
+    def part(self, rows: Tensor) -> Solution:
+        """Some of the rows."""
+        return Solution(self.codes[rows], self.steps[rows], self.error[rows], self.damping)
+
 
 def solve(
     weights: Tensor,
@@ -48,16 +53,18 @@ def solve(
     budget: Budget | None,
     recipe: Recipe,
     *,
+    owner: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Solution:
     """Quantize a layer's weights.
 
     Args:
         weights: real, shape (rows, inputs).
-        moments: of the layer's inputs.
+        moments: of the layer's inputs, or of several groups' inputs.
         grid: integers allowed.
         budget: of every tile's accumulator; None for no limit.
         recipe: how.
+        owner: group of each row, shape (rows,), where moments are those of groups, of at most `optq.BLOCK` inputs.
         dtype: of the solver; moments and errors are float64.
 
     Raises:
@@ -72,8 +79,8 @@ def solve(
         raise RequestError("calibration: the inputs' second moments are not finite; scale the data down")
     factor = None
     if recipe.method in ("optq", "qronos"):
-        factor = Factor.of(moments.hessian, recipe.damping)
-    loss = Loss(w, moments, dtype)
+        factor = Factor.of(Matrices(moments.hessian, owner), recipe.damping)
+    loss = Loss(w, moments, dtype, owner)
     wanted = w
     if (recipe.correct or recipe.method == "qronos") and factor is not None and loss.mismatch is not None:
         wanted = corrected(w, loss.mismatch, factor)
@@ -84,12 +91,14 @@ def solve(
         if recipe.method == "rtn":
             return round_rows(targets, grid, budget, soft=recipe.soft)
         if recipe.method == "gpfq" or factor is None:
-            order = moments.hessian.diagonal().argsort(descending=True, stable=True)
-            return gpfq(targets, moments.hessian, moments.cross, order, grid, budget, soft=recipe.soft)
+            hessian, cross = (Matrices(m, owner).of(rows) for m in (moments.hessian, moments.cross))
+            diagonal = moments.hessian.diagonal(dim1=-2, dim2=-1).reshape(-1, w.shape[1])
+            order = diagonal.sum(0).argsort(descending=True, stable=True)
+            return gpfq(targets, hessian, cross, order, grid, budget, soft=recipe.soft)
         first = None
         if recipe.method == "qronos":
-            first = (_first(w[rows], moments, int(factor.order[0])) / steps).to(dtype)
-        return optq(targets, factor, grid, budget, feedback=recipe.feedback, soft=recipe.soft, first=first)
+            first = (_first(w, loss, int(factor.order[0]))[rows] / steps).to(dtype)
+        return optq(targets, factor.rows(rows), grid, budget, feedback=recipe.feedback, soft=recipe.soft, first=first)
 
     everything = torch.arange(len(w))
     base = mse_steps(w, grid) if recipe.steps == "mse" else max_abs_steps(w, grid)
@@ -153,22 +162,22 @@ class Loss:
         mismatch: (H - G) w, shape (rows, inputs); None where x is x~.
     """
 
-    def __init__(self, weights: Tensor, moments: Moments, dtype: torch.dtype) -> None:
-        self.weights, self.hessian = weights, moments.hessian.to(dtype)
+    def __init__(self, weights: Tensor, moments: Moments, dtype: torch.dtype, owner: Tensor | None = None) -> None:
+        self.weights, self.hessian = weights, Matrices(moments.hessian.to(dtype), owner)
         w = weights.to(dtype)
         self.mismatch: Tensor | None = None
         self.constant = torch.zeros(len(w), dtype=torch.float64)
         if moments.cross is not moments.hessian:
             gap = moments.hessian - moments.cross
-            self.mismatch = w @ gap.to(dtype).T
+            self.mismatch = Matrices(gap.to(dtype), owner).transposed.left(w)
             gap += moments.energy
-            gap -= moments.cross.T
-            self.constant = _dot(w @ gap.to(dtype), w)
+            gap -= moments.cross.mT
+            self.constant = _dot(Matrices(gap.to(dtype), owner).left(w), w)
 
     @cached_property
     def product(self) -> Tensor:
         """H w, shape (rows, inputs)."""
-        return self.weights.to(self.hessian.dtype) @ self.hessian
+        return self.hessian.left(self.weights.to(self.hessian.values.dtype))
 
     @property
     def linear(self) -> Tensor:
@@ -178,7 +187,7 @@ class Loss:
     def __call__(self, rows: Tensor, codes: Tensor, steps: Tensor, kind: ScaleKind | None) -> tuple[Tensor, Tensor]:
         """Steps, refitted to the integers where a kind is given, and the error; both of shape (rows,), float64."""
         d = (codes.to(torch.float64) * steps[:, None] - self.weights[rows]).to(codes.dtype)
-        pulled = d @ self.hessian
+        pulled = self.hessian.of(rows).left(d)
         error = _dot(d, pulled)
         slope = pulled  # H s q - G w, half the gradient
         if self.mismatch is not None:
@@ -208,16 +217,15 @@ def corrected(weights: Tensor, mismatch: Tensor, factor: Factor) -> Tensor:
     """
     upper = factor.upper.to(mismatch.dtype)  # of the inverse of the damped Hessian, in order
     out = weights.clone()
-    out[:, factor.order] -= mismatch[:, factor.order] @ upper.T @ upper
+    out[:, factor.order] -= upper.left(upper.transposed.left(mismatch[:, factor.order]))
     return out
 
 
-def _first(weights: Tensor, moments: Moments, i: int) -> Tensor:
+def _first(weights: Tensor, loss: Loss, i: int) -> Tensor:
     """Qronos: the best first weight while the others stay as they are, shape (rows,)."""
-    h, g = moments.hessian[i], moments.cross[i]
-    if h[i] <= 0:
-        return torch.zeros_like(weights[:, i])
-    return (weights @ g - weights @ h + weights[:, i] * h[i]) / h[i]
+    own = loss.hessian.diagonal().to(torch.float64)[..., i]
+    off = 0 if loss.mismatch is None else loss.mismatch[:, i].to(torch.float64)
+    return torch.where(own > 0, weights[:, i] - off / own, 0.0)
 
 
 def _chunks(count: int, size: int) -> list[list[int]]:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from broadaxe.quantization.budget import Budget
 from broadaxe.quantization.grid import WeightGrid
+from broadaxe.quantization.matrices import Matrices
 
 RELEASES = 4
 """Weights of a row whose release is looked at: those that cost least alone."""
@@ -15,7 +16,7 @@ ELEMENTS = 1 << 21
 """Exchanges that are compared at once: 8 MiB in float32."""
 
 
-def swap(codes: Tensor, linear: Tensor, hessian: Tensor, grid: WeightGrid, budget: Budget, *, most: int) -> Tensor:
+def swap(codes: Tensor, linear: Tensor, hessian: Matrices, grid: WeightGrid, budget: Budget, *, most: int) -> Tensor:
     """Lower q^T H q - 2 q^T b of every row by its best exchange of two steps, again and again.
 
     With g = H q - b, a move d of weight i costs 2 d g_i + H_ii for d = +-1. After it g is g + d H_i, and the best move of
@@ -24,7 +25,7 @@ def swap(codes: Tensor, linear: Tensor, hessian: Tensor, grid: WeightGrid, budge
     Args:
         codes: integers within grid and budget, shape (rows, inputs), in a float type.
         linear: b in steps, shape (rows, inputs).
-        hessian: H, shape (inputs, inputs).
+        hessian: H.
         budget: without tiles.
         most: exchanges a row.
 
@@ -35,14 +36,15 @@ def swap(codes: Tensor, linear: Tensor, hessian: Tensor, grid: WeightGrid, budge
         raise ValueError("exchanges know one accumulator a row")
     out = codes.clone()
     size = max(1, ELEMENTS // (RELEASES * codes.shape[1]))
-    for part, b in zip(out.split(size), linear.split(size), strict=True):
-        _swap(part, b, hessian, grid, budget, most)
+    everything = torch.arange(len(out))
+    for part, b, rows in zip(out.split(size), linear.split(size), everything.split(size), strict=True):
+        _swap(part, b, hessian.of(rows), grid, budget, most)
     return out
 
 
-def _swap(out: Tensor, b: Tensor, h: Tensor, grid: WeightGrid, budget: Budget, most: int) -> None:
+def _swap(out: Tensor, b: Tensor, h: Matrices, grid: WeightGrid, budget: Budget, most: int) -> None:
     """Of rows whose exchanges fit into memory, which are changed."""
-    active, q, g, diagonal = torch.arange(len(out)), out.clone(), out @ h - b, h.diagonal()
+    active, q, g = torch.arange(len(out)), out.clone(), h.left(out) - b
     lo, hi = budget.lo.to(q.dtype), budget.hi.to(q.dtype)
     high, low = budget.sums(q)
     spans = [high - low] if budget.kind == "offset" else [high, -low]
@@ -56,12 +58,13 @@ def _swap(out: Tensor, b: Tensor, h: Tensor, grid: WeightGrid, budget: Budget, m
         return [up + down] if budget.kind == "offset" else [up, down]
 
     for _ in range(most):
+        diagonal = h.diagonal()
         count = min(RELEASES, q.shape[1])
         move = -q.sign()
         alone, i = torch.where(q != 0, 2 * move * g + diagonal, torch.inf).topk(count, largest=False)  # (rows, count)
         first = move.gather(1, i)
-        slope = g[:, None] + first[:, :, None] * h[i]  # (rows, count, inputs)
-        cost = alone[:, :, None] + diagonal - 2 * slope.abs()
+        slope = g[:, None] + first[:, :, None] * h.rows_at(i)  # (rows, count, inputs)
+        cost = alone[:, :, None] + (diagonal if diagonal.dim() == 1 else diagonal[:, None]) - 2 * slope.abs()
         rising, up, down = slope < 0, charges(q, 1), charges(q, -1)
         fits = torch.where(rising, (q < grid.high)[:, None], (q > grid.low)[:, None])
         for side, (more, less) in enumerate(zip(up, down, strict=True)):
@@ -70,10 +73,11 @@ def _swap(out: Tensor, b: Tensor, h: Tensor, grid: WeightGrid, budget: Budget, m
             fits &= torch.where(rising, more[:, None], less[:, None]) <= left[:, :, None]
         cost.masked_fill_(~fits, torch.inf).scatter_(2, i[:, :, None], torch.inf)
         least, at = cost.flatten(1).min(1)
-        better = least < -1e-5 * diagonal.mean()
+        better = least < -1e-5 * diagonal.mean(-1)
         if not bool(better.any()):
             return
         active, q, g, at, room = active[better], q[better], g[better], at[better], room[:, better]
+        h = h.of(better.nonzero()[:, 0])
         rows, k, j = torch.arange(len(q)), at // q.shape[1], at % q.shape[1]
         i, first = i[better][rows, k], first[better][rows, k]
         second = torch.where(rising[better][rows, k, j], 1, -1).to(q.dtype)
@@ -84,5 +88,5 @@ def _swap(out: Tensor, b: Tensor, h: Tensor, grid: WeightGrid, budget: Budget, m
             ]
             room = room - torch.stack(taken)
             q[rows, chosen] += step
-        g += first[:, None] * h[i] + second[:, None] * h[j]
+        g += first[:, None] * h.rows_at(i[:, None])[:, 0] + second[:, None] * h.rows_at(j[:, None])[:, 0]
         out[active] = q
