@@ -161,38 +161,40 @@ def _loaded(model: Any, calibration: Array | Mapping[str, Array]) -> onnx.ModelP
     return export_torch(model, sample)
 
 
-def checked(model: onnx.ModelProto, calibration: Array | Mapping[str, Array]) -> dict[str, Array]:
-    """Calibration data by input name, of the model's shapes and types."""
+def checked(
+    model: onnx.ModelProto, calibration: Array | Mapping[str, Array], *, what: str = "calibration"
+) -> dict[str, Array]:
+    """Calibration or other data by input name, of the model's shapes and types; `what` names them in messages."""
     constants = {t.name for t in model.graph.initializer}
     infos = {i.name: i.type.tensor_type for i in model.graph.input if i.name not in constants}
     data = named(calibration, list(infos))
     samples = set()
     for name, info in infos.items():
         if name not in data:
-            raise RequestError(f"calibration: input {name} is missing; there are {', '.join(sorted(data)) or 'none'}")
+            raise RequestError(f"{what}: input {name} is missing; there are {', '.join(sorted(data)) or 'none'}")
         array = np.asarray(data[name])
         wanted = [d.dim_value or None for d in info.shape.dim][1:]
         shown = ", ".join("any" if n is None else str(n) for n in wanted)
         if array.dtype.kind not in "fiub":
-            raise RequestError(f"calibration: input {name} holds {array.dtype}; numbers are needed")
+            raise RequestError(f"{what}: input {name} holds {array.dtype}; numbers are needed")
         if array.ndim != len(wanted) + 1 or any(
             n is not None and n != m for n, m in zip(wanted, array.shape[1:], strict=True)
         ):
-            raise RequestError(f"calibration: input {name} has shape {array.shape}; give (samples, {shown})")
+            raise RequestError(f"{what}: input {name} has shape {array.shape}; give (samples, {shown})")
         if not len(array):
-            raise RequestError(f"calibration: input {name} has no samples; give at least one, some hundred are better")
+            raise RequestError(f"{what}: input {name} has no samples; give at least one, some hundred are better")
         kind = helper.tensor_dtype_to_np_dtype(info.elem_type)
         with np.errstate(over="ignore"):
             data[name] = array.astype(kind, copy=False)
         finite = np.isfinite(array) & np.isfinite(data[name])
         if not finite.all():
             bad = int((~finite.reshape(len(array), -1)).any(1).argmax())
-            raise RequestError(f"calibration: input {name} is not finite in sample {bad} as {kind}; clean the data")
+            raise RequestError(f"{what}: input {name} is not finite in sample {bad} as {kind}; clean the data")
         if np.dtype(kind).kind in "iub" and (array != data[name]).any():
-            raise RequestError(f"calibration: input {name} holds values that are no {kind}; give the model's own codes")
+            raise RequestError(f"{what}: input {name} holds values that are no {kind}; give the model's own codes")
         samples.add(len(array))
     if len(samples) > 1:
-        raise RequestError(f"calibration: inputs have {sorted(samples)} samples; give the same number for each")
+        raise RequestError(f"{what}: inputs have {sorted(samples)} samples; give the same number for each")
     return {name: data[name] for name in infos}
 
 

@@ -1,0 +1,139 @@
+"""How good a network is on rows: accuracy where labels are known, else how close its outputs are to the float network's."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from broadaxe.data import read_labelled
+from broadaxe.errors import RequestError
+from broadaxe.frontend.batch import symbolic_batch
+from broadaxe.frontend.standard import expand_quant, session
+
+Array: TypeAlias = npt.NDArray[Any]
+Metric = Literal["accuracy", "fidelity"]
+BATCH_ELEMENTS = 1 << 22
+LARGEST_BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Samples with one role: to calibrate, to choose by (validation), or to report (test).
+
+    Attributes:
+        inputs: by input name, shape (samples, ...).
+        labels: classes, integers of shape (samples,), or None.
+        source: where they come from, for messages and records.
+    """
+
+    inputs: dict[str, Array]
+    labels: Array | None = None
+    source: str = "rows"
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of names, types, shapes and values: the same rows have the same, wherever they come from."""
+        found = hashlib.sha256()
+        for name, array in sorted(self.inputs.items()):
+            found.update(f"{name} {array.dtype} {array.shape}\n".encode())
+            found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
+
+    @property
+    def metric(self) -> Metric:
+        return "fidelity" if self.labels is None else "accuracy"
+
+
+def read_rows(path: Path, model: onnx.ModelProto) -> Rows:
+    """Rows of a file for a model's inputs.
+
+    Raises:
+        RequestError: the file does not fit the model, or its labels are no classes.
+    """
+    from broadaxe.quantization.quantize import checked
+
+    constants = {t.name for t in model.graph.initializer}
+    inputs, labels = read_labelled(path, [i.name for i in model.graph.input if i.name not in constants])
+    return rows_of(checked(model, inputs, what=str(path)), labels, str(path))
+
+
+def rows_of(inputs: Mapping[str, Array], labels: Array | None = None, source: str = "rows") -> Rows:
+    """Rows with labels that are classes, one a sample."""
+    count = len(next(iter(inputs.values())))
+    if labels is not None:
+        labels = np.asarray(labels)
+        if labels.dtype.kind not in "iu" or labels.shape not in ((count,), (count, 1)):
+            raise RequestError(
+                f"{source}: labels have type {labels.dtype} and shape {labels.shape}; give one integer for each of the"
+                f" {count} samples"
+            )
+        labels = labels.reshape(-1).astype(np.int64)
+    return Rows(dict(inputs), labels, source)
+
+
+class Judge:
+    """Scores networks on rows, in percent: 100 is best.
+
+    accuracy: share of samples whose largest output is at the label. fidelity: 100 * (1 - E|y - f|^2 / E|f|^2) with f the
+    outputs of the reference network.
+
+    Args:
+        rows: what to score on.
+        reference: the float network; needed without labels.
+    """
+
+    def __init__(self, rows: Rows, reference: onnx.ModelProto) -> None:
+        self.rows = rows
+        self.metric: Metric = rows.metric
+        self.wanted: list[Array] = []
+        outputs = list(run(reference, rows.inputs))
+        first = outputs[0][0]
+        if rows.labels is None:
+            self.wanted = [np.concatenate([batch[k] for batch in outputs]) for k in range(len(outputs[0]))]
+        elif first.reshape(len(first), -1).shape[1] <= int(rows.labels.max()) or int(rows.labels.min()) < 0:
+            classes = first.reshape(len(first), -1).shape[1]
+            raise RequestError(
+                f"{rows.source}: labels go from {rows.labels.min()} to {rows.labels.max()}, the model has {classes} outputs;"
+                f" give classes 0 to {classes - 1}"
+            )
+        self.float_score = self._score(iter(outputs))
+
+    def __call__(self, model: onnx.ModelProto) -> float:
+        """Of a QONNX or standard model, in percent."""
+        return self._score(run(model, self.rows.inputs))
+
+    def _score(self, batches: Iterator[list[Array]]) -> float:
+        at, right, lost = 0, 0, 0.0
+        for outputs in batches:
+            part = slice(at, at + len(outputs[0]))
+            at = part.stop
+            if self.rows.labels is not None:
+                right += int((outputs[0].reshape(len(outputs[0]), -1).argmax(1) == self.rows.labels[part]).sum())
+                continue
+            for found, wanted in zip(outputs, self.wanted, strict=True):
+                lost += float(((found.astype(np.float64) - wanted[part]) ** 2).sum())
+        if self.rows.labels is not None:
+            return 100 * right / len(self.rows)
+        power = sum(float((w.astype(np.float64) ** 2).sum()) for w in self.wanted)
+        return 100 * (1 - lost / power) if power else 100.0 * (not lost)
+
+
+def run(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Iterator[list[Array]]:
+    """Outputs of a model, QONNX or standard, batch after batch."""
+    opened = session(expand_quant(symbolic_batch(model)), threads=0)
+    names = [i.name for i in opened.get_inputs()]
+    shape, count = opened.get_inputs()[0].shape, len(inputs[names[0]])
+    widest = max(int(np.prod(inputs[name].shape[1:])) for name in names)
+    size = shape[0] if isinstance(shape[0], int) else max(1, min(LARGEST_BATCH, BATCH_ELEMENTS // widest))
+    for at in range(0, count, size):
+        yield opened.run(None, {name: np.ascontiguousarray(inputs[name][at : at + size]) for name in names})
