@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -145,7 +146,8 @@ def test_thresholds_project_onto_the_budgets_radius(kind, symmetric, tile):
 
 @kinds
 @pytest.mark.parametrize("resting", [False, True], ids=["from zero", "from codes"])
-def test_room_allows_exactly_what_fits(kind, symmetric, resting):
+@pytest.mark.parametrize("own", [False, True], ids=["shared ranges", "ranges by row"])
+def test_room_allows_exactly_what_fits(kind, symmetric, resting, own):
     """Limits are the integers that keep the row within the budget while inputs not yet taken stay at rest: no more, no less."""
     rng = random.Random(f"{kind} {symmetric} {resting}")
     bound = moved = 0
@@ -157,7 +159,8 @@ def test_room_allows_exactly_what_fits(kind, symmetric, resting):
         if not bool(budget.holds(torch.tensor([row]))):
             continue
         rest = torch.tensor(row)[:, None] if resting else None
-        room = Room(budget, 1, torch.zeros(1), rest)
+        ranges = replace(budget, lo=budget.lo[None], hi=budget.hi[None]) if own else budget
+        room = Room.of(ranges, 1, torch.zeros(1), rest)
         for i in rng.sample(range(inputs), inputs):
             tried = []
             for q in range(-REACH, REACH + 1):
@@ -170,7 +173,7 @@ def test_room_allows_exactly_what_fits(kind, symmetric, resting):
                 assert tried == list(range(-REACH, REACH + 1))
                 low, high = -REACH, REACH
             else:
-                low, high = int(limits[0]), int(limits[1])
+                low, high = (int(side.clamp(-1e6, 1e6)) for side in limits)
                 assert tried == [q for q in range(-REACH, REACH + 1) if low <= q <= high]
                 bound += high < REACH
             row[i] = rng.choice([max(low, -REACH), min(high, REACH), rng.randint(max(low, -REACH), min(high, REACH))])

@@ -487,7 +487,12 @@ def drawn(seed):
             soft=rng.random() < 0.7,
         )
     recipe = replace(recipe, multiples=(0.5, 1.0, 2.0, 4.0), refine=(0.95, 1.05))
-    return w, Moments.of(xq, x), grid, budget, recipe
+    if random.Random(-seed).random() < 0.8:
+        return w, Moments.of(xq, x), grid, replace(budget, lo=lo.repeat(rows, 1), hi=hi.repeat(rows, 1)), recipe, None
+    # a group for every row: its own data, and ranges wider by some codes
+    far = hi + torch.arange(rows)[:, None]
+    groups = Moments.stack([Moments.of(xq + g * scale, x) for g in range(rows)])
+    return w, groups, grid, replace(budget, lo=lo.repeat(rows, 1), hi=far), recipe, torch.arange(rows)
 
 
 def check(seed):
@@ -496,24 +501,28 @@ def check(seed):
     Returns:
         Whether the budget is met without a bit to spare, or None where no weights fit.
     """
-    w, moments, grid, budget, recipe = drawn(seed)
-    lo, hi, bits = budget.lo.tolist(), budget.hi.tolist(), budget.bits
-    size = budget.tile or len(lo)
-    parts = [slice(at, at + size) for at in range(0, len(lo), size)]
+    w, moments, grid, budget, recipe, owner = drawn(seed)
+    ranges, bits = list(zip(budget.lo.tolist(), budget.hi.tolist(), strict=True)), budget.bits
+    size = budget.tile or budget.inputs
+    parts = [slice(at, at + size) for at in range(0, budget.inputs, size)]
+    if owner is None:
+        budget = replace(budget, lo=budget.lo[0], hi=budget.hi[0])
     if grid.bipolar:
         fewest = max(
-            min(needs(q, lo[p], hi[p], budget) for q in itertools.product((-1, 1), repeat=len(lo[p]))) for p in parts
+            min(needs(q, lo[p], hi[p], budget) for q in itertools.product((-1, 1), repeat=len(lo[p])))
+            for lo, hi in (ranges if owner is not None else ranges[:1])
+            for p in parts
         )
         if fewest > bits:
             with pytest.raises(BudgetError) as caught:
-                solve(w, moments, grid, budget, recipe)
+                solve(w, moments, grid, budget, recipe, owner=owner)
             assert (caught.value.bits, caught.value.needed) == (bits, fewest), seed
             return None
-    solution = solve(w, moments, grid, budget, recipe)
+    solution = solve(w, moments, grid, budget, recipe, owner=owner)
     codes = solution.codes.tolist()
     allowed_codes = {-1, 1} if grid.bipolar else set(range(grid.low, grid.high + 1))
     widest = 0
-    for row in codes:
+    for row, (lo, hi) in zip(codes, ranges, strict=True):
         assert set(row) <= allowed_codes, seed
         for p in parts:
             width = needs(row[p], lo[p], hi[p], budget)
@@ -559,23 +568,31 @@ def test_integers_are_within_the_budget_of_many_more_layers(thousand):
     assert full > 0.2
 
 
+@pytest.mark.parametrize("kind", ["signed", "offset"])
 @pytest.mark.parametrize("method", ["optq", "gpfq", "qronos", "rtn"])
 @pytest.mark.parametrize("preset", ["axe", "best"])
-def test_groups_solved_together_are_the_groups_solved_alone(preset, method):
+def test_groups_solved_together_are_the_groups_solved_alone(preset, method, kind):
     """Inputs of every group fall in power alike, so that both have one order, and no row fits; one group has a dead input."""
     recipe = replace(PRESETS[preset], method=method, damping=0.02)
-    groups, rows, inputs = 5, 3, 12
-    budget = Budget(8, torch.zeros(inputs, dtype=torch.int64), torch.full((inputs,), 15), "signed")
-    fall = torch.linspace(3, 0.2, inputs, dtype=torch.float64)
+    groups, rows, inputs = 6, 3, 12
+    ends = torch.tensor([(0, 15), (-8, 7), (2, 13), (-11, -3), (-1, 9), (-9, 2)])[:, :, None].repeat(1, 1, inputs)
+    ends[:, :, 3], ends[1, :, 7] = 0, 4
     own, weights = [], normal(90, groups, rows, inputs)
+    fall = torch.linspace(3, 0.2, inputs, dtype=torch.float64)
     for g in range(groups):
         x = normal(7 * g, 200, inputs).abs() * fall + 0.1 * normal(g, 200, 1)
         x[:, 5] *= g != 2
         own.append(Moments.of((8 * x).round() / 8, x))
-    alone = [solve(w, m, GRID, budget, recipe, dtype=torch.float64) for w, m in zip(weights, own, strict=True)]
+    alone = [
+        solve(w, m, GRID, Budget(7, lo, hi, kind), recipe, dtype=torch.float64)
+        for w, m, (lo, hi) in zip(weights, own, ends, strict=True)
+    ]
     owner = torch.arange(groups).repeat_interleave(rows)
+    budget = Budget(7, ends[owner, 0], ends[owner, 1], kind)
     both = weights.reshape(-1, inputs), Moments.stack(own)
     together = solve(*both, GRID, budget, recipe, owner=owner, dtype=torch.float64)
-    assert torch.equal(together.codes, torch.cat([s.codes for s in alone]))
     assert torch.allclose(together.error, torch.cat([s.error for s in alone]), rtol=1e-9)
-    assert torch.equal(together.steps, torch.cat([s.steps for s in alone]))
+    # the same weights: a row whose integers share a divisor may have it in its step instead
+    assert torch.allclose(
+        together.codes * together.steps[:, None], torch.cat([s.codes * s.steps[:, None] for s in alone]), rtol=1e-6
+    )

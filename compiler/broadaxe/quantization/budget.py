@@ -13,12 +13,14 @@ threshold and its strict limits: Colbert et al., AXE, TMLR 2025, sections 3.1 an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from broadaxe.quantization.matrices import combined
 from broadaxe.quantization.recipe import BudgetKind
 from broadaxe.quantization.signs import balanced_signs
 
@@ -33,7 +35,8 @@ class Budget:
 
     Attributes:
         bits: P, width of the accumulator of every tile.
-        lo, hi: int64, shape (inputs,): proven codes of each input, in the order of the hardware (kh, kw, c).
+        lo, hi: int64, shape (inputs,): proven codes of each input, in the order of the hardware (kh, kw, c); of shape
+            (rows, inputs) where rows are those of groups with inputs of their own.
         kind: whether the accumulator starts at zero or at a constant of its own.
         tile: inputs per accumulator; None for all of them.
         symmetric: leave -2**(P-1) out, as published.
@@ -48,7 +51,11 @@ class Budget:
 
     @property
     def inputs(self) -> int:
-        return len(self.lo)
+        return int(self.lo.shape[-1])
+
+    def of(self, rows: Tensor) -> Budget:
+        """For some of the rows, or for rows repeated."""
+        return self if self.lo.dim() == 1 else replace(self, lo=self.lo[rows], hi=self.hi[rows])
 
     @property
     def tiles(self) -> int:
@@ -62,7 +69,7 @@ class Budget:
 
     @property
     def spread(self) -> Tensor:
-        """r_i, int64, shape (inputs,)."""
+        """r_i, int64, in the shape of `lo`."""
         return self.hi - self.lo
 
     @property
@@ -80,9 +87,10 @@ class Budget:
 
     @cached_property
     def signs(self) -> Tensor:
-        """A row of -1 and 1 that needs the fewest bits of all such rows; int64, shape (inputs,)."""
-        tiles = (self.lo + self.hi).split(self.tile or self.inputs)
-        return torch.tensor([sign for c in tiles for sign in balanced_signs(c.tolist())])
+        """A row of -1 and 1 that needs the fewest bits of all such rows; int64, in the shape of `lo`."""
+        centres = (self.lo + self.hi).reshape(-1, self.inputs)
+        rows = [[s for c in row.split(self.tile or self.inputs) for s in balanced_signs(c.tolist())] for row in centres]
+        return torch.tensor(rows).reshape(self.lo.shape)
 
     def sums(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """HI and LO of every tile of every row, exact.
@@ -135,13 +143,15 @@ class Budget:
         """
         size = self.tile or self.inputs
         out = rows.new_zeros(self.tiles, rows.shape[1]) if start is None else start.clone()
-        for t, (part, r) in enumerate(zip(rows.split(size), self.spread.to(rows.dtype).split(size), strict=True)):
-            used = r > 0
-            if not used.all():
-                part, r = part[used], r[used]
-            if self.kind == "signed" and len(part):
-                part = part - part.mean(0)
-            out[t] = _level(part.abs(), r, self.radius, out[t], steps)
+        spread = self.spread.to(rows.dtype)
+        spread = spread[:, None] if spread.dim() == 1 else spread.T
+        for t, (part, r) in enumerate(zip(rows.split(size), spread.split(size), strict=True)):
+            used = None if bool((r > 0).all()) else r > 0
+            if self.kind == "signed":
+                mean = part.mean(0) if used is None else (part * used).sum(0) / used.sum(0).clamp(min=1)
+                part = part - mean
+            sizes = part.abs() if used is None else part.abs() * used
+            out[t] = _level(sizes, r, self.radius, out[t], steps)
         return out
 
 
@@ -152,18 +162,17 @@ def _level(sizes: Tensor, r: Tensor, radius: int, level: Tensor, steps: int) -> 
     of the root, and from there the steps rise and end once no v_i changes sides: once only rounding errors move them.
 
     Args:
-        sizes: v, shape (inputs, rows).
-        r: shape (inputs,).
+        sizes: v, shape (inputs, rows); zero where r is.
+        r: shape (inputs, 1) or (inputs, rows).
         level: where to start, shape (rows,).
     """
-    if not len(sizes):
-        return torch.zeros_like(level)
-    square, column = r**2, r[:, None]
-    noise = 64 * torch.finfo(sizes.dtype).eps * sizes.amax(0) / r.max()
+    weigh = partial(combined, coefficients=r.squeeze(1))
+    count = partial(combined, coefficients=r.squeeze(1) ** 2)
+    noise = 64 * torch.finfo(sizes.dtype).eps * sizes.amax(0) / r.amax(0).clamp(min=1)
     for _ in range(steps):
-        excess = torch.addcmul(sizes, column, level, value=-1).clamp_(min=0)
-        over = r @ excess - radius
-        norms = square @ excess.sign_()
+        excess = torch.addcmul(sizes, r, level, value=-1).clamp_(min=0)
+        over = weigh(excess) - radius
+        norms = count(excess.sign_())
         after = torch.where(norms > 0, (level + over / norms).clamp_(min=0), 0.0 if radius else level)
         # a guess beyond every v_i starts over
         settled = (after - level).abs_() <= noise
@@ -192,17 +201,22 @@ class Room:
             raise ValueError(f"accumulators of {budget.bits} bits need no budget")
         self.offset = budget.kind == "offset"
         self.tile_of = budget.tile_of
-        self.lo, self.hi = budget.lo.tolist(), budget.hi.tolist()
-        largest = max(budget.caps) + max(map(abs, self.lo + self.hi + budget.spread.tolist()), default=0)
-        with_zero = all(lo <= 0 <= hi for lo, hi in zip(self.lo, self.hi, strict=True))
+        largest = max(budget.caps) + max((int(n.abs().max()) for n in (budget.lo, budget.hi, budget.spread)), default=0)
+        with_zero = bool((budget.lo <= 0).all() & (budget.hi >= 0).all())
         exact = like.dtype if with_zero and largest < 1 / torch.finfo(like.dtype).eps else torch.float64
         options = {"dtype": exact, "device": like.device}
         self.up = torch.full((budget.tiles, rows), float(budget.caps[0]), **options)
         self.down = torch.full((budget.tiles, rows), float(budget.caps[1]), **options)
+        self.lo, self.hi = self._ends(budget.lo), self._ends(budget.hi)
         self.rest = rest
         if rest is not None:
             for i in range(budget.inputs):
                 self._charge(i, rest[i], 1)
+
+    @staticmethod
+    def of(budget: Budget, rows: int, like: Tensor, rest: Tensor | None = None) -> Room:
+        """Of rows that share the ranges of their inputs, or have ranges of their own."""
+        return (Room if budget.lo.dim() == 1 else _RowRoom)(budget, rows, like, rest)
 
     def free(self, i: int) -> None:
         """Give the rest code of input i back."""
@@ -234,6 +248,10 @@ class Room:
             return -_steps(up, -lo, -hi), _steps(down, -lo, -hi)
         return -torch.minimum(up / -lo, down / hi).floor_(), torch.minimum(up / hi, down / -lo).floor_()
 
+    def _ends(self, ends: Tensor) -> list[Any]:
+        """Of each input."""
+        return list(ends.tolist())
+
     def _charge(self, i: int, codes: Tensor, sign: int) -> None:
         tile, lo, hi = self.tile_of[i], self.lo[i], self.hi[i]
         q = codes.to(self.up.dtype)
@@ -248,6 +266,40 @@ class Room:
         if lo:
             self.up[tile].sub_(negative, alpha=sign * lo)
             self.down[tile].add_(positive, alpha=sign * lo)
+
+
+class _RowRoom(Room):
+    """Room of rows whose inputs have ranges of their own."""
+
+    def _ends(self, ends: Tensor) -> list[Any]:
+        return list(ends.T.to(self.up.dtype).contiguous())
+
+    def limits(self, i: int) -> tuple[Tensor, Tensor]:
+        tile, lo, hi = self.tile_of[i], self.lo[i], self.hi[i]
+        up, down = self.up[tile], self.down[tile]
+        if self.offset:
+            most = torch.where(hi > lo, (up / (hi - lo).clamp(min=1)).floor_(), torch.inf)
+            return -most, most
+
+        def steps(side: Tensor, far: Tensor, near: Tensor) -> Tensor:
+            each = torch.where((side < 0) & (near > 0), near, far)
+            return torch.where(each > 0, (side / each.clamp(min=1)).floor_(), torch.inf)
+
+        above, below = (hi, lo.clamp(min=0)), (-lo, (-hi).clamp(min=0))  # far and near ends of either sign
+        return (
+            -torch.minimum(steps(down, *above), steps(up, *below)),
+            torch.minimum(steps(up, *above), steps(down, *below)),
+        )
+
+    def _charge(self, i: int, codes: Tensor, sign: int) -> None:
+        tile, lo, hi = self.tile_of[i], self.lo[i], self.hi[i]
+        q = codes.to(self.up.dtype)
+        if self.offset:
+            self.up[tile].sub_(q.abs() * (hi - lo), alpha=sign)
+            return
+        ends = q * lo, q * hi
+        self.up[tile].sub_(torch.maximum(*ends), alpha=sign)
+        self.down[tile].add_(torch.minimum(*ends), alpha=sign)
 
 
 def _steps(side: Tensor, far: int, near: int) -> Tensor:

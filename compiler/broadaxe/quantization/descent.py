@@ -34,7 +34,7 @@ def descend(
             break
         before = out[active]
         columns = before.T.clone(memory_format=torch.contiguous_format)
-        after = _sweep(columns, linear[active].T, h.of(active), grid, budget).T
+        after = _sweep(columns, linear[active].T, h.of(active), grid, None if budget is None else budget.of(active)).T
         out[active] = after
         active = active[(after != before).any(1)]
     return out
@@ -43,7 +43,7 @@ def descend(
 def _sweep(q: Tensor, b: Tensor, h: Matrices, grid: WeightGrid, budget: Budget | None) -> Tensor:
     """One pass over the inputs of q, shape (inputs, rows), which is changed and returned."""
     gradient = h.left(q.T).T.contiguous() - b  # half of it; H is symmetric
-    room = None if budget is None else Room(budget, q.shape[1], q, q.clone())
+    room = None if budget is None else Room.of(budget, q.shape[1], q, q.clone())
     diagonal = h.pivots()
     for start in range(0, len(q), BLOCK):
         block = gradient[start : start + BLOCK].clone()

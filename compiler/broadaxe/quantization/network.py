@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -108,7 +108,7 @@ def _rehearse(model: onnx.ModelProto, config: QuantConfig, own_bits: bool) -> No
             continue
         found = True
         settings = config.of(layer.name)
-        _budget(layer, settings, config, recipe, 0, absorbs_offset(model, node, constants))
+        _budget(layer, settings, config, recipe, absorbs_offset(model, node, constants))
         weights, grid = layer.matrix(), _grid(layer, settings, own_bits)
         if not bool(torch.isfinite(weights).all()):
             raise RequestError(f"{layer.where}: weights are not finite numbers; repair the model")
@@ -208,15 +208,15 @@ def _solve_layer(run: _Run, layer: Layer) -> LayerRecord:
     seen, unseen = _moments(run, layer)
     warnings: list[str] = []
     offset = absorbs_offset(run.model, layer.node, run.constants)
-    budgets = [_budget(layer, settings, config, recipe, g, offset) for g in range(layer.groups)]
+    budget = _budget(layer, settings, config, recipe, offset)
     try:
-        solutions = _solutions(weights, seen, grid, budgets, recipe)
+        solutions = _solutions(weights, seen, grid, budget, recipe)
     except RequestError as error:
         raise RequestError(f"{layer.where}: {error}") from None
     codes, steps = torch.cat([s.codes for s in solutions]), torch.cat([s.steps for s in solutions])
     errors = _errors(solutions, weights, seen, unseen, layer.groups)
     correction = _bias_correction(config, solutions, weights, seen, unseen)
-    written, corrected = run.draft.solved(layer, codes, steps, grid, _promises(budgets[0]), correction)
+    written, corrected = run.draft.solved(layer, codes, steps, grid, _promises(budget), correction)
     quant, *linear = written
     run.floats.constant(layer.node.input[1], layer.float_weights.astype(np.float32))
     run.quantized.constant(quant.output[0], run.draft.value(quant.output[0]))
@@ -232,7 +232,6 @@ def _solve_layer(run: _Run, layer: Layer) -> LayerRecord:
         warnings.append(f"damping was raised to {damping:g} to factorize the Hessian")
     if seen[0].samples < layer.inputs:
         warnings.append(f"{seen[0].samples} rows for {layer.inputs} inputs; give more calibration data")
-    budget = budgets[0]
     if budget is not None and config.budget == "offset" and budget.kind != "offset":
         warnings.append(
             "counted from zero: another activation is added to its sums, a start constant has no place there"
@@ -262,28 +261,22 @@ def _solve_layer(run: _Run, layer: Layer) -> LayerRecord:
 
 
 def _solutions(
-    weights: Tensor, moments: list[Moments], grid: WeightGrid, budgets: list[Budget | None], recipe: Recipe
+    weights: Tensor, moments: list[Moments], grid: WeightGrid, budget: Budget | None, recipe: Recipe
 ) -> list[Solution]:
-    """Of every group; groups of few inputs whose codes have the same bounds are solved for together."""
-    parts = weights.chunk(len(moments))
-    together: dict[bytes, list[int]] = {}
-    for g, budget in enumerate(budgets):
-        key = str(g).encode() if weights.shape[1] > BLOCK else b"" if budget is None else _bounds(budget)
-        together.setdefault(key, []).append(g)
-    out: dict[int, Solution] = {}
-    for groups in together.values():
-        rows, own = torch.cat([parts[g] for g in groups]), [moments[g] for g in groups]
-        if len(groups) == 1:
-            out[groups[0]] = solve(rows, own[0], grid, budgets[groups[0]], recipe)
-            continue
-        owner = torch.arange(len(groups)).repeat_interleave(len(parts[0]))
-        found = solve(rows, Moments.stack(own), grid, budgets[groups[0]], recipe, owner=owner)
-        out |= {g: found.part(owner == k) for k, g in enumerate(groups)}
-    return [out[g] for g in range(len(moments))]
+    """Of every group; groups of few inputs are solved for together.
 
-
-def _bounds(budget: Budget) -> bytes:
-    return b"".join(side.numpy().tobytes() for side in (budget.lo, budget.hi))
+    Args:
+        budget: with ranges of the groups, shape (groups, inputs).
+    """
+    count = len(moments)
+    if count == 1 or weights.shape[1] > BLOCK:
+        alone = [None if budget is None else replace(budget, lo=budget.lo[g], hi=budget.hi[g]) for g in range(count)]
+        parts = weights.chunk(count)
+        return [solve(w, m, grid, b, recipe) for w, m, b in zip(parts, moments, alone, strict=True)]
+    owner = torch.arange(count).repeat_interleave(len(weights) // count)
+    limit = None if budget is None else budget.of(owner)
+    found = solve(weights, Moments.stack(moments), grid, limit, recipe, owner=owner)
+    return [found.part(owner == g) for g in range(count)]
 
 
 def _moments(run: _Run, layer: Layer) -> tuple[list[Moments], list[Moments] | None]:
@@ -303,9 +296,7 @@ def _moments(run: _Run, layer: Layer) -> tuple[list[Moments], list[Moments] | No
     return out[0], out[1] if len(out) > 1 else None
 
 
-def _budget(
-    layer: Layer, settings: LayerSettings, config: QuantConfig, recipe: Recipe, group: int, offset: bool
-) -> Budget | None:
+def _budget(layer: Layer, settings: LayerSettings, config: QuantConfig, recipe: Recipe, offset: bool) -> Budget | None:
     if settings.acc_bits is None:
         if settings.tile is not None:
             raise RequestError(f"{layer.where}: tile {settings.tile} without acc_bits; give both")
@@ -321,7 +312,7 @@ def _budget(
                 f"{where}: budget offset with tile {tile}; accumulators of tiles start at zero, use signed"
             )
         kind = "signed"
-    return Budget(settings.acc_bits, layer.lo[group], layer.hi[group], kind, tile, symmetric=recipe.published)
+    return Budget(settings.acc_bits, layer.lo, layer.hi, kind, tile, symmetric=recipe.published)
 
 
 def _errors(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -24,13 +26,17 @@ class Rounder:
     def __init__(self, targets: Tensor, grid: WeightGrid, budget: Budget | None, *, soft: bool = True) -> None:
         self.grid = grid
         self.codes = torch.zeros_like(targets)
-        self.room = None if budget is None else Room(budget, targets.shape[1], targets, _rest(grid, budget))
+        self.room = None if budget is None else Room.of(budget, targets.shape[1], targets, _rest(grid, budget))
         self.shrinks = None
         if budget is not None and soft:
             thresholds = budget.thresholds(targets)
             if bool((thresholds > 0).any()):
                 self.shrinks = thresholds
-        self.spread = [] if budget is None else budget.spread.tolist()
+        self.spread: list[Any] = []
+        if budget is not None:
+            self.spread = (
+                budget.spread.tolist() if budget.spread.dim() == 1 else list(budget.spread.T.to(targets.dtype))
+            )
         self.tile_of = [] if budget is None else budget.tile_of
 
     def __call__(self, i: int, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,7 +49,7 @@ class Rounder:
             The integers, and the thresholded and clipped values that they were rounded from, both of shape (rows,).
         """
         kept = values
-        if self.shrinks is not None and self.spread[i]:
+        if self.shrinks is not None:
             kept = _shrink(kept, self.shrinks[self.tile_of[i]] * self.spread[i])
         limits = None
         if self.room is not None:
@@ -66,9 +72,9 @@ def _rest(grid: WeightGrid, budget: Budget) -> Tensor | None:
     """What weights not yet rounded count as: zero, or balanced signs where the grid has no zero; shape (inputs, 1)."""
     if not grid.bipolar:
         return None
-    signs = budget.signs[None]
+    signs = budget.signs.reshape(-1, budget.inputs)
     if not bool(budget.holds(signs).all()):
-        raise BudgetError(budget.bits, int(budget.width(signs)))
+        raise BudgetError(budget.bits, int(budget.width(signs).max()))
     return signs.T
 
 

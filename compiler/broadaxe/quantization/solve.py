@@ -88,17 +88,18 @@ def solve(
     def attempt(rows: Tensor, steps: Tensor) -> Tensor:
         """Integers of some rows at given steps."""
         targets = (wanted[rows] / steps[:, None]).to(dtype)
+        limit = None if budget is None else budget.of(rows)
         if recipe.method == "rtn":
-            return round_rows(targets, grid, budget, soft=recipe.soft)
+            return round_rows(targets, grid, limit, soft=recipe.soft)
         if recipe.method == "gpfq" or factor is None:
             hessian, cross = (Matrices(m, owner).of(rows) for m in (moments.hessian, moments.cross))
             diagonal = moments.hessian.diagonal(dim1=-2, dim2=-1).reshape(-1, w.shape[1])
             order = diagonal.sum(0).argsort(descending=True, stable=True)
-            return gpfq(targets, hessian, cross, order, grid, budget, soft=recipe.soft)
+            return gpfq(targets, hessian, cross, order, grid, limit, soft=recipe.soft)
         first = None
         if recipe.method == "qronos":
             first = (_first(w, loss, int(factor.order[0]))[rows] / steps).to(dtype)
-        return optq(targets, factor.rows(rows), grid, budget, feedback=recipe.feedback, soft=recipe.soft, first=first)
+        return optq(targets, factor.rows(rows), grid, limit, feedback=recipe.feedback, soft=recipe.soft, first=first)
 
     everything = torch.arange(len(w))
     base = mse_steps(w, grid) if recipe.steps == "mse" else max_abs_steps(w, grid)

@@ -38,14 +38,13 @@ def swap(codes: Tensor, linear: Tensor, hessian: Matrices, grid: WeightGrid, bud
     size = max(1, ELEMENTS // (RELEASES * codes.shape[1]))
     everything = torch.arange(len(out))
     for part, b, rows in zip(out.split(size), linear.split(size), everything.split(size), strict=True):
-        _swap(part, b, hessian.of(rows), grid, budget, most)
+        _swap(part, b, hessian.of(rows), grid, budget.of(rows), most)
     return out
 
 
 def _swap(out: Tensor, b: Tensor, h: Matrices, grid: WeightGrid, budget: Budget, most: int) -> None:
     """Of rows whose exchanges fit into memory, which are changed."""
     active, q, g = torch.arange(len(out)), out.clone(), h.left(out) - b
-    lo, hi = budget.lo.to(q.dtype), budget.hi.to(q.dtype)
     high, low = budget.sums(q)
     spans = [high - low] if budget.kind == "offset" else [high, -low]
     room = torch.stack([cap - span[:, 0] for cap, span in zip(budget.caps, spans, strict=False)]).to(torch.float64)
@@ -53,10 +52,12 @@ def _swap(out: Tensor, b: Tensor, h: Matrices, grid: WeightGrid, budget: Budget,
     def charges(codes: Tensor, step: int) -> list[Tensor]:
         """What a step of each weight takes of each side's room, shape (rows, inputs)."""
         outward = codes >= 0 if step > 0 else codes <= 0
+        lo, hi = limits.lo.to(q.dtype), limits.hi.to(q.dtype)
         up = torch.where(outward, hi if step > 0 else -lo, lo if step > 0 else -hi)
         down = torch.where(outward, -lo if step > 0 else hi, -hi if step > 0 else lo)
         return [up + down] if budget.kind == "offset" else [up, down]
 
+    limits = budget
     for _ in range(most):
         diagonal = h.diagonal()
         count = min(RELEASES, q.shape[1])
@@ -77,7 +78,8 @@ def _swap(out: Tensor, b: Tensor, h: Matrices, grid: WeightGrid, budget: Budget,
         if not bool(better.any()):
             return
         active, q, g, at, room = active[better], q[better], g[better], at[better], room[:, better]
-        h = h.of(better.nonzero()[:, 0])
+        left_rows = better.nonzero()[:, 0]
+        h, limits = h.of(left_rows), limits.of(left_rows)
         rows, k, j = torch.arange(len(q)), at // q.shape[1], at % q.shape[1]
         i, first = i[better][rows, k], first[better][rows, k]
         second = torch.where(rising[better][rows, k, j], 1, -1).to(q.dtype)
