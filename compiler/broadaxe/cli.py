@@ -67,6 +67,17 @@ def quantize(
     ] = None,
     method: Annotated[Optional[str], typer.Option(metavar="NAME", help="optq, gpfq, qronos or rtn.")] = None,
     scales: Annotated[Optional[str], typer.Option(metavar="KIND", help="float, pow2 or dyadic:8.")] = None,
+    val: Annotated[
+        Optional[Path],
+        typer.Option(help="Rows to choose by, like --calib; with an array `labels` they are scored by accuracy."),
+    ] = None,
+    search: Annotated[
+        bool, typer.Option("--search", help="Choose weight and activation bits that lose least on --val.")
+    ] = False,
+    max_drop: Annotated[
+        Optional[float],
+        typer.Option(help="Choose the cheapest bits that lose at most so many percent points on --val."),
+    ] = None,
     config: Annotated[Optional[Path], typer.Option(help="YAML file with settings; options here go on top.")] = None,
 ) -> None:
     """Quantize weights so that no accumulator can overflow the bits it is given.
@@ -76,6 +87,7 @@ def quantize(
     from broadaxe.build import load_model
     from broadaxe.config import read_mapping
     from broadaxe.data import read_data
+    from broadaxe.evaluation import read_rows
     from broadaxe.quantization.config import quant_config
     from broadaxe.quantization.quantize import check_target
     from broadaxe.quantization.quantize import quantize as run
@@ -89,6 +101,8 @@ def quantize(
         "preset": preset,
         "method": method,
         "scales": scales,
+        "search": search or None,
+        "max_drop": max_drop,
     }
     given = {k: v for k, v in given.items() if v is not None}
     chosen = quant_config(str(config), **read_mapping(config) | given) if config else quant_config("options", **given)
@@ -97,7 +111,8 @@ def quantize(
     constants = {t.name for t in loaded.graph.initializer}
     data = read_data(calib, [i.name for i in loaded.graph.input if i.name not in constants])
     with _progress() as progress:
-        result = run(loaded, data, chosen, progress=progress)
+        rows = read_rows(val, loaded) if val else None
+        result = run(loaded, data, chosen, validation=rows, progress=progress)
     result.save(output)
     Console().print(RecordTable(result.record))
     typer.echo(f"wrote {output} and {output.with_suffix('.json')}")

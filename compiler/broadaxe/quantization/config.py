@@ -73,6 +73,14 @@ class QuantConfig(BaseModel):
         dict[str, LayerSettings],
         Field(description="by name or pattern, such as {conv1: {acc_bits: 12}}; last match wins"),
     ] = {}
+    search: Annotated[
+        bool, Field(description="choose weight and activation bits, by layer, that lose least on validation rows")
+    ] = False
+    max_drop: Annotated[
+        float | None,
+        Field(ge=0, le=100, description="choose the cheapest bits that lose at most so many percent points there"),
+    ] = None
+    search_runs: Annotated[int, Field(ge=1, description="quantizations that choosing bits may take")] = 60
     memory_gb: Annotated[float, Field(gt=0.01, description="activations above this wait on disk")] = 4.0
     held_out: Annotated[float, Field(ge=0, lt=0.9, description="share of calibration rows kept for judging")] = 0.125
 
@@ -80,6 +88,10 @@ class QuantConfig(BaseModel):
     def _tile_needs_budget(self) -> QuantConfig:
         if self.tile is not None and self.acc_bits is None and not any(s.acc_bits for s in self.layers.values()):
             raise ValueError("tile needs acc_bits, the width of a tile's accumulator")
+        if self.search and self.max_drop is not None:
+            raise ValueError("search and max_drop are two goals; give one of them")
+        if self.search and self.acc_bits is None:
+            raise ValueError("search needs acc_bits, the budget under which bits are chosen")
         return self
 
     def recipe(self) -> Recipe:

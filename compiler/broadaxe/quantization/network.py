@@ -242,6 +242,7 @@ def _solve_layer(run: _Run, layer: Layer) -> LayerRecord:
         rows=layer.rows,
         inputs=layer.inputs,
         groups=layer.groups,
+        products=layer.rows * layer.inputs * seen[0].samples // (run.floats.samples - run.held),
         weight_bits=grid.bits,
         input_codes=(int(layer.lo.min()), int(layer.hi.max())),
         budget=None if budget is None else budget.kind,

@@ -18,11 +18,12 @@ from broadaxe.errors import MissingToolError, RequestError
 from broadaxe.frontend.standard import is_quantizer
 from broadaxe.ops.importing import Array
 from broadaxe.quantization.config import DEFAULT_WEIGHT_BITS, QuantConfig, quant_config
-from broadaxe.quantization.record import QuantizationRecord
+from broadaxe.quantization.record import QuantizationRecord, RowsRecord, ScoreRecord
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from broadaxe.evaluation import Rows
     from broadaxe.frontend.insert_quantizers import QuantizerSettings
 
 Progress = Callable[[str], None]
@@ -102,6 +103,7 @@ def quantize(
     calibration: Array | Mapping[str, Array],
     config: QuantConfig | None = None,
     *,
+    validation: Rows | tuple[Array | Mapping[str, Array], Array] | Array | Mapping[str, Array] | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Quantized:
@@ -113,6 +115,8 @@ def quantize(
     Args:
         model: a file, an ONNX model or a torch module.
         calibration: real inputs, shape (samples, ...), for one input, or arrays by input name.
+        validation: rows to choose bits by: inputs and labels as a tuple, or inputs alone, which are scored by how close
+            outputs are to the float network's. Needed for `search` and `max_drop`; scored in the record else.
         config, options: see `broadaxe.QuantConfig`; options are its fields.
         progress: called with what is being done.
 
@@ -132,16 +136,62 @@ def quantize(
     loaded = _loaded(model, calibration)
     data = checked(loaded, calibration)
     inserted = not any(is_quantizer(node) for node in loaded.graph.node)
+    rows = None if validation is None else _rows(loaded, validation)
+    if rows is None and (chosen.search or chosen.max_drop is not None):
+        what = "search" if chosen.search else "max_drop"
+        raise RequestError(f"settings: {what}: there are no validation rows to choose by; give some (--val)")
     if inserted:
         from broadaxe.frontend.fold_batchnorm import fold_batchnorm
+
+        loaded = fold_batchnorm(loaded)
+
+    def once(settings: QuantConfig, progress: Progress = said) -> tuple[onnx.ModelProto, QuantizationRecord]:
+        if not inserted:
+            return quantize_model(loaded, data, settings, progress=progress)
         from broadaxe.frontend.insert_quantizers import insert_quantizers
 
-        said("choosing activation ranges")
-        held = {name: held_rows(len(array), chosen) for name, array in data.items()}
+        progress("choosing activation ranges")
+        held = {name: held_rows(len(array), settings) for name, array in data.items()}
         seen = {name: array[: len(array) - held[name]] for name, array in data.items()}
-        loaded = insert_quantizers(fold_batchnorm(loaded), seen, quantizer_settings(chosen))
-    result, record = quantize_model(loaded, data, chosen, own_bits=inserted, progress=said)
-    return Quantized(result, record)
+        quantized = insert_quantizers(loaded, seen, quantizer_settings(settings))
+        return quantize_model(quantized, data, settings, own_bits=True, progress=progress)
+
+    if rows is None:
+        return Quantized(*once(chosen))
+    from broadaxe.evaluation import Judge, Rows
+    from broadaxe.quantization.search import choose
+
+    judge = Judge(rows, loaded)
+    if chosen.search or chosen.max_drop is not None:
+        result, record = choose(lambda c: once(c, lambda _: None), chosen, judge, acts=inserted, said=said)
+    else:
+        result, record = once(chosen)
+    seen = Rows(data, source="calibration")
+    notes: tuple[str, ...] = ()
+    if seen.digest == rows.digest:
+        notes = ("calibration and validation are the same rows: what was chosen by them is not confirmed by others",)
+    return Quantized(
+        result,
+        record.model_copy(
+            update={
+                "rows": (
+                    RowsRecord(role="calibration", source=seen.source, samples=len(seen), sha256=seen.digest),
+                    RowsRecord(role="validation", source=rows.source, samples=len(rows), sha256=rows.digest),
+                ),
+                "scores": ScoreRecord(metric=judge.metric, float_network=judge.float_score, quantized=judge(result)),
+                "warnings": (*record.warnings, *notes),
+            }
+        ),
+    )
+
+
+def _rows(model: onnx.ModelProto, validation: Any) -> Rows:
+    from broadaxe.evaluation import Rows, rows_of
+
+    if isinstance(validation, Rows):
+        return validation
+    inputs, labels = validation if isinstance(validation, tuple) else (validation, None)
+    return rows_of(checked(model, inputs, what="validation"), labels, "validation")
 
 
 def _loaded(model: Any, calibration: Array | Mapping[str, Array]) -> onnx.ModelProto:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from broadaxe.quantization.config import QuantConfig
+from broadaxe.quantization.cost import Work, luts
 
 
 class _Entry(BaseModel):
@@ -21,6 +22,7 @@ class LayerRecord(_Entry):
     rows: Annotated[int, Field(description="output channels")]
     inputs: Annotated[int, Field(description="K, products in one sum")]
     groups: int
+    products: Annotated[int, Field(description="multiplications per sample")]
     weight_bits: Annotated[int, Field(description="M of the grid")]
     input_codes: Annotated[tuple[int, int], Field(description="least and largest code of any input, as proven")]
     budget: Annotated[str | None, Field(description="signed, offset, or none")]
@@ -47,6 +49,49 @@ class LayerRecord(_Entry):
     warnings: tuple[str, ...] = ()
 
 
+class RowsRecord(_Entry):
+    """What some rows did."""
+
+    role: Annotated[Literal["calibration", "validation", "test"], Field(description="what they were used for")]
+    source: str
+    samples: int
+    sha256: str
+
+
+class ScoreRecord(_Entry):
+    """Percent on validation rows."""
+
+    metric: Annotated[str, Field(description="accuracy, or fidelity to the float network's outputs")]
+    float_network: float
+    quantized: float
+
+
+class TrialRecord(_Entry):
+    """One setting that was tried while bits were chosen."""
+
+    what: Annotated[str, Field(description="the change that was tried")]
+    bits: Annotated[dict[str, tuple[int, int, int | None]], Field(description="M, N and P asked, by layer")]
+    score: Annotated[float | None, Field(description="percent on validation rows; none where it was refused")]
+    error: Annotated[float | None, Field(description="of the outputs on held-out calibration rows")]
+    cost: Annotated[float | None, Field(description="LUTs, by the model of quantization/cost.py")]
+    refused: str | None = None
+    chosen: bool = False
+
+
+class ChoiceRecord(_Entry):
+    """How bits were chosen."""
+
+    goal: str
+    metric: Annotated[str, Field(description="accuracy, or fidelity to the float network's outputs")]
+    float_score: float
+    score: float
+    cost: float
+    best_uniform_cost: Annotated[
+        float | None, Field(description="of the cheapest trial within the drop whose layers all had the same bits")
+    ]
+    trials: tuple[TrialRecord, ...]
+
+
 class QuantizationRecord(_Entry):
     """Everything there is to say about a quantization."""
 
@@ -55,8 +100,33 @@ class QuantizationRecord(_Entry):
     samples: Annotated[int, Field(description="calibration rows that solvers saw")]
     held_out_samples: Annotated[int, Field(description="calibration rows kept for judging")]
     layers: tuple[LayerRecord, ...]
+    rows: Annotated[tuple[RowsRecord, ...], Field(description="which rows did what")] = ()
+    scores: ScoreRecord | None = None
+    choice: ChoiceRecord | None = None
     warnings: tuple[str, ...] = ()
     output_error: Annotated[
         float | None, Field(description="squared error of the network's outputs over their power, held-out rows")
     ]
     seconds: float
+
+    @property
+    def cost(self) -> float:
+        """LUTs, by the model of `broadaxe.quantization.cost`."""
+        return luts(
+            [
+                Work(
+                    layer.products,
+                    layer.rows * layer.inputs,
+                    layer.effective_bits,
+                    act_bits(layer.input_codes),
+                    layer.width if layer.inner_width is None else layer.inner_width,
+                )
+                for layer in self.layers
+            ]
+        )
+
+
+def act_bits(codes: tuple[int, int]) -> int:
+    """N that holds codes between two ends."""
+    low, high = codes
+    return max(1, high.bit_length() if low >= 0 else max(high.bit_length(), (-low - 1).bit_length()) + 1)

@@ -6,7 +6,7 @@ from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
-from broadaxe.quantization.record import QuantizationRecord
+from broadaxe.quantization.record import ChoiceRecord, QuantizationRecord
 
 COLUMNS = ("K", "rows", "bits", "codes", "zeros", "asked", "width", "error", "held out")
 
@@ -47,8 +47,30 @@ class RecordTable:
                 yield f"warning: {layer.name}: {warning}"
         for warning in self.record.warnings:
             yield f"warning: {warning}"
+        scores, choice = self.record.scores, self.record.choice
+        if choice is not None:
+            yield f"bits chosen for {choice.goal}, {len(choice.trials)} tried: {_by_layer(choice)}"
+            uniform = (
+                f"; {choice.best_uniform_cost:,.0f} with the same bits in every layer"
+                if len(self.record.layers) > 1
+                else ""
+            )
+            yield f"modelled cost {choice.cost:,.0f} LUTs{uniform}"
+        if scores is not None:
+            yield (
+                f"{scores.metric} on validation rows: {scores.quantized:.2f} %, of the float network"
+                f" {scores.float_network:.2f} %"
+            )
         if self.record.output_error is not None:
             yield f"output error {self.record.output_error:.2e} on {self.record.held_out_samples} held-out samples"
+
+
+def _by_layer(choice: ChoiceRecord) -> str:
+    chosen = next(trial for trial in choice.trials if trial.chosen)
+    return ", ".join(
+        f"{name} W{m}" + (f"A{n}" if n else "") + ("" if p is None else f" P={p}")
+        for name, (m, n, p) in chosen.bits.items()
+    )
 
 
 def text(record: QuantizationRecord) -> str:
