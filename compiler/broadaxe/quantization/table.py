@@ -50,11 +50,9 @@ class RecordTable:
         scores, choice = self.record.scores, self.record.choice
         if choice is not None:
             yield f"bits chosen for {choice.goal}, {len(choice.trials)} tried: {_by_layer(choice)}"
-            uniform = (
-                f"; {choice.best_uniform_cost:,.0f} with the same bits in every layer"
-                if len(self.record.layers) > 1
-                else ""
-            )
+            uniform = ""
+            if choice.best_uniform_cost is not None:
+                uniform = f"; {choice.best_uniform_cost:,.0f} with the same bits in every layer"
             yield f"modelled cost {choice.cost:,.0f} LUTs{uniform}"
         if scores is not None:
             yield (
