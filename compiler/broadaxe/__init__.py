@@ -9,6 +9,7 @@ from broadaxe.build import Build, compile, load
 from broadaxe.config import CompileSettings
 from broadaxe.errors import BroadaxeError
 from broadaxe.quantization.config import QuantConfig
+from broadaxe.quantization.diagnose import Diagnosis, diagnose
 from broadaxe.quantization.load_weights import load_weights
 from broadaxe.quantization.quantize import Quantized, quantize
 from broadaxe.reports.model import Report
@@ -20,12 +21,14 @@ __all__ = [
     "BroadaxeError",
     "Build",
     "CompileSettings",
+    "Diagnosis",
     "QuantConfig",
     "Quantized",
     "Report",
     "Verification",
     "__version__",
     "compile",
+    "diagnose",
     "load",
     "load_weights",
     "quantize",

@@ -120,6 +120,44 @@ def quantize(
 
 
 @app.command()
+def diagnose(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="What `broadaxe quantize` takes.")],
+    calib: Annotated[Path, typer.Option(help=".npz or .npy with some hundred real inputs, batch first.")],
+    val: Annotated[Path, typer.Option(help="Rows to score on; with an array `labels` by accuracy.")],
+    acc_bits: Annotated[Optional[int], typer.Option(help="Accumulator bits.")] = None,
+    weight_bits: Annotated[Optional[int], typer.Option(help="As for quantize.")] = None,
+    act_bits: Annotated[Optional[int], typer.Option(help="As for quantize.")] = None,
+    config: Annotated[Optional[Path], typer.Option(help="YAML file with settings of quantize.")] = None,
+    bits: Annotated[bool, typer.Option(help="Try one more bit of P, M and N in every layer.")] = True,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Quantize a model and show where it loses: noise and score of every layer, and what one more bit there gives.
+
+    Example: broadaxe diagnose model.onnx --calib calib.npz --val val.npz --weight-bits 4 --acc-bits 12
+    """
+    from broadaxe.build import load_model
+    from broadaxe.config import read_mapping
+    from broadaxe.data import read_data
+    from broadaxe.evaluation import read_rows
+    from broadaxe.quantization.config import quant_config
+    from broadaxe.quantization.diagnose import diagnose as run
+    from broadaxe.quantization.table import DiagnosisTable
+
+    given = {"acc_bits": acc_bits, "weight_bits": weight_bits, "act_bits": act_bits}
+    given = {k: v for k, v in given.items() if v is not None}
+    chosen = quant_config(str(config), **read_mapping(config) | given) if config else quant_config("options", **given)
+    loaded, _ = load_model(model)
+    constants = {t.name for t in loaded.graph.initializer}
+    data = read_data(calib, [i.name for i in loaded.graph.input if i.name not in constants])
+    with _progress() as progress:
+        result = run(loaded, data, read_rows(val, loaded), chosen, bits=bits, progress=progress)
+    if json:
+        typer.echo(result.model_dump_json(indent=1))
+        return
+    Console().print(DiagnosisTable(result))
+
+
+@app.command()
 def compile(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A QONNX model.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="BUILD", help="Folder to write.")],

@@ -128,45 +128,23 @@ def quantize(
         raise RequestError(f"quantize: both a config and {', '.join(options)}; give one or the other")
     chosen = config or quant_config(**options)
     said = progress or (lambda _: None)
-    try:
-        from broadaxe.quantization.network import held_rows, quantize_model
-    except ModuleNotFoundError as error:
-        raise MissingToolError(f"quantize: {error.name} is not installed; pip install 'broadaxe[brevitas]'") from None
     said("reading the model")
-    loaded = _loaded(model, calibration)
-    data = checked(loaded, calibration)
-    inserted = not any(is_quantizer(node) for node in loaded.graph.node)
-    rows = None if validation is None else _rows(loaded, validation)
-    if rows is None and (chosen.search or chosen.max_drop is not None):
-        what = "search" if chosen.search else "max_drop"
-        raise RequestError(f"settings: {what}: there are no validation rows to choose by; give some (--val)")
-    if inserted:
-        from broadaxe.frontend.fold_batchnorm import fold_batchnorm
-
-        loaded = fold_batchnorm(loaded)
-
-    def once(settings: QuantConfig, progress: Progress = said) -> tuple[onnx.ModelProto, QuantizationRecord]:
-        if not inserted:
-            return quantize_model(loaded, data, settings, progress=progress)
-        from broadaxe.frontend.insert_quantizers import insert_quantizers
-
-        progress("choosing activation ranges")
-        held = {name: held_rows(len(array), settings) for name, array in data.items()}
-        seen = {name: array[: len(array) - held[name]] for name, array in data.items()}
-        quantized = insert_quantizers(loaded, seen, quantizer_settings(settings))
-        return quantize_model(quantized, data, settings, own_bits=True, progress=progress)
-
+    source = Source.of(model, calibration)
+    rows = None if validation is None else source.rows(validation)
     if rows is None:
-        return Quantized(*once(chosen))
+        if chosen.search or chosen.max_drop is not None:
+            what = "search" if chosen.search else "max_drop"
+            raise RequestError(f"settings: {what}: there are no validation rows to choose by; give some (--val)")
+        return Quantized(*source.quantized(chosen, said))
     from broadaxe.evaluation import Judge, Rows
     from broadaxe.quantization.search import choose
 
-    judge = Judge(rows, loaded)
+    judge = Judge(rows, source.model)
     if chosen.search or chosen.max_drop is not None:
-        result, record = choose(lambda c: once(c, lambda _: None), chosen, judge, acts=inserted, said=said)
+        result, record = choose(source.quantized, chosen, judge, acts=source.is_float, said=said)
     else:
-        result, record = once(chosen)
-    seen = Rows(data, source="calibration")
+        result, record = source.quantized(chosen, said)
+    seen = Rows(source.data, source="calibration")
     notes: tuple[str, ...] = ()
     if seen.digest == rows.digest:
         notes = ("calibration and validation are the same rows: what was chosen by them is not confirmed by others",)
@@ -185,13 +163,59 @@ def quantize(
     )
 
 
-def _rows(model: onnx.ModelProto, validation: Any) -> Rows:
-    from broadaxe.evaluation import Rows, rows_of
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A model and calibration data, to be quantized any number of times.
 
-    if isinstance(validation, Rows):
-        return validation
-    inputs, labels = validation if isinstance(validation, tuple) else (validation, None)
-    return rows_of(checked(model, inputs, what="validation"), labels, "validation")
+    Attributes:
+        model: QONNX, or float with BatchNormalization folded.
+        data: by input name, shape (samples, ...).
+        is_float: whether quantizers are inserted.
+    """
+
+    model: onnx.ModelProto
+    data: dict[str, Array]
+    is_float: bool
+
+    @classmethod
+    def of(cls, model: Any, calibration: Array | Mapping[str, Array]) -> Source:
+        """Of what `quantize` takes."""
+        loaded = _loaded(model, calibration)
+        data = checked(loaded, calibration)
+        is_float = not any(is_quantizer(node) for node in loaded.graph.node)
+        if is_float:
+            from broadaxe.frontend.fold_batchnorm import fold_batchnorm
+
+            loaded = fold_batchnorm(loaded)
+        return cls(loaded, data, is_float)
+
+    def rows(self, validation: Any) -> Rows:
+        """Of inputs, or inputs and labels, as `quantize` takes them."""
+        from broadaxe.evaluation import Rows, rows_of
+
+        if isinstance(validation, Rows):
+            return validation
+        inputs, labels = validation if isinstance(validation, tuple) else (validation, None)
+        return rows_of(checked(self.model, inputs, what="validation"), labels, "validation")
+
+    def quantized(
+        self, config: QuantConfig, said: Progress = lambda _: None
+    ) -> tuple[onnx.ModelProto, QuantizationRecord]:
+        """The model with new weights, and the record."""
+        try:
+            from broadaxe.quantization.network import held_rows, quantize_model
+        except ModuleNotFoundError as error:
+            raise MissingToolError(
+                f"quantize: {error.name} is not installed; pip install 'broadaxe[brevitas]'"
+            ) from None
+        if not self.is_float:
+            return quantize_model(self.model, self.data, config, progress=said)
+        from broadaxe.frontend.insert_quantizers import insert_quantizers
+
+        said("choosing activation ranges")
+        seen = {name: array[: len(array) - held_rows(len(array), config)] for name, array in self.data.items()}
+        inserted = insert_quantizers(self.model, seen, quantizer_settings(config))
+        return quantize_model(inserted, self.data, config, own_bits=True, progress=said)
 
 
 def _loaded(model: Any, calibration: Array | Mapping[str, Array]) -> onnx.ModelProto:

@@ -93,7 +93,9 @@ class Trial:
         )
 
 
-class _Quick(QuantConfig):
+class Quick(QuantConfig):
+    """Settings whose layers are solved without the slowest steps."""
+
     def recipe(self) -> Recipe:
         return replace(super().recipe(), relax=(), swaps=0)
 
@@ -127,7 +129,7 @@ class Trials:
             shown = "" if best is None else f", best so far {best:.2f} %"
             self.said(f"run {len(self.seen) + 1} of at most {self.most}: {what}{shown}")
             try:
-                result = self.quantize(_Quick(**self.settings(setting)))
+                result = self.quantize(Quick(**self.settings(setting)))
                 self.seen[setting.key] = Trial(what, setting, result, self.judge(result[0]))
             except BudgetError as error:
                 self.seen[setting.key] = Trial(what, setting, None, refused=str(error))

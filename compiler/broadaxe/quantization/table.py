@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderResult
 from rich.table import Table
 
 from broadaxe.quantization.record import ChoiceRecord, QuantizationRecord
+
+if TYPE_CHECKING:
+    from broadaxe.quantization.diagnose import Diagnosis
 
 COLUMNS = ("K", "rows", "bits", "codes", "zeros", "asked", "width", "error", "held out")
 
@@ -73,7 +78,47 @@ def _by_layer(choice: ChoiceRecord) -> str:
 
 def text(record: QuantizationRecord) -> str:
     """The table as plain text."""
+    return _plain(RecordTable(record))
+
+
+def _plain(content: ConsoleRenderable) -> str:
     console = Console(width=120, color_system=None)
     with console.capture() as capture:
-        console.print(RecordTable(record))
+        console.print(content)
     return capture.get().rstrip("\n")
+
+
+class DiagnosisTable:
+    """A rich renderable of a diagnosis."""
+
+    def __init__(self, diagnosis: Diagnosis) -> None:
+        self.diagnosis = diagnosis
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        d = self.diagnosis
+        yield f"{d.metric} on validation rows: {d.score:.2f} %, of the float network {d.float_score:.2f} %"
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+        table.add_column("layer", no_wrap=True, overflow="ellipsis")
+        kinds = [k for k in ("P", "M", "N") if any(m.of == k for layer in d.layers for m in layer.more)]
+        for title in ("bits", "noise", "in float", *(f"{k} + 1" for k in kinds)):
+            table.add_column(title, justify="right", no_wrap=True)
+        for layer in d.layers:
+            more: dict[str, str] = {
+                m.of: "refused" if m.score is None else f"{m.score - d.score:+.2f}" for m in layer.more
+            }
+            acc = "" if layer.acc_bits is None else f" P={layer.acc_bits}"
+            table.add_row(
+                layer.name,
+                f"W{layer.weight_bits}A{layer.act_bits}{acc}",
+                "-" if layer.snr is None else f"{layer.snr:.1f} dB",
+                f"{layer.restored - d.score:+.2f}",
+                *(more.get(k, "-") for k in kinds),
+            )
+        yield table
+        yield "noise: power of the layer's float output over that of the difference; other columns: change in percent points"
+        yield "a layer can score less in float: its weights were solved to make up for what the layers before it lose"
+
+
+def diagnosis_text(diagnosis: Diagnosis) -> str:
+    """The table as plain text."""
+    return _plain(DiagnosisTable(diagnosis))
