@@ -13,6 +13,8 @@ from broadaxe.quantization.load_weights import load_weights
 from broadaxe.quantization.quantize import Quantized, quantize
 from broadaxe.reports.model import Report
 from broadaxe.reports.model import report_of as report
+from broadaxe.sweeps.config import SweepConfig
+from broadaxe.sweeps.sweep import Sweep, sweep
 from broadaxe.verify import Verification, simulate, verify
 from broadaxe.version import __version__
 
@@ -23,6 +25,8 @@ __all__ = [
     "QuantConfig",
     "Quantized",
     "Report",
+    "Sweep",
+    "SweepConfig",
     "Verification",
     "__version__",
     "compile",
@@ -31,5 +35,6 @@ __all__ = [
     "quantize",
     "report",
     "simulate",
+    "sweep",
     "verify",
 ]

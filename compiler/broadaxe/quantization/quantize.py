@@ -125,26 +125,33 @@ def quantize(
     chosen = config or quant_config(**options)
     said = progress or (lambda _: None)
     try:
-        from broadaxe.quantization.network import held_rows, quantize_model
+        from broadaxe.quantization.network import quantize_model
     except ModuleNotFoundError as error:
         raise MissingToolError(f"quantize: {error.name} is not installed; pip install 'broadaxe[brevitas]'") from None
     said("reading the model")
-    loaded = _loaded(model, calibration)
+    loaded = loaded_model(model, calibration)
     data = checked(loaded, calibration)
     inserted = not any(is_quantizer(node) for node in loaded.graph.node)
     if inserted:
-        from broadaxe.frontend.fold_batchnorm import fold_batchnorm
-        from broadaxe.frontend.insert_quantizers import insert_quantizers
-
         said("choosing activation ranges")
-        held = {name: held_rows(len(array), chosen) for name, array in data.items()}
-        seen = {name: array[: len(array) - held[name]] for name, array in data.items()}
-        loaded = insert_quantizers(fold_batchnorm(loaded), seen, quantizer_settings(chosen))
+        loaded = with_quantizers(loaded, data, chosen)
     result, record = quantize_model(loaded, data, chosen, own_bits=inserted, progress=said)
     return Quantized(result, record)
 
 
-def _loaded(model: Any, calibration: Array | Mapping[str, Array]) -> onnx.ModelProto:
+def with_quantizers(model: onnx.ModelProto, data: Mapping[str, Array], config: QuantConfig) -> onnx.ModelProto:
+    """A float model with BatchNormalization folded and quantizers on activations and weights; held-out rows choose nothing."""
+    from broadaxe.frontend.fold_batchnorm import fold_batchnorm
+    from broadaxe.frontend.insert_quantizers import insert_quantizers
+    from broadaxe.quantization.network import held_rows
+
+    held = {name: held_rows(len(array), config) for name, array in data.items()}
+    seen = {name: array[: len(array) - held[name]] for name, array in data.items()}
+    return insert_quantizers(fold_batchnorm(model), seen, quantizer_settings(config))
+
+
+def loaded_model(model: Any, calibration: Array | Mapping[str, Array]) -> onnx.ModelProto:
+    """ONNX or QONNX of a file, a model or a torch module."""
     if not hasattr(model, "state_dict"):
         return load_model(model)[0]
     arrays = list(calibration.values()) if isinstance(calibration, Mapping) else [calibration]
