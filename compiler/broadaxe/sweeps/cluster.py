@@ -134,7 +134,7 @@ class Cluster:
             except queue.Empty:
                 healthy = self._still(healthy, len(waiting), len(runs))
                 continue
-            if waiting.get(run) is not future:
+            if run not in waiting or waiting[run] is not future:
                 continue
             if future.status == "finished":
                 try:

@@ -47,7 +47,12 @@ class Material:
     config: SweepConfig
 
     def bench(self) -> Bench:
-        return Bench(self)
+        """For a worker: what takes time but once is done now."""
+        from broadaxe.quantization import network  # noqa: F401
+
+        made = Bench(self)
+        _ = made.judge
+        return made
 
     @property
     def digest(self) -> str:

@@ -72,6 +72,8 @@ class Ledger:
             raise RequestError(
                 f"{folder}: another sweep is at work there; wait for it, or choose another folder"
             ) from None
+        for left in folder.rglob(".*.partial"):  # by a command that was killed
+            left.unlink()
         self.order: dict[tuple[str, ...], Run] = {run.key: run for run in runs}
         try:
             self.rows: dict[Run, Row] = self._read(self.order)
@@ -166,6 +168,8 @@ def check_folder(folder: Path, request: Mapping[str, Any]) -> bool:
     """Whether the folder has to be made; RequestError if it is someone else's or of another request."""
     if not folder.absolute().parent.is_dir():
         raise RequestError(f"{folder}: the folder that would hold it does not exist; create it first")
+    if folder.resolve() == Path.cwd():
+        raise RequestError(f"{folder}: is the current folder; name one in it, such as sweep")
     if folder.is_file():
         raise RequestError(f"{folder}: is a file; choose another folder")
     if not folder.exists() or not any(folder.iterdir()):

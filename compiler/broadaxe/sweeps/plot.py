@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from collections.abc import Sequence
 from typing import Any
 
-from broadaxe.errors import MissingToolError
 from broadaxe.sweeps.config import Run
 from broadaxe.sweeps.frontier import Point
 
@@ -21,11 +19,6 @@ STYLE = {
     "gpfq": ("#4d4d4d", "+"),
     "rtn": ("#999999", "1"),
 }
-
-
-def check_matplotlib() -> None:
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MissingToolError("sweep: matplotlib is not installed; pip install 'broadaxe[sweep]'")
 
 
 def plots(

@@ -7,6 +7,7 @@ the chosen networks alone, after the last choice: nothing can be chosen by them.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -26,7 +27,7 @@ from broadaxe.sweeps.config import Run, SweepConfig, sweep_config
 from broadaxe.sweeps.frontier import Point, chosen, frontier
 from broadaxe.sweeps.job import Bench, Material, Result, has_quantizers, labels_digest
 from broadaxe.sweeps.ledger import Ledger, Row, check_folder, make_folder, replace_file
-from broadaxe.sweeps.plot import check_matplotlib, plots
+from broadaxe.sweeps.plot import plots
 from broadaxe.sweeps.workers import local
 from broadaxe.version import __version__
 
@@ -137,11 +138,9 @@ def sweep(
     if jobs is not None and scheduler is not None:
         raise RequestError("sweep: both jobs and a scheduler; jobs are local processes, give one or the other")
     said = progress or (lambda _: None)
-    check_matplotlib()
-    try:
-        import torch  # noqa: F401
-    except ModuleNotFoundError:
-        raise MissingToolError("sweep: torch is not installed; pip install 'broadaxe[sweep]'") from None
+    for name in ("torch", "matplotlib"):
+        if importlib.util.find_spec(name) is None:
+            raise MissingToolError(f"sweep: {name} is not installed; pip install 'broadaxe[sweep]'")
     said(Status("reading model and data", 0, 0))
     request = _Request(model, calibration, validation, test, asked)
     folder = Path(output)

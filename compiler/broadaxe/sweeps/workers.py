@@ -53,7 +53,7 @@ class Benched(Protocol):
 
 
 class _Worker:
-    def __init__(self, material: Benched) -> None:
+    def __init__(self) -> None:
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self.pipe, theirs = Pipe()
         self.run: Run | None = None
@@ -70,13 +70,12 @@ class _Worker:
             )
         finally:
             theirs.close()
-        self._send(material)
 
     def give(self, run: Run) -> None:
         self.run = run
-        self._send(run)
+        self.send(run)
 
-    def _send(self, message: Any) -> None:
+    def send(self, message: Any) -> None:
         with suppress(OSError):  # if it has died, reading says so
             self.pipe.send(message)
 
@@ -108,8 +107,12 @@ def local(material: Benched, runs: Iterable[Run], jobs: int) -> Iterator[tuple[R
     try:
         while left or any(w.run is not None for w in workers):
             wanted = min(jobs, len(left) + sum(w.run is not None for w in workers))
+            new: list[_Worker] = []
             while len(workers) < wanted and (failed_starts < FAILED_STARTS or not workers):
-                workers.append(_Worker(material))
+                new.append(_Worker())
+                workers.append(new[-1])
+            for worker in new:  # once all are starting
+                worker.send(material)
             finished: list[tuple[Run, Result]] = []
             for connection in wait([w.pipe for w in workers]):
                 worker = next(w for w in workers if w.pipe is connection)
