@@ -33,7 +33,10 @@ def measure(name: str, grid: dict[str, Any], folder: Path, **where: Any) -> list
     done = broadaxe.sweep(given.model, given.calibration, given.valid, folder, progress=progress, **where, **grid)
     rate = 60 * (len(times) - 1) / (times[-1] - times[0])
     busy = sum(float(row["seconds"]) for row in done.rows)
-    print(f"| {name} | {len(done.rows)} | {times[0] - began:.1f} s | {rate:.1f} | {busy / len(done.rows):.2f} s |", flush=True)
+    print(
+        f"| {name} | {len(done.rows)} | {times[0] - began:.1f} s | {rate:.1f} | {busy / len(done.rows):.2f} s |",
+        flush=True,
+    )
     return [row | {"seconds": ""} for row in done.rows]
 
 

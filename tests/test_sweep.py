@@ -25,7 +25,7 @@ from broadaxe.sweeps import sweep as sweeps
 from broadaxe.sweeps.config import Run, numbers, sweep_config
 from broadaxe.sweeps.frontier import frontier
 from broadaxe.sweeps.job import Result
-from broadaxe.sweeps.ledger import COLUMNS, line
+from broadaxe.sweeps.ledger import COLUMNS, Ledger, line, make_folder
 from broadaxe.sweeps.workers import local
 
 GRID = {"acc_bits": "6:8", "weight_bits": "2,3", "act_bits": [3], "methods": "axe,axe-search,optq,rtn"}
@@ -551,6 +551,21 @@ def test_a_folder_in_use_and_damaged_rows(serial, files, tmp_path):
     (folder / "sweep.csv").write_bytes(b"a,b\n")
     message = f"{folder / 'sweep.csv'}: line 1 is not what sweep writes; choose another folder, or delete this one"
     assert refusal_of(files, folder) == message
+
+
+def test_a_torn_line_is_cut_off(tmp_path):
+    runs = [Run("axe", 2, 3, 8), Run("axe", 2, 3, 9)]
+    make_folder(tmp_path / "a", {"broadaxe": "", "request": {}})
+    path = tmp_path / "a" / "sweep.csv"
+    with path.open("ab") as stream:
+        stream.write(line(["axe", "2", "3", "8"])[:-3])
+    for known, run in enumerate(runs):
+        ledger = Ledger(tmp_path / "a", runs)
+        assert list(ledger.rows) == runs[:known]
+        ledger.append(run, {"bits": "8", "error": "a, b"})
+        ledger.close()
+    wanted = [COLUMNS, *(line([*run.key, "8", *[""] * 5, "a, b"]) for run in runs)]
+    assert path.read_bytes() == line(wanted[0]) + b"".join(wanted[1:])
 
 
 def test_a_line_survives_commas_and_quotes():
