@@ -26,7 +26,7 @@ from broadaxe.sweeps.config import Run, numbers, sweep_config
 from broadaxe.sweeps.frontier import frontier
 from broadaxe.sweeps.job import Result
 from broadaxe.sweeps.ledger import COLUMNS, Ledger, line, make_folder
-from broadaxe.sweeps.workers import local
+from broadaxe.sweeps.workers import Single, local
 
 GRID = {"acc_bits": "6:8", "weight_bits": "2,3", "act_bits": [3], "methods": "axe,axe-search,optq,rtn"}
 RUNS = 2 * (2 * 3 + 2)
@@ -329,6 +329,14 @@ def test_a_run_that_ends_its_worker_goes_to_another_once(tmp_path):
     assert all(given == {"bits": str(run.p)} for run, given in cells.items())
     counts = {name.name: name.stat().st_size for name in tmp_path.iterdir()}
     assert counts == {"-".join(run.key): 2 if run.p == 7 else 1 for run in runs}
+
+
+def test_a_process_that_is_kept(tmp_path):
+    kept = Single(Fragile(str(tmp_path)))
+    cells = [kept.measure(Run("axe", m, 4, p)).cells for m, p in ((2, 6), (2, 7), (3, 7), (3, 8))]
+    kept.close()
+    died = "its worker died (signal 9), 2 times; give it more memory, or use fewer --jobs"
+    assert cells == [{"bits": "6"}, {"bits": "7"}, {"error": died}, {"bits": "8"}]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Runs on a dask.distributed cluster.
 
-Model and data are scattered once, to every worker; each worker process keeps what it makes of them. A worker that dies gives
-its runs to others: dask does that, at most as often as its setting distributed.scheduler.allowed-failures says, and then the
-run is recorded as failed.
+Model and data are scattered once, to every worker; each worker hands them to a process of its own, as local ones are, and
+keeps that: threads of a dask worker would take turns with its event loop. A dask worker that dies gives its runs to others:
+dask does that, at most as often as its setting distributed.scheduler.allowed-failures says, and then the run is recorded
+as failed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +18,8 @@ from typing import Any
 
 from broadaxe.errors import MissingToolError, RequestError
 from broadaxe.sweeps.config import Run
-from broadaxe.sweeps.job import Bench, Material, Result
+from broadaxe.sweeps.job import Material, Result
+from broadaxe.sweeps.workers import Single
 from broadaxe.version import __version__
 
 CONNECT_SECONDS = 20
@@ -27,7 +28,7 @@ LOST_SECONDS = 60
 POLL_SECONDS = 2
 ATTEMPTS = 3
 PACKAGES = ("torch", "numpy", "onnx", "onnxruntime")
-_benches: OrderedDict[str, Bench] = OrderedDict()
+_kept: dict[str, Single] = {}
 _lock = threading.Lock()
 
 
@@ -43,13 +44,14 @@ def versions() -> dict[str, str]:
 
 
 def measure(material: Material, digest: str, run: Run) -> Result:
-    """On a worker: one run at a time in a process, and one bench for all of them."""
+    """On a worker: one run at a time, in one process for all of them."""
     with _lock:
-        if digest not in _benches:
-            _benches[digest] = material.bench()
-            while len(_benches) > 1:
-                _benches.popitem(last=False)
-        return _benches[digest].measure(run)
+        if digest not in _kept:
+            for other in _kept.values():
+                other.close()
+            _kept.clear()
+            _kept[digest] = Single(material)
+        return _kept[digest].measure(run)
 
 
 class Cluster:

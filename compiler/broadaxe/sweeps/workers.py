@@ -135,8 +135,7 @@ def local(material: Benched, runs: Iterable[Run], jobs: int) -> Iterator[tuple[R
                 elif attempts[run] < ATTEMPTS:
                     left.appendleft(run)
                 else:
-                    text = f"its worker died ({ended}), {ATTEMPTS} times; give it more memory, or use fewer --jobs"
-                    finished.append((run, Result({"error": text}, None)))
+                    finished.append((run, _died(ended)))
             for worker in workers:
                 if left and worker.ready and worker.run is None:
                     run = left.popleft()
@@ -146,6 +145,42 @@ def local(material: Benched, runs: Iterable[Run], jobs: int) -> Iterator[tuple[R
     finally:
         for worker in workers:
             worker.stop()
+
+
+class Single:
+    """One process beside this one that is kept for many runs: no other thread takes its time, and nothing but it dies."""
+
+    def __init__(self, material: Benched) -> None:
+        self.material = material
+        self.worker: _Worker | None = None
+
+    def measure(self, run: Run) -> Result:
+        """As in `local`, a second attempt in a new process."""
+        ended = ""
+        for _ in range(ATTEMPTS):
+            try:
+                if self.worker is None:
+                    self.worker = _Worker()
+                    self.worker.send(self.material)
+                    self.worker.pipe.recv()
+                self.worker.give(run)
+                result: Result = self.worker.pipe.recv()
+                return result
+            except (EOFError, OSError):
+                if self.worker is not None:
+                    ended = self.worker.stop(patience=5)
+                self.worker = None
+        return _died(ended)
+
+    def close(self) -> None:
+        if self.worker is not None:
+            self.worker.stop()
+            self.worker = None
+
+
+def _died(ended: str) -> Result:
+    text = f"its worker died ({ended}), {ATTEMPTS} times; give it more memory, or use fewer --jobs"
+    return Result({"error": text}, None)
 
 
 def serve(descriptor: int) -> None:
