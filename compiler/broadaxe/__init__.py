@@ -14,6 +14,8 @@ from broadaxe.quantization.load_weights import load_weights
 from broadaxe.quantization.quantize import Quantized, quantize
 from broadaxe.reports.model import Report
 from broadaxe.reports.model import report_of as report
+from broadaxe.sweeps.config import SweepConfig
+from broadaxe.sweeps.sweep import Sweep, sweep
 from broadaxe.verify import Verification, simulate, verify
 from broadaxe.version import __version__
 
@@ -25,6 +27,8 @@ __all__ = [
     "QuantConfig",
     "Quantized",
     "Report",
+    "Sweep",
+    "SweepConfig",
     "Verification",
     "__version__",
     "compile",
@@ -34,5 +38,6 @@ __all__ = [
     "quantize",
     "report",
     "simulate",
+    "sweep",
     "verify",
 ]

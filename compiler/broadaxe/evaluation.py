@@ -90,27 +90,28 @@ class Judge:
     Args:
         rows: what to score on.
         reference: the float network; needed without labels.
+        threads: of onnxruntime; 0 for all cores.
     """
 
-    def __init__(self, rows: Rows, reference: onnx.ModelProto) -> None:
-        self.rows = rows
+    def __init__(self, rows: Rows, reference: onnx.ModelProto, *, threads: int = 0) -> None:
+        self.rows, self.threads = rows, threads
         self.metric: Metric = rows.metric
         self.wanted: list[Array] = []
-        outputs = list(run(reference, rows.inputs))
+        outputs = list(run(reference, rows.inputs, threads))
         first = outputs[0][0]
+        self.outputs = first.reshape(len(first), -1).shape[1]
         if rows.labels is None:
             self.wanted = [np.concatenate([batch[k] for batch in outputs]) for k in range(len(outputs[0]))]
-        elif first.reshape(len(first), -1).shape[1] <= int(rows.labels.max()) or int(rows.labels.min()) < 0:
-            classes = first.reshape(len(first), -1).shape[1]
+        elif self.outputs <= int(rows.labels.max()) or int(rows.labels.min()) < 0:
             raise RequestError(
-                f"{rows.source}: labels go from {rows.labels.min()} to {rows.labels.max()}, the model has {classes} outputs;"
-                f" give classes 0 to {classes - 1}"
+                f"{rows.source}: labels go from {rows.labels.min()} to {rows.labels.max()}, the model has"
+                f" {self.outputs} outputs; give classes 0 to {self.outputs - 1}"
             )
         self.float_score = self._score(iter(outputs))
 
     def __call__(self, model: onnx.ModelProto) -> float:
         """Of a QONNX or standard model, in percent."""
-        return self._score(run(model, self.rows.inputs))
+        return self._score(run(model, self.rows.inputs, self.threads))
 
     def _score(self, batches: Iterator[list[Array]]) -> float:
         at, right, lost = 0, 0, 0.0
@@ -128,9 +129,9 @@ class Judge:
         return 100 * (1 - lost / power) if power else 100.0 * (not lost)
 
 
-def run(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Iterator[list[Array]]:
+def run(model: onnx.ModelProto, inputs: Mapping[str, Array], threads: int = 0) -> Iterator[list[Array]]:
     """Outputs of a model, QONNX or standard, batch after batch."""
-    opened = session(expand_quant(symbolic_batch(model)), threads=0)
+    opened = session(expand_quant(symbolic_batch(model)), threads=threads)
     names = [i.name for i in opened.get_inputs()]
     shape, count = opened.get_inputs()[0].shape, len(inputs[names[0]])
     widest = max(int(np.prod(inputs[name].shape[1:])) for name in names)

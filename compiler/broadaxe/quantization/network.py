@@ -85,10 +85,8 @@ def quantize_model(
         ProofError: a layer came out wider than asked; a bug in Broadaxe.
     """
     said, start = progress or (lambda _: None), time.perf_counter()
-    model = _stripped(symbolic_batch(model))
-    _check_layers(model, config, own_bits)
     said("checking that the model compiles")
-    _rehearse(model, config, own_bits)
+    model = rehearsed(model, config, own_bits=own_bits)
     result, record = _quantized(model, data, config, own_bits, said)
     if config.bias_correction == "auto" and any(layer.bias_corrected for layer in record.layers):
         said("once more without bias correction, to compare")
@@ -98,8 +96,11 @@ def quantize_model(
     return result, record.model_copy(update={"settings": config, "seconds": time.perf_counter() - start})
 
 
-def _rehearse(model: onnx.ModelProto, config: QuantConfig, own_bits: bool) -> None:
-    """Go through the model with weights rounded to nearest: whatever will be refused is refused before there is any work."""
+def rehearsed(model: onnx.ModelProto, config: QuantConfig, *, own_bits: bool) -> onnx.ModelProto:
+    """The model that is walked over, after going through it with weights rounded to nearest: whatever will be refused is
+    refused before there is any work."""
+    model = _stripped(symbolic_batch(model))
+    _check_layers(model, config, own_bits)
     draft, constants, recipe, found = Draft(model), _constants(model), config.recipe(), False
     for node in model.graph.node:
         layer = draft.layer(node, quantized=config.target == "quantized")
@@ -117,6 +118,7 @@ def _rehearse(model: onnx.ModelProto, config: QuantConfig, own_bits: bool) -> No
     if not found:
         raise RequestError("model: has no layer whose weights could be quantized; Conv, Gemm and MatMul are")
     lower(draft.finished())
+    return model
 
 
 def _quantized(

@@ -180,7 +180,7 @@ class Source:
     @classmethod
     def of(cls, model: Any, calibration: Array | Mapping[str, Array]) -> Source:
         """Of what `quantize` takes."""
-        loaded = _loaded(model, calibration)
+        loaded = loaded_model(model, calibration)
         data = checked(loaded, calibration)
         is_float = not any(is_quantizer(node) for node in loaded.graph.node)
         if is_float:
@@ -203,22 +203,31 @@ class Source:
     ) -> tuple[onnx.ModelProto, QuantizationRecord]:
         """The model with new weights, and the record."""
         try:
-            from broadaxe.quantization.network import held_rows, quantize_model
+            from broadaxe.quantization.network import quantize_model
         except ModuleNotFoundError as error:
             raise MissingToolError(
                 f"quantize: {error.name} is not installed; pip install 'broadaxe[brevitas]'"
             ) from None
         if not self.is_float:
             return quantize_model(self.model, self.data, config, progress=said)
-        from broadaxe.frontend.insert_quantizers import insert_quantizers
-
         said("choosing activation ranges")
-        seen = {name: array[: len(array) - held_rows(len(array), config)] for name, array in self.data.items()}
-        inserted = insert_quantizers(self.model, seen, quantizer_settings(config))
+        inserted = with_quantizers(self.model, self.data, config)
         return quantize_model(inserted, self.data, config, own_bits=True, progress=said)
 
 
-def _loaded(model: Any, calibration: Array | Mapping[str, Array]) -> onnx.ModelProto:
+def with_quantizers(model: onnx.ModelProto, data: Mapping[str, Array], config: QuantConfig) -> onnx.ModelProto:
+    """A float model with BatchNormalization folded and quantizers on activations and weights; held-out rows choose nothing."""
+    from broadaxe.frontend.fold_batchnorm import fold_batchnorm
+    from broadaxe.frontend.insert_quantizers import insert_quantizers
+    from broadaxe.quantization.network import held_rows
+
+    held = {name: held_rows(len(array), config) for name, array in data.items()}
+    seen = {name: array[: len(array) - held[name]] for name, array in data.items()}
+    return insert_quantizers(fold_batchnorm(model), seen, quantizer_settings(config))
+
+
+def loaded_model(model: Any, calibration: Array | Mapping[str, Array]) -> onnx.ModelProto:
+    """ONNX or QONNX of a file, a model or a torch module."""
     if not hasattr(model, "state_dict"):
         return load_model(model)[0]
     arrays = list(calibration.values()) if isinstance(calibration, Mapping) else [calibration]

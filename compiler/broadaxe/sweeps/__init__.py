@@ -1,0 +1,1 @@
+"""Many quantizations of one network, and which of them are worth having."""
