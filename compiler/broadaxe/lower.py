@@ -316,8 +316,10 @@ class Walk:
             ) from error
 
     def _clip(self, node: ModelNode) -> None:
-        """Remember the ends of a Clip on the host."""
+        """Remember the ends of a Clip on the host, where they are constants."""
         ends = []
+        if not all(tensor is None or isinstance(tensor, Constant) for tensor in node.inputs[1:]):
+            return
         for position, name in ((1, "min"), (2, "max")):
             tensor = node.inputs[position] if position < len(node.inputs) else None
             default = node.attribute(name, -np.inf if name == "min" else np.inf)

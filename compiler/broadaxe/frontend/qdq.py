@@ -236,14 +236,12 @@ class _Conversion:
         if codes.values is not None:
             self._constant(node, codes)
             return
-        if codes.reals is None:
-            scale, lo, hi = self._range(codes)
-            self._quant(_Step(codes.node, codes.source, node.output[0], scale, lo, hi))
-            codes = replace(codes, reals=self.alias.get(node.output[0], node.output[0]))
-            self.codes[name] = codes
-        if codes.reals != node.output[0]:
-            assert codes.reals is not None
+        if codes.reals is not None:
             self._same(node.output[0], codes.reals)
+            return
+        scale, lo, hi = self._range(codes)
+        self._quant(_Step(codes.node, codes.source, node.output[0], scale, lo, hi))
+        self.codes[name] = replace(codes, reals=self.alias.get(node.output[0], node.output[0]))
 
     def _start(self, node: onnx.NodeProto, parameters: _Parameters) -> None:
         """DequantizeLinear on an input of the model that holds integers: the host computes the reals."""
