@@ -280,6 +280,20 @@ def test_weights_stored_as_integers(kind, zero, expected):
     assert np.array_equal(mac.op.weights, (codes - zero).T)
 
 
+def test_a_clip_on_stored_integers_narrows_weights():
+    """As Brevitas exports them; the clip clips."""
+    model = Model(2)
+    ends = [model.constant(end, "int8") for end in (-3, 3)]
+    parameters = [model.constant(0.3), model.constant(0, "int8")]
+    clipped = model.node("Clip", model.constant([[-9, 3], [-3, 1]], "int8"), *ends)
+    w = model.node("DequantizeLinear", clipped, *parameters)
+    y = model.node("MatMul", model.pair("x", 1.0), w)
+    wanted, found, converted = both(model.finish(y), np.eye(2, dtype=np.float32))
+    assert np.array_equal(wanted[0], found[0])
+    assert np.array_equal(found[0], np.float32([[-3, 3], [-3, 1]]) * np.float32(0.3))
+    assert (operators(converted), quants(converted)) == (["Quant", "Quant", "MatMul"], [(3, 1, 1), (8, 0, 0)])
+
+
 def test_symmetric_weights_are_narrow():
     model = Model(2)
     y = model.node("MatMul", model.pair("x", 1.0), model.stored([[-127, 3], [5, 127]], 0.3))

@@ -88,7 +88,7 @@ def _read(path: Path, place: str, tensor: TensorProto) -> int:
         ) from None
     tensor.raw_data = data
     del tensor.external_data[:]
-    tensor.data_location = TensorProto.DEFAULT
+    tensor.ClearField("data_location")
     return needed
 
 

@@ -133,40 +133,42 @@ def _convert(model: onnx.ModelProto) -> None:
 
 
 def _drop_casts(model: onnx.ModelProto, kinds: dict[str, int]) -> None:
-    """Leave out casts from float32 to float32; `kinds` are the types before the conversion."""
+    """Leave out casts from float32 to float32; `kinds` are the types before the conversion.
+
+    A cast that writes an output of the model gives its name to what it reads, or becomes an Identity where that has a name
+    to keep. Nodes need not be in order.
+    """
     graph = model.graph
-    alias: dict[str, str] = {}
     outputs = {info.name for info in graph.output}
-    taken = {info.name for info in graph.input} | {tensor.name for tensor in graph.initializer} | outputs
+    fixed = {info.name for info in graph.input} | {tensor.name for tensor in graph.initializer} | outputs
+    renamed: dict[str, str] = {}
     kept: list[onnx.NodeProto] = []
+
+    def final(name: str) -> str:
+        while name in renamed:
+            name = renamed[name]
+        return name
+
     for node in graph.node:
-        for position, name in enumerate(node.input):
-            node.input[position] = alias.get(name, name)
-        floats = (*OTHER, TensorProto.FLOAT)
-        cast = node.op_type == "Cast" and node.domain in STANDARD and _target(node) == TensorProto.FLOAT
-        if not cast or kinds.get(node.input[0]) not in floats:
-            kept.append(node)
-        elif node.output[0] not in outputs:
-            alias[node.output[0]] = node.input[0]
-        elif node.input[0] in taken:
-            node.CopyFrom(helper.make_node("Identity", node.input, node.output, name=node.name))
-            kept.append(node)
-        else:  # the output keeps its name: whoever writes the cast's input writes it now
-            source, target = node.input[0], node.output[0]
-            alias |= {name: target for name, other in alias.items() if other == source} | {source: target}
-            for other in kept:
-                for names in (other.input, other.output):
-                    for position, name in enumerate(names):
-                        names[position] = target if name == source else name
-            kinds[target] = TensorProto.FLOAT
-            taken.add(target)
-    copies = []
-    for node in kept:
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
-        copies.append(copy)
+        cast = node.op_type == "Cast" and node.domain in STANDARD and _target(node) == TensorProto.FLOAT
+        if not cast or kinds.get(node.input[0]) not in (*OTHER, TensorProto.FLOAT):
+            kept.append(copy)
+            continue
+        source, target = final(node.input[0]), final(node.output[0])
+        if target not in outputs:
+            renamed[target] = source
+        elif source not in fixed:
+            renamed[source] = target
+        else:
+            kept.append(helper.make_node("Identity", [source], [target], name=node.name))
+    for node in kept:
+        for names in (node.input, node.output):
+            for position, name in enumerate(names):
+                names[position] = final(name)
     del graph.node[:]
-    graph.node.extend(copies)
+    graph.node.extend(kept)
 
 
 def _target(node: onnx.NodeProto) -> int:

@@ -160,6 +160,7 @@ class _Conversion:
         self.model = model
         self.items: list[onnx.NodeProto | _Step] = []
         self.codes: dict[str, _Codes] = {}
+        self.clipped: dict[str, tuple[Array, int, int]] = {}
         self.grids: dict[str, _Grid] = {}
         self.steps: dict[str, _Step] = {}
         self.alias: dict[str, str] = {}
@@ -185,6 +186,10 @@ class _Conversion:
             self.codes[node.output[0]] = self._quantized(node)
         elif node.domain in DOMAINS and node.op_type == "DequantizeLinear":
             self._dequantize(node)
+        elif not read and self._clips_constant(node):
+            lo, hi = (-(1 << 32), 1 << 32) if node.input[0] not in self.clipped else self.clipped[node.input[0]][1:]
+            lo, hi = self._narrow(node, lo, hi)
+            self.clipped[node.output[0]] = (np.clip(self._integers(node.input[0]), lo, hi), lo, hi)
         elif not read:
             self._copy(node)
         elif node.op_type == "Clip" and node.domain in STANDARD and list(node.input[:1]) == read:
@@ -222,10 +227,9 @@ class _Conversion:
     def _dequantize(self, node: onnx.NodeProto) -> None:
         name, parameters = node.input[0], self._parameters(node)
         codes = self.codes.get(name)
-        if codes is None and name in self.wiring.values:
-            lo, hi = parameters.ends
-            integers = np.asarray(self.wiring.values[name]).astype(np.int64)
-            codes = _Codes(node, parameters, lo, hi, "", integers)
+        if codes is None and (name in self.wiring.values or name in self.clipped):
+            (lo, hi), (_, first, last) = parameters.ends, self.clipped.get(name, (None, *parameters.ends))
+            codes = _Codes(node, parameters, max(lo, first), min(hi, last), "", self._integers(name))
         if codes is None:
             self._start(node, parameters)
             return
@@ -268,12 +272,30 @@ class _Conversion:
         scale, lo, hi = self._range(codes, rank)
         self._quant(_Step(node, reals, node.output[0], scale, lo, hi))
 
-    def _narrowed(self, node: onnx.NodeProto, codes: _Codes) -> _Codes:
+    def _clips_constant(self, node: onnx.NodeProto) -> bool:
+        """Whether a node is a Clip of stored integers that only DequantizeLinear reads."""
+        if node.op_type != "Clip" or node.domain not in STANDARD:
+            return False
+        value, name = self.wiring.values.get(node.input[0]), node.output[0]
+        stored = value is not None and int(helper.np_dtype_to_tensor_dtype(value.dtype)) in BITS
+        readers = self.wiring.consumers.get(name, [])
+        only = all(r.op_type in ("DequantizeLinear", "Clip") for r in readers) and name not in self.wiring.outputs
+        return only and (stored or node.input[0] in self.clipped)
+
+    def _integers(self, name: str) -> Array:
+        return self.clipped[name][0] if name in self.clipped else self.wiring.values[name].astype(np.int64)
+
+    def _narrow(self, node: onnx.NodeProto, lo: int, hi: int) -> tuple[int, int]:
+        """Ends of integers behind a Clip."""
         ends = [self._end(node, 1, "min"), self._end(node, 2, "max")]
-        lo = codes.lo if ends[0] is None else max(codes.lo, int(ends[0]))
-        hi = codes.hi if ends[1] is None else min(codes.hi, int(ends[1]))
+        lo = lo if ends[0] is None else max(lo, int(ends[0]))
+        hi = hi if ends[1] is None else min(hi, int(ends[1]))
         if lo > hi:
             raise UnsupportedModelError(f"{where(node)}: leaves no code, {lo} to {hi}; repair its ends")
+        return lo, hi
+
+    def _narrowed(self, node: onnx.NodeProto, codes: _Codes) -> _Codes:
+        lo, hi = self._narrow(node, codes.lo, codes.hi)
         values = None if codes.values is None else np.clip(codes.values, lo, hi)
         if codes.reals is None:
             return replace(codes, lo=lo, hi=hi, values=values)
@@ -435,6 +457,8 @@ class _Conversion:
         if node.op_type == "QuantizeLinear":
             return int(attribute(node, "output_dtype", 0)) or int(TensorProto.UINT8)
         name = node.input[0]
+        while name in self.clipped and name not in self.wiring.values:
+            name = self.wiring.producers[name].input[0]
         if name in self.codes:
             return self.codes[name].parameters.kind
         if name in self.wiring.values:
