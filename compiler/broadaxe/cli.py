@@ -55,7 +55,7 @@ def quantize(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT.onnx", help="Model to write; OUT.json says how.")
     ],
-    calib: Annotated[Path, typer.Option(help=".npz or .npy with some hundred real inputs, batch first.")],
+    calib: Annotated[Path, typer.Option(help=".npz, .npy or folder of .npy: some hundred real inputs, batch first.")],
     acc_bits: Annotated[Optional[int], typer.Option(help="Accumulator bits; with --tile, of each tile.")] = None,
     tile: Annotated[Optional[int], typer.Option(help="Inputs of one inner accumulator.")] = None,
     weight_bits: Annotated[
@@ -181,7 +181,9 @@ def report(
 @app.command()
 def verify(
     build: BuildFolder,
-    data: Annotated[Optional[Path], typer.Option(help=".npz or .npy with real inputs, batch first.")] = None,
+    data: Annotated[
+        Optional[Path], typer.Option(help=".npz, .npy or folder of .npy: real inputs, batch first.")
+    ] = None,
 ) -> None:
     """Check proofs and certificate, then that reference, onnxruntime and C simulation agree bit for bit on every node.
 
@@ -204,7 +206,7 @@ def verify(
 @app.command()
 def simulate(
     build: BuildFolder,
-    data: Annotated[Path, typer.Option(help=".npz or .npy with real inputs, batch first.")],
+    data: Annotated[Path, typer.Option(help=".npz, .npy or folder of .npy: real inputs, batch first.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.npz", help="File for the outputs.")],
     exact: Annotated[
         bool, typer.Option("--exact", help="Use the vendor's ap_int headers: slower, same result.")

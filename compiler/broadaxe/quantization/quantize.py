@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import onnx
 from onnx import helper
 
 from broadaxe.build import load_model, named
+from broadaxe.data import gathered
 from broadaxe.errors import MissingToolError, RequestError
 from broadaxe.frontend.standard import is_quantizer
 from broadaxe.ops.importing import Array
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from broadaxe.frontend.insert_quantizers import QuantizerSettings
 
 Progress = Callable[[str], None]
+Calibration: TypeAlias = Array | Mapping[str, Array] | Iterable[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +101,10 @@ def _is_record(path: Path) -> bool:
 
 def quantize(
     model: onnx.ModelProto | str | os.PathLike[str] | nn.Module,
-    calibration: Array | Mapping[str, Array],
+    calibration: Calibration,
     config: QuantConfig | None = None,
     *,
+    max_samples: int | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Quantized:
@@ -112,7 +115,9 @@ def quantize(
 
     Args:
         model: a file, an ONNX model or a torch module.
-        calibration: real inputs, shape (samples, ...), for one input, or arrays by input name.
+        calibration: real inputs, shape (samples, ...), for one input, or arrays by input name; or an iterable of batches,
+            such as a torch DataLoader: arrays, tensors, tuples (x, label) or dicts by input name, 4 GiB at most.
+        max_samples: read no more samples than this; the first ones count.
         config, options: see `broadaxe.QuantConfig`; options are its fields.
         progress: called with what is being done.
 
@@ -129,6 +134,7 @@ def quantize(
     except ModuleNotFoundError as error:
         raise MissingToolError(f"quantize: {error.name} is not installed; pip install 'broadaxe[brevitas]'") from None
     said("reading the model")
+    calibration = gathered(calibration, max_samples)
     loaded = _loaded(model, calibration)
     data = checked(loaded, calibration)
     inserted = not any(is_quantizer(node) for node in loaded.graph.node)
