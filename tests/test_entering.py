@@ -124,13 +124,12 @@ def test_float16_with_casts_at_the_ends():
 
 
 @pytest.mark.parametrize("kind", ["float16", "float64"])
-def test_a_model_of_another_float_type_compiles(kind, tmp_path):
+def test_a_model_of_another_float_type_is_quantized(kind, tmp_path):
     x = data()
     path = tmp_path / "model.onnx"
     onnx.save(network(kind=KINDS[kind]), path)
     quantized = broadaxe.quantize(path, x, preset="rtn")
     assert quantized.model == broadaxe.quantize(network(), x, preset="rtn").model
-    assert broadaxe.compile(quantized, tmp_path / "build").graph.nodes
 
 
 def test_a_float64_constant_has_to_be_a_float32_number():
