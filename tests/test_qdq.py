@@ -204,6 +204,25 @@ def test_a_pair_of_another_range_stays():
     assert len(quants(converted)) == 2
 
 
+@pytest.mark.parametrize(("first", "second"), [("int8", "uint8"), ("uint8", "int8")])
+def test_a_pair_that_cuts_one_end_off_stays(first, second):
+    model = Model()
+    y = model.pair(model.pair("x", 0.5, 0, first), 0.5, 0, second)
+    wanted, found, converted = both(model.finish(y), hard(0.5, -128, 255))
+    assert np.array_equal(wanted[0], found[0])
+    assert (found[0].min(), found[0].max()) == (0, 63.5)
+    assert len(quants(converted)) == 2
+
+
+@pytest.mark.parametrize("ends", [(-1.0, 100.0), (-100.0, 1.0), (-100.0, 100.0)])
+def test_a_clip_that_lets_more_through_than_the_type_holds(ends):
+    model = Model()
+    clipped = model.node("Clip", "x", *map(model.constant, ends))
+    wanted, found, converted = both(model.finish(model.pair(clipped, 0.25, 0, "int8")), hard(0.25, -600, 600))
+    assert np.array_equal(wanted[0], found[0])
+    assert quants(converted) == [(8, 1, 0)]
+
+
 def test_a_pair_twice_is_one_quant():
     model = Model()
     y = model.node("Neg", model.pair(model.pair("x", 0.3, 7), 0.3, 7))
