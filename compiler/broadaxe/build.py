@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import onnx
-from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from broadaxe import resources
 from broadaxe.config import CompileSettings, settings
 from broadaxe.emit import Dataflow, dataflow, firmware, testbench
 from broadaxe.errors import RequestError, VerificationError
+from broadaxe.frontend.files import external, read_onnx
+from broadaxe.frontend.float32 import as_float32
+from broadaxe.frontend.qdq import quant_from_qdq
 from broadaxe.host import Host
 from broadaxe.ir import Fold, Graph, IntArray, Lanes
 from broadaxe.lower import Lowered, lower
@@ -114,30 +115,24 @@ def load(path: str | os.PathLike[str]) -> Build:
 
 
 def load_model(source: object, example_input: object | None = None) -> tuple[onnx.ModelProto, str]:
-    """The QONNX model of a file, a ModelProto or a Brevitas module, and a name for it."""
+    """The QONNX model of a file, a ModelProto or a Brevitas module, and a name for it.
+
+    Data in other files are read, QDQ becomes QONNX, and float16, bfloat16 and float64 become float32.
+    """
     place = "model"
     held = getattr(source, "model", None)
     if isinstance(held, onnx.ModelProto):  # a Build, or what quantize returns
         source = held
     if isinstance(source, onnx.ModelProto):
         model, name = source, source.graph.name or "network"
+        for tensor, _ in external(model):
+            raise RequestError(
+                f"model: {tensor}: its data are in another file; give the model's file, not what it holds"
+            )
     elif isinstance(source, str | os.PathLike):
         path = Path(source)
         place = str(path)
-        try:
-            model, name = onnx.load(path), path.stem
-        except onnx.checker.ValidationError as error:
-            raise RequestError(
-                f"{path}: its external data cannot be read ({type(error).__name__}); put the data files beside it"
-            ) from None
-        except (OSError, DecodeError, ParseError, ValueError) as error:
-            reason = (
-                f"{path}: cannot be read"
-                if isinstance(error, OSError)
-                else f"{path}: is not an ONNX file, or only a part of one"
-            )
-            detail = getattr(error, "strerror", None) or type(error).__name__
-            raise RequestError(f"{reason} ({detail}); name a complete .onnx file") from None
+        model, name = read_onnx(path), path.stem
     else:
         from broadaxe.frontend.brevitas import export_brevitas
 
@@ -151,7 +146,7 @@ def load_model(source: object, example_input: object | None = None) -> tuple[onn
         model, name = export_brevitas(source, example_input), type(source).__name__
     if not model.graph.node or not model.graph.output:
         raise RequestError(f"{place}: holds no network; name a complete .onnx file")
-    return model, name
+    return quant_from_qdq(as_float32(model)), name
 
 
 def named(data: Array | Mapping[str, Array], inputs: list[str]) -> dict[str, Array]:

@@ -55,7 +55,7 @@ def quantize(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT.onnx", help="Model to write; OUT.json says how.")
     ],
-    calib: Annotated[Path, typer.Option(help=".npz or .npy with some hundred real inputs, batch first.")],
+    calib: Annotated[Path, typer.Option(help=".npz, .npy or folder of .npy: some hundred real inputs, batch first.")],
     acc_bits: Annotated[Optional[int], typer.Option(help="Accumulator bits; with --tile, of each tile.")] = None,
     tile: Annotated[Optional[int], typer.Option(help="Inputs of one inner accumulator.")] = None,
     weight_bits: Annotated[
@@ -87,7 +87,7 @@ def quantize(
     from broadaxe.build import load_model
     from broadaxe.config import read_mapping
     from broadaxe.data import read_data
-    from broadaxe.evaluation import read_rows
+    from broadaxe.evaluation import Rows, read_rows
     from broadaxe.quantization.config import quant_config
     from broadaxe.quantization.quantize import check_target
     from broadaxe.quantization.quantize import quantize as run
@@ -112,7 +112,7 @@ def quantize(
     data = read_data(calib, [i.name for i in loaded.graph.input if i.name not in constants])
     with _progress() as progress:
         rows = read_rows(val, loaded) if val else None
-        result = run(loaded, data, chosen, validation=rows, progress=progress)
+        result = run(model, Rows(data, source=str(calib)), chosen, validation=rows, progress=progress)
     result.save(output)
     Console().print(RecordTable(result.record))
     typer.echo(f"wrote {output} and {output.with_suffix('.json')}")
@@ -138,7 +138,7 @@ def diagnose(
     from broadaxe.build import load_model
     from broadaxe.config import read_mapping
     from broadaxe.data import read_data
-    from broadaxe.evaluation import read_rows
+    from broadaxe.evaluation import Rows, read_rows
     from broadaxe.quantization.config import quant_config
     from broadaxe.quantization.diagnose import diagnose as run
     from broadaxe.quantization.table import DiagnosisTable
@@ -150,7 +150,7 @@ def diagnose(
     constants = {t.name for t in loaded.graph.initializer}
     data = read_data(calib, [i.name for i in loaded.graph.input if i.name not in constants])
     with _progress() as progress:
-        result = run(loaded, data, read_rows(val, loaded), chosen, bits=bits, progress=progress)
+        result = run(model, Rows(data, source=str(calib)), read_rows(val, loaded), chosen, bits=bits, progress=progress)
     if json:
         typer.echo(result.model_dump_json(indent=1))
         return
@@ -304,7 +304,9 @@ def report(
 @app.command()
 def verify(
     build: BuildFolder,
-    data: Annotated[Optional[Path], typer.Option(help=".npz or .npy with real inputs, batch first.")] = None,
+    data: Annotated[
+        Optional[Path], typer.Option(help=".npz, .npy or folder of .npy: real inputs, batch first.")
+    ] = None,
 ) -> None:
     """Check proofs and certificate, then that reference, onnxruntime and C simulation agree bit for bit on every node.
 
@@ -327,7 +329,7 @@ def verify(
 @app.command()
 def simulate(
     build: BuildFolder,
-    data: Annotated[Path, typer.Option(help=".npz or .npy with real inputs, batch first.")],
+    data: Annotated[Path, typer.Option(help=".npz, .npy or folder of .npy: real inputs, batch first.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.npz", help="File for the outputs.")],
     exact: Annotated[
         bool, typer.Option("--exact", help="Use the vendor's ap_int headers: slower, same result.")

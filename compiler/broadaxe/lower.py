@@ -31,7 +31,7 @@ from broadaxe.ops.importing import (
     Tensor,
     printable,
 )
-from broadaxe.ops.requantize import quant_attributes, quantize_constant, quantizer_of
+from broadaxe.ops.requantize import QuantAttributes, quant_attributes, quantize_constant, quantizer_of
 from broadaxe.types import Interval, IntType
 
 MALFORMED = (TypeError, ValueError, IndexError, KeyError, AttributeError, ArithmeticError, MemoryError)
@@ -155,6 +155,7 @@ class Walk:
         self.batch = 1
         self.heads: dict[str, str] = {}
         self.types: dict[str, onnx.TypeProto] = {}
+        self.clips: dict[str, importing.Array] = {}
         self.room = COMPUTED
         graph = self.model.graph
         for tensor in graph.initializer:
@@ -204,12 +205,31 @@ class Walk:
         placed = Scaled("probe", index, (probe.affine,))
         quantizer = quantizer_of(builder, node, placed)
         affine = quantizer.affine
-        bounds = (Interval(spec.lo, spec.hi),) * stream[-1]
+        bounds = (self._head_codes(head, spec),) * stream[-1]
         name = self.builder.fresh("input")
         value = Value(name, stream, quantizer.dtype, bounds, affine.scale, affine.shift)
         self.builder.add_input(value)
         self.host_inputs.append(HostInput(self.heads[head.name], name, index, node.output))
         return Scaled(name, index, (affine,))
+
+    def _head_codes(self, head: Head, spec: QuantAttributes) -> Interval:
+        """Codes that the host can send: those of the ends of a Clip before the quantizer, where there is one.
+
+        The host divides, adds, clamps and rounds in float32, and each of these steps rises with its input.
+        """
+        ends, full = self.clips.get(head.name), Interval(spec.lo, spec.hi)
+        if (
+            ends is None
+            or spec.bipolar
+            or spec.rounding != "ROUND"
+            or spec.scale.size != 1
+            or spec.zero_point.size != 1
+        ):
+            return full
+        with np.errstate(over="ignore"):
+            codes = ends / spec.scale.astype(np.float32).reshape(-1) + spec.zero_point.astype(np.float32).reshape(-1)
+        lo, hi = (int(code) for code in np.rint(np.clip(codes, spec.lo, spec.hi)))
+        return Interval(lo, hi) if lo <= hi else full
 
     def _head_shape(self, tensor: str) -> Shape:
         """Shape of a float tensor before the first quantizer, with a batch of 1."""
@@ -278,6 +298,8 @@ class Walk:
             if len(sources) == 1:
                 self.heads[node.output] = sources.pop()
                 self.types[node.output] = self._head_type(node, proto, heads)
+                if node.op_type == "Clip":
+                    self._clip(node)
                 return Head(node.output)
         ends = [t for t in live if isinstance(t, Tail)]
         importer = importing.IMPORTERS.get(node.op_type)
@@ -292,6 +314,18 @@ class Walk:
             raise node.fail(
                 f"has inputs or attributes that do not fit it ({type(error).__name__}); repair the model"
             ) from error
+
+    def _clip(self, node: ModelNode) -> None:
+        """Remember the ends of a Clip on the host, where they are constants."""
+        ends = []
+        if not all(tensor is None or isinstance(tensor, Constant) for tensor in node.inputs[1:]):
+            return
+        for position, name in ((1, "min"), (2, "max")):
+            tensor = node.inputs[position] if position < len(node.inputs) else None
+            default = node.attribute(name, -np.inf if name == "min" else np.inf)
+            ends.append(tensor.array if isinstance(tensor, Constant) else np.float32(default))
+        if all(end.size == 1 and end.dtype == np.float32 and not np.isnan(end).any() for end in ends):
+            self.clips[node.output] = np.array([end.item() for end in ends], dtype=np.float32)
 
     def _head_type(self, node: ModelNode, proto: onnx.NodeProto, heads: list[Head]) -> onnx.TypeProto:
         arrays = _arrays(node)

@@ -123,7 +123,7 @@ def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     result = onnx.ModelProto()
     result.CopyFrom(model)
     for tensor in result.graph.initializer:
-        _check_initializer(tensor)
+        check_initializer(tensor)
     opset = _opset(result)
     if opset < LOWEST_OPSET:
         try:
@@ -182,7 +182,7 @@ def _opset(model: onnx.ModelProto) -> int:
     return next((entry.version for entry in model.opset_import if entry.domain in STANDARD), 1)
 
 
-def _check_initializer(tensor: TensorProto) -> None:
+def check_initializer(tensor: TensorProto) -> None:
     place = f"initializer {shown(tensor.name)}"
     if tensor.data_location == TensorProto.EXTERNAL:
         raise UnsupportedModelError(f"{place}: its data are in another file; load the model together with its data")
@@ -193,7 +193,7 @@ def _check_initializer(tensor: TensorProto) -> None:
 
 
 def _initializer(tensor: TensorProto) -> Array:
-    _check_initializer(tensor)
+    check_initializer(tensor)
     try:
         return numpy_helper.to_array(tensor)
     except Exception as error:

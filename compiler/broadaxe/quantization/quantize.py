@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import onnx
 from onnx import helper
 
 from broadaxe.build import load_model, named
+from broadaxe.data import gathered
 from broadaxe.errors import MissingToolError, RequestError
 from broadaxe.frontend.standard import is_quantizer
 from broadaxe.ops.importing import Array
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from broadaxe.frontend.insert_quantizers import QuantizerSettings
 
 Progress = Callable[[str], None]
+Calibration: TypeAlias = "Array | Mapping[str, Array] | Iterable[Any] | Rows"
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +102,11 @@ def _is_record(path: Path) -> bool:
 
 def quantize(
     model: onnx.ModelProto | str | os.PathLike[str] | nn.Module,
-    calibration: Array | Mapping[str, Array],
+    calibration: Calibration,
     config: QuantConfig | None = None,
     *,
     validation: Rows | tuple[Array | Mapping[str, Array], Array] | Array | Mapping[str, Array] | None = None,
+    max_samples: int | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Quantized:
@@ -114,7 +117,9 @@ def quantize(
 
     Args:
         model: a file, an ONNX model or a torch module.
-        calibration: real inputs, shape (samples, ...), for one input, or arrays by input name.
+        calibration: real inputs, shape (samples, ...), for one input, or arrays by input name; or an iterable of batches,
+            such as a torch DataLoader: arrays, tensors, tuples (x, label) or dicts by input name, 4 GiB at most.
+        max_samples: read no more samples than this; the first ones count.
         validation: rows to choose bits by: inputs and labels as a tuple, or inputs alone, which are scored by how close
             outputs are to the float network's. Needed for `search` and `max_drop`; scored in the record else.
         config, options: see `broadaxe.QuantConfig`; options are its fields.
@@ -128,15 +133,17 @@ def quantize(
         raise RequestError(f"quantize: both a config and {', '.join(options)}; give one or the other")
     chosen = config or quant_config(**options)
     said = progress or (lambda _: None)
+    file = os.fspath(model) if isinstance(model, str | os.PathLike) else None
     said("reading the model")
-    source = Source.of(model, calibration)
+    source = Source.of(model, calibration, max_samples)
     rows = None if validation is None else source.rows(validation)
     if rows is None:
         if chosen.search or chosen.max_drop is not None:
             what = "search" if chosen.search else "max_drop"
             raise RequestError(f"settings: {what}: there are no validation rows to choose by; give some (--val)")
-        return Quantized(*source.quantized(chosen, said))
-    from broadaxe.evaluation import Judge, Rows
+        result, record = source.quantized(chosen, said)
+        return Quantized(result, record.model_copy(update={"model": file, "rows": (source.calibration,)}))
+    from broadaxe.evaluation import Judge
     from broadaxe.quantization.search import choose
 
     judge = Judge(rows, source.model)
@@ -144,23 +151,18 @@ def quantize(
         result, record = choose(source.quantized, chosen, judge, acts=source.is_float, said=said)
     else:
         result, record = source.quantized(chosen, said)
-    seen = Rows(source.data, source="calibration")
     notes: tuple[str, ...] = ()
-    if seen.digest == rows.digest:
+    if source.calibration.sha256 == rows.digest:
         notes = ("calibration and validation are the same rows: what was chosen by them is not confirmed by others",)
-    return Quantized(
-        result,
-        record.model_copy(
-            update={
-                "rows": (
-                    RowsRecord(role="calibration", source=seen.source, samples=len(seen), sha256=seen.digest),
-                    RowsRecord(role="validation", source=rows.source, samples=len(rows), sha256=rows.digest),
-                ),
-                "scores": ScoreRecord(metric=judge.metric, float_network=judge.float_score, quantized=judge(result)),
-                "warnings": (*record.warnings, *notes),
-            }
-        ),
-    )
+    judged = RowsRecord(role="validation", source=rows.source, samples=len(rows), sha256=rows.digest)
+    scores = ScoreRecord(metric=judge.metric, float_network=judge.float_score, quantized=judge(result))
+    more = {
+        "model": file,
+        "rows": (source.calibration, judged),
+        "scores": scores,
+        "warnings": (*record.warnings, *notes),
+    }
+    return Quantized(result, record.model_copy(update=more))
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,23 +173,31 @@ class Source:
         model: QONNX, or float with BatchNormalization folded.
         data: by input name, shape (samples, ...).
         is_float: whether quantizers are inserted.
+        calibration: for the record.
     """
 
     model: onnx.ModelProto
     data: dict[str, Array]
     is_float: bool
+    calibration: RowsRecord
 
     @classmethod
-    def of(cls, model: Any, calibration: Array | Mapping[str, Array]) -> Source:
-        """Of what `quantize` takes."""
-        loaded = loaded_model(model, calibration)
-        data = checked(loaded, calibration)
+    def of(cls, model: Any, calibration: Any, max_samples: int | None = None) -> Source:
+        """Of what `quantize` takes; `Rows` keep their source."""
+        from broadaxe.evaluation import Rows
+
+        where = calibration.source if isinstance(calibration, Rows) else "calibration"
+        arrays = calibration.inputs if isinstance(calibration, Rows) else gathered(calibration, max_samples)
+        loaded = loaded_model(model, arrays)
+        data = checked(loaded, arrays)
+        rows = Rows(data, source=where)
+        entry = RowsRecord(role="calibration", source=where, samples=len(rows), sha256=rows.digest)
         is_float = not any(is_quantizer(node) for node in loaded.graph.node)
         if is_float:
             from broadaxe.frontend.fold_batchnorm import fold_batchnorm
 
             loaded = fold_batchnorm(loaded)
-        return cls(loaded, data, is_float)
+        return cls(loaded, data, is_float, entry)
 
     def rows(self, validation: Any) -> Rows:
         """Of inputs, or inputs and labels, as `quantize` takes them."""

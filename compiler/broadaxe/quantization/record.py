@@ -96,6 +96,7 @@ class QuantizationRecord(_Entry):
     """Everything there is to say about a quantization."""
 
     broadaxe: str
+    model: Annotated[str | None, Field(description="the file it was made from")] = None
     settings: QuantConfig
     samples: Annotated[int, Field(description="calibration rows that solvers saw")]
     held_out_samples: Annotated[int, Field(description="calibration rows kept for judging")]
