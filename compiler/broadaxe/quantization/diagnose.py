@@ -18,7 +18,7 @@ from broadaxe.frontend.batch import symbolic_batch
 from broadaxe.frontend.standard import expand_quant, is_quantizer, session
 from broadaxe.ops.importing import Array
 from broadaxe.quantization.config import LayerSettings, QuantConfig, quant_config
-from broadaxe.quantization.quantize import Source
+from broadaxe.quantization.quantize import Calibration, Source
 from broadaxe.quantization.record import LayerRecord, QuantizationRecord, act_bits
 from broadaxe.quantization.search import Quick
 
@@ -70,7 +70,7 @@ class Diagnosis(_Entry):
 
 def diagnose(
     model: Any,
-    calibration: Array | Mapping[str, Array],
+    calibration: Calibration,
     validation: Rows | tuple[Array | Mapping[str, Array], Array] | Array | Mapping[str, Array],
     config: QuantConfig | None = None,
     *,
