@@ -23,9 +23,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from broadaxe.errors import ProofError
 from broadaxe.quantization.budget import Budget
 
-STEPS = 24
+STEPS = 16
 
 
 @dataclass(frozen=True)
@@ -58,48 +59,42 @@ def projected(weights: Tensor, steps: Tensor, rounding: Rounding, budget: Budget
     if not bool(broken.any()):
         return weights
     s = steps[broken]
-    v = (weights[broken].double() / s.double()).clamp(rounding.low, rounding.high)
-
-    def real(shrunk: Tensor) -> Tensor:
-        return (shrunk * s.double()).to(weights.dtype)
-
-    for cost, fits in _constraints(budget, v):
-        v = _shrunk(v, cost, lambda candidate, fits=fits: fits(rounding.codes(real(candidate), s)))  # type: ignore[misc]
+    v = (weights[broken] / s).clamp(rounding.low, rounding.high)
+    for cost, cap in _constraints(budget, v):
+        v = _shrunk(v, cost, cap, lambda candidate: rounding.codes(candidate * s, s))
     out = weights.clone()
-    out[broken] = real(v)
+    out[broken] = v * s
+    if not bool(budget.holds(rounding.codes(out, steps)).all()):
+        raise ProofError(f"projection: left a row outside of {budget.bits} bits; report this as a bug")
     return out
 
 
-Fits = Callable[[Tensor], Tensor]
-"""Whether rows of integers keep a cap; bool, shape (rows,)."""
-
-
-def _constraints(budget: Budget, v: Tensor) -> list[tuple[Tensor, Fits]]:
-    """What a step of each weight costs, and whether integers keep to the cap, one cap after the other."""
+def _constraints(budget: Budget, v: Tensor) -> list[tuple[Tensor, int]]:
+    """What a step of each weight adds to a sum, and that sum's cap, one after the other."""
     up, down = budget.caps
-    lo, hi = budget.lo.double(), budget.hi.double()
+    lo, hi = budget.lo.to(v), budget.hi.to(v)
     if budget.kind == "offset":
-        return [((hi - lo).expand_as(v), budget.holds)]
-    positive = v > 0
-    return [
-        (torch.where(positive, hi, -lo), lambda codes: (budget.sums(codes)[0] <= up).all(1)),
-        (torch.where(positive, -lo, hi), lambda codes: (-budget.sums(codes)[1] <= down).all(1)),
-    ]
+        return [((hi - lo).expand_as(v), up)]
+    return [(torch.where(v > 0, hi, -lo), up), (torch.where(v > 0, -lo, hi), down)]
 
 
-def _shrunk(v: Tensor, cost: Tensor, fits: Fits) -> Tensor:
-    """Rows shrunk by the least lambda * cost after which they fit; weights without cost stay.
+def _shrunk(v: Tensor, cost: Tensor, cap: int, codes: Callable[[Tensor], Tensor]) -> Tensor:
+    """Rows shrunk by the least lambda * cost after which sum_i cost_i * |q_i| <= cap; weights without cost stay.
 
-    Invariant: rows shrunk by `enough` fit.
+    Invariant: rows shrunk by `enough` fit. The sums have integer terms, none negative: in a float type that holds the cap
+    exactly, rounding cannot bring one that is larger down to it.
     """
     size, sign = v.abs(), v.sign()
-    nothing = torch.where(cost > 0, size / cost.clamp(min=1), 0.0).amax(1) * (1 + 2.0**-40)
-    enough = torch.where(fits(v), 0.0, nothing)
-    too_little = torch.zeros_like(enough)
+    exact = torch.float64 if cap * torch.finfo(v.dtype).eps > 0.5 else v.dtype
 
     def at(level: Tensor) -> Tensor:
         return sign * (size - level[:, None] * cost).clamp(min=0)
 
+    def fits(rows: Tensor) -> Tensor:
+        return torch.linalg.vecdot(codes(rows).abs().to(exact), cost.to(exact)) <= cap
+
+    nothing = torch.where(cost > 0, size / cost.clamp(min=1), 0.0).amax(1) * 1.001
+    enough, too_little = torch.where(fits(v), 0.0, nothing), torch.zeros_like(nothing)
     for _ in range(STEPS if bool(enough.any()) else 0):
         middle = (too_little + enough) / 2
         good = fits(at(middle))
