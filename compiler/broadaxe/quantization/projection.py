@@ -18,7 +18,7 @@ centred around zero: that their integers would not keep, and HI and -LO have a c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -55,6 +55,7 @@ def projected(weights: Tensor, steps: Tensor, rounding: Rounding, budget: Budget
     Returns:
         Shape (rows, inputs). Rows that fit come back as they were.
     """
+    budget = replace(budget, lo=budget.lo.to(weights.device), hi=budget.hi.to(weights.device))
     broken = ~budget.holds(rounding.codes(weights, steps))
     if not bool(broken.any()):
         return weights

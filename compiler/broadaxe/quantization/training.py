@@ -113,7 +113,7 @@ class AccumulatorBudget:
 
         with torch.no_grad():
             for layer in self._layers:
-                layer.require_finite()
+                layer.require_finite(next_steps=True)
             for layer in self._layers:
                 layer.project()
 
@@ -206,24 +206,23 @@ class _Budgeted:
     def matrix(self, tensor: Tensor) -> Tensor:
         return tensor.reshape(-1)[self.order.to(tensor.device)]
 
-    def require_finite(self) -> None:
-        step = _learned(self.layer)
-        if step is not None:
-            step.settle()
-        values = {"weights": self.layer.weight}
-        if step is not None:
-            values["weight scales"] = step.step
-        for what, tensor in values.items():
-            if not bool(tensor.isfinite().all()) or (
-                step is not None and tensor is step.step and bool((tensor <= 0).any())
-            ):
-                bad = int((~tensor.isfinite()).sum()) or int((tensor <= 0).sum())
+    def require_finite(self, *, next_steps: bool = False) -> None:
+        """Refuse weights or scales that no integers come out of; `next_steps` looks at learned steps as they will be."""
+        step, weight = _learned(self.layer), self.layer.weight
+        scale = step.next() if step is not None and next_steps else self.layer.weight_quant.tensor_quant(weight)[1]
+        wrong = {"weights are not finite numbers": ~weight.isfinite()}
+        wrong["weight scales are not positive numbers"] = ~(scale.isfinite() & (scale > 0))
+        for what, bad in wrong.items():
+            if bool(bad.any()):
                 raise RequestError(
-                    f"{self.where}: {what} are not finite numbers, {bad} of {tensor.numel()}; load weights from before"
-                    " that step, and lower the learning rate"
+                    f"{self.where}: {what}, {int(bad.sum())} of {bad.numel()}; load weights from before that step, and lower"
+                    " the learning rate"
                 )
 
     def project(self) -> None:
+        step = _learned(self.layer)
+        if step is not None:
+            step.settle()
         _, steps, rounding = self.quantized()
         weights = self.matrix(self.layer.weight)
         moved = self._projected(weights, steps, rounding)
@@ -282,10 +281,11 @@ class _Budgeted:
         kept = weight.detach().clone()
         with torch.no_grad():
             before = quantizer(weight)[1].clone()
-            weight.mul_(2).add_(1)
-            moves = not torch.equal(before, quantizer(weight)[1])
-            weight.copy_(kept)
-        return moves
+            try:
+                weight.mul_(2).add_(1)
+                return not torch.equal(before, quantizer(weight)[1])
+            finally:
+                weight.copy_(kept)
 
     def _best_steps(self, *, per_channel: bool, powers: bool) -> Tensor:
         """The multiple of max-abs steps at which the projected weights lose least; shape (rows,)."""
