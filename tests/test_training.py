@@ -152,6 +152,7 @@ def test_every_layer_keeps_its_budget_after_every_step(kind, quant, options):
         budget.export()
 
 
+@pytest.mark.slow
 def test_the_exported_model_compiles_within_the_budget_and_verifies(tmp_path):
     torch.manual_seed(0)
     module = calibrated(mlp(), 12)

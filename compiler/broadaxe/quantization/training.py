@@ -142,18 +142,18 @@ class AccumulatorBudget:
         from broadaxe.prove.accumulators import accumulators
         from broadaxe.quantization.network import promises
 
-        for layer, found in zip(self._layers, self.check().values(), strict=True):
-            if not found.holds:
+        for layer, now in zip(self._layers, self.check().values(), strict=True):
+            if not now.holds:
                 raise ProofError(
-                    f"{layer.where}: {found.broken} of {found.channels} channels are over the budget, width {found.width} for"
-                    f" {found.acc_bits} bits; call project() after every step of the optimizer"
+                    f"{layer.where}: {now.broken} of {now.channels} channels are over the budget, width {now.width} for"
+                    f" {now.acc_bits} bits; call project() after every step of the optimizer"
                 )
         model = export_brevitas(self.module, self._example)
         proven = {a.origin: a for a in accumulators(run_passes(lower(model).graph, (divide_rows,)))}
         nodes = {str(node.name): node for node in model.graph.node}
         for layer in self._layers:
-            budget, found_bits = layer.budgets[0][1], proven[layer.where]
-            width = found_bits.offset_bits if budget.kind == "offset" else found_bits.exact_bits
+            budget, found = layer.budgets[0][1], proven.get(layer.where)
+            width = 0 if found is None else found.offset_bits if budget.kind == "offset" else found.exact_bits
             if width > budget.bits:
                 raise ProofError(
                     f"{layer.where}: needs {width} accumulator bits, {budget.bits} were asked; its input quantizer changed,"
