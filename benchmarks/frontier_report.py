@@ -22,13 +22,21 @@ RESULTS = Path(__file__).parent / "results"
 ORDER = (
     *("rtn", "optq", "gpfq", "optq-search", "project", "project-search"),
     *("axe", "axe-mse", "axe-gpfq", "axe-gpfq-search", "axe-search", "best-signed", "best"),
+    *("a2q+-signed", "a2q+-offset"),
 )
 LADDER = (
     *("axe", "axe-bias", "axe-search", "axe-search-bias"),
     *("step1-offset", "step2-feedback", "step3-refit", "step4-descent", "best"),
     *("best-corrected", "best-no-refit", "best-no-descent", "best-thresholded", "best-bias"),
 )
-PLOTTED = {"optq": "#999999", "project-search": "#b58900", "axe": "#dc322f", "axe-search": "#268bd2", "best": "#111111"}
+PLOTTED = {
+    "optq": "#999999",
+    "project-search": "#b58900",
+    "axe": "#dc322f",
+    "axe-search": "#268bd2",
+    "best": "#111111",
+    "a2q+-offset": "#2aa198",
+}
 PEERS = ("axe", "axe-search")
 BELOW_FLOAT = (5.0, 2.0, 1.0)
 DRAWS = 2000

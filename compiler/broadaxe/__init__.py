@@ -12,6 +12,7 @@ from broadaxe.quantization.config import QuantConfig
 from broadaxe.quantization.diagnose import Diagnosis, diagnose
 from broadaxe.quantization.load_weights import load_weights
 from broadaxe.quantization.quantize import Quantized, quantize
+from broadaxe.quantization.training import AccumulatorBudget
 from broadaxe.reports.model import Report
 from broadaxe.reports.model import report_of as report
 from broadaxe.sweeps.config import SweepConfig
@@ -20,6 +21,7 @@ from broadaxe.verify import Verification, simulate, verify
 from broadaxe.version import __version__
 
 __all__ = [
+    "AccumulatorBudget",
     "BroadaxeError",
     "Build",
     "CompileSettings",

@@ -33,6 +33,7 @@ def export_brevitas(module: torch.nn.Module, example_input: torch.Tensor | np.nd
     export_qonnx = _import_exporter()
 
     def export(copied: torch.nn.Module, batch: torch.Tensor, **options: Any) -> onnx.ModelProto:
+        _round_weights(copied)
         model: onnx.ModelProto = export_qonnx(copied, batch, verbose=False, **options)
         return model
 
@@ -50,3 +51,33 @@ def _import_exporter() -> Any:
             f"export: Brevitas modules need a missing package, {error.name}; pip install 'broadaxe[brevitas]'"
         ) from error
     return export_qonnx
+
+
+def _round_weights(module: torch.nn.Module) -> None:
+    """Put weights that are not rounded to nearest on their grid.
+
+    Brevitas 0.13.4 exports them as they are, with a Quant that rounds to nearest, and so another network.
+    """
+    import torch
+    from brevitas.core.function_wrapper import RoundSte
+
+    class Rounded(torch.nn.Module):  # type: ignore[misc]
+        """What a quantizer gave, for weights that lie on its grid."""
+
+        def __init__(self, quantizer: Any, given: tuple[torch.Tensor, ...]) -> None:
+            super().__init__()
+            self.int_quant, self.given = quantizer.int_quant, given
+
+        def forward(self, *_: object) -> tuple[torch.Tensor, ...]:
+            return self.given
+
+    for layer in module.modules():
+        proxy = getattr(layer, "weight_quant", None)
+        quantizer = getattr(proxy, "tensor_quant", None)
+        rounding = getattr(getattr(quantizer, "int_quant", None), "float_to_int_impl", None)
+        if rounding is None or isinstance(rounding, RoundSte) or proxy.requires_quant_input:  # type: ignore[union-attr]
+            continue
+        with torch.no_grad():
+            given = quantizer(layer.weight)  # type: ignore[misc]
+            layer.weight.copy_(given[0])
+            proxy.tensor_quant = Rounded(quantizer, tuple(t.detach() for t in given))  # type: ignore[union-attr]

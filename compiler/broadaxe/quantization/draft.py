@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -10,8 +12,10 @@ from torch import Tensor
 from broadaxe.errors import ProofError
 from broadaxe.lower import Walk
 from broadaxe.ops.importing import Array, Constant
+from broadaxe.ops.requantize import Requantize
 from broadaxe.quantization.grid import WeightGrid
 from broadaxe.quantization.layers import Layer, layer_of
+from broadaxe.types import Interval
 
 QONNX_DOMAIN = "qonnx.custom_op.general"
 
@@ -39,6 +43,18 @@ class Draft:
         """Write a node as it is."""
         self._walk.take(node)
         self._nodes.append(node)
+
+    def keep_for_any_weights(self, node: onnx.NodeProto) -> None:
+        """Write a node as it is; what a quantizer gives then has the bounds of its codes, whatever comes into it."""
+        before = len(self._walk.builder.nodes)
+        self.keep(node)
+        bounds: Interval | None = None
+        for new in self._walk.builder.nodes[before:]:
+            value = self._walk.builder.values[new.output]
+            if isinstance(new.op, Requantize):
+                bounds = Interval(new.op.quantizer.lo, new.op.quantizer.hi)
+            if bounds is not None:  # pools that waited for the quantizer give codes of its too
+                self._walk.builder.values[new.output] = replace(value, bounds=(bounds,) * len(value.bounds))
 
     def solved(
         self,

@@ -218,7 +218,7 @@ def _solve_layer(run: _Run, layer: Layer) -> LayerRecord:
     codes, steps = torch.cat([s.codes for s in solutions]), torch.cat([s.steps for s in solutions])
     errors = _errors(solutions, weights, seen, unseen, layer.groups)
     correction = _bias_correction(config, solutions, weights, seen, unseen)
-    written, corrected = run.draft.solved(layer, codes, steps, grid, _promises(budget), correction)
+    written, corrected = run.draft.solved(layer, codes, steps, grid, promises(budget), correction)
     quant, *linear = written
     run.floats.constant(layer.node.input[1], layer.float_weights.astype(np.float32))
     run.quantized.constant(quant.output[0], run.draft.value(quant.output[0]))
@@ -352,7 +352,7 @@ def _code_figures(codes: Tensor, grid: WeightGrid) -> dict[str, Any]:
     }
 
 
-def _promises(budget: Budget | None) -> dict[str, str]:
+def promises(budget: Budget | None) -> dict[str, str]:
     """Metadata that the compiler holds the layer to."""
     if budget is None:
         return {}
