@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from models import Network
 from onnx import TensorProto, helper, numpy_helper
 
 import broadaxe
@@ -216,3 +217,13 @@ def test_the_commands(task, tmp_path, monkeypatch, capsys):
         main()
     assert caught.value.code == 0
     assert len(json.loads(capsys.readouterr().out)["layers"]) == 3
+
+
+def test_quantized_weights_alone_leave_a_model_a_float_one():
+    net = Network(8, seed=1)
+    hidden = net.node("Relu", net.node("MatMul", "x", net.weights(8, 6)))
+    model = net.finish(net.node("MatMul", hidden, net.weights(6, 4)))
+    x = np.random.default_rng(0).random((40, 8), dtype=np.float32)
+    q = broadaxe.quantize(model, x, acc_bits=12, act_bits=5)
+    assert [layer.input_codes[1] for layer in q.record.layers] == [255, 31]
+    assert all(layer.width <= 12 for layer in q.record.layers)

@@ -192,7 +192,7 @@ class Source:
         data = checked(loaded, arrays)
         rows = Rows(data, source=where)
         entry = RowsRecord(role="calibration", source=where, samples=len(rows), sha256=rows.digest)
-        is_float = not any(is_quantizer(node) for node in loaded.graph.node)
+        is_float = not quantizes_activations(loaded)
         if is_float:
             from broadaxe.frontend.fold_batchnorm import fold_batchnorm
 
@@ -223,6 +223,18 @@ class Source:
         said("choosing activation ranges")
         inserted = with_quantizers(self.model, self.data, config)
         return quantize_model(inserted, self.data, config, own_bits=True, progress=said)
+
+
+def quantizes_activations(model: onnx.ModelProto) -> bool:
+    """Whether a quantizer stands on what an input reaches; quantized weights alone leave a model a float one."""
+    constants = {t.name for t in model.graph.initializer}
+    live = {i.name for i in model.graph.input} - constants
+    for node in model.graph.node:
+        if not live.isdisjoint(node.input):
+            if is_quantizer(node):
+                return True
+            live.update(node.output)
+    return False
 
 
 def with_quantizers(model: onnx.ModelProto, data: Mapping[str, Array], config: QuantConfig) -> onnx.ModelProto:

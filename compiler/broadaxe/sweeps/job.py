@@ -16,13 +16,12 @@ import onnx
 
 from broadaxe.errors import BroadaxeError
 from broadaxe.evaluation import Judge, Rows
-from broadaxe.frontend.standard import is_quantizer
 from broadaxe.lower import lower
 from broadaxe.passes import run_passes
 from broadaxe.passes.divide_rows import divide_rows
 from broadaxe.prove.accumulators import accumulators
 from broadaxe.quantization.config import QuantConfig
-from broadaxe.quantization.quantize import quantizer_settings, with_quantizers
+from broadaxe.quantization.quantize import quantizer_settings, quantizes_activations, with_quantizers
 from broadaxe.quantization.record import QuantizationRecord
 from broadaxe.sweeps.config import Run, SweepConfig
 
@@ -137,7 +136,7 @@ def declared_bits(record: QuantizationRecord) -> int:
 
 
 def has_quantizers(model: onnx.ModelProto) -> bool:
-    return any(is_quantizer(node) for node in model.graph.node)
+    return quantizes_activations(model)
 
 
 def labels_digest(rows: Rows) -> str | None:
