@@ -14,7 +14,8 @@ import onnx
 from onnx import helper, numpy_helper, shape_inference
 
 from broadaxe.errors import UnsupportedModelError
-from broadaxe.frontend.wiring import Array, Wiring, attribute, drop_unused, prepared, standard, where
+from broadaxe.frontend.standard import attribute
+from broadaxe.frontend.wiring import Array, Wiring, drop_unused, prepared, standard, where
 
 
 def fold_batchnorm(model: onnx.ModelProto) -> onnx.ModelProto:

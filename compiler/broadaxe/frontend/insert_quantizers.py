@@ -20,7 +20,8 @@ from broadaxe.frontend.calibrate import BINS, Array, Observed, Samples, observe
 from broadaxe.frontend.placement import LINEAR, Placement, Site, fixed_scale, is_quantizer_output, place
 from broadaxe.frontend.scales import Member, Ranges, Scales, group_scale, weight_scale
 from broadaxe.frontend.signs import never_negative
-from broadaxe.frontend.wiring import Wiring, attribute, drop_unused, label, prepared, shown, where
+from broadaxe.frontend.standard import attribute
+from broadaxe.frontend.wiring import Wiring, drop_unused, label, prepared, shown, where
 
 DOMAIN = "qonnx.custom_op.general"
 MOST_BITS = 16

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import onnx
 
 from broadaxe.errors import UnsupportedModelError
-from broadaxe.frontend.standard import is_quantizer
-from broadaxe.frontend.wiring import Wiring, attribute, shown, standard, where
+from broadaxe.frontend.standard import attribute, is_quantizer
+from broadaxe.frontend.wiring import Wiring, shown, standard, where
 
 LINEAR = ("Conv", "Gemm", "MatMul")
 POOLS = ("AveragePool", "GlobalAveragePool", "ReduceMean")

@@ -22,7 +22,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from broadaxe.errors import UnsupportedModelError
-from broadaxe.frontend.wiring import STANDARD, Array, Wiring, attribute, drop_unused, label, shown, where
+from broadaxe.frontend.standard import attribute
+from broadaxe.frontend.wiring import STANDARD, Array, Wiring, drop_unused, label, shown, where
 
 DOMAIN = "qonnx.custom_op.general"
 DOMAINS = (*STANDARD, "com.microsoft")

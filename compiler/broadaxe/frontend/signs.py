@@ -7,8 +7,8 @@ from collections.abc import Collection
 import onnx
 from onnx import TensorProto
 
-from broadaxe.frontend.standard import is_quantizer
-from broadaxe.frontend.wiring import Wiring, attribute, standard
+from broadaxe.frontend.standard import attribute, is_quantizer
+from broadaxe.frontend.wiring import Wiring, standard
 
 NEVER_NEGATIVE = ("Abs", "Exp", "HardSigmoid", "Relu", "Sigmoid", "Softmax", "Softplus")
 MOVED = ("DepthToSpace", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")

@@ -281,7 +281,7 @@ def _inputs(node: onnx.NodeProto, count: int, writer: _NodeWriter) -> list[str]:
 
 
 def _flag(node: onnx.NodeProto, name: str, default: int | None = None) -> int:
-    value = _attribute(node, name, default)
+    value = attribute(node, name, default)
     if value not in (0, 1):
         found = "missing" if value is None else value
         raise UnsupportedModelError(f"{_where(node)}: attribute {name} is neither 0 nor 1, {found}; set one of them")
@@ -289,7 +289,7 @@ def _flag(node: onnx.NodeProto, name: str, default: int | None = None) -> int:
 
 
 def _rounding_mode(node: onnx.NodeProto, default: str | None) -> str:
-    value = _attribute(node, "rounding_mode", default)
+    value = attribute(node, "rounding_mode", default)
     mode = value.decode() if isinstance(value, bytes) else str(value)
     if mode.upper() not in ROUNDING_MODES:
         found = "missing" if value is None else mode
@@ -299,7 +299,8 @@ def _rounding_mode(node: onnx.NodeProto, default: str | None) -> str:
     return mode.upper()
 
 
-def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """Of a node; bytes where it is text."""
     return next((helper.get_attribute_value(entry) for entry in node.attribute if entry.name == name), default)
 
 

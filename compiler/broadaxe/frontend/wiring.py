@@ -146,10 +146,6 @@ def standard(node: onnx.NodeProto, *op_types: str) -> bool:
     return node.domain in STANDARD and node.op_type in op_types and not is_quantizer(node)
 
 
-def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    return next((helper.get_attribute_value(entry) for entry in node.attribute if entry.name == name), default)
-
-
 def label(node: onnx.NodeProto) -> str:
     """What a node is called: its name, or that of its output."""
     return str(node.name or next((name for name in node.output if name), "unnamed"))

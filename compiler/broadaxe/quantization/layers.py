@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import helper
 from torch import Tensor
 
-from broadaxe.frontend.standard import is_quantizer
+from broadaxe.frontend.standard import attribute, is_quantizer
 from broadaxe.ir import IntArray
 from broadaxe.lower import Walk
 from broadaxe.ops.importing import Array, Constant, Grid, Scaled
@@ -76,7 +75,7 @@ class Layer:
         """Axis of the weight tensor that counts rows."""
         if self.node.op_type == "Conv":
             return 0
-        return 0 if _attribute(self.node, "transB", 0) else 1
+        return 0 if attribute(self.node, "transB", 0) else 1
 
     def blocks(self, x: Array) -> Iterator[Tensor]:
         """Rows of inputs of every group from activations, in blocks.
@@ -95,8 +94,8 @@ class Layer:
                 yield torch.from_numpy(np.ascontiguousarray(rows[at : at + step], dtype=np.float32))[None, :, order]
             return
         _, _, *kernel = self.float_weights.shape
-        stride = _attribute(self.node, "strides", [1, 1])
-        dilation = _attribute(self.node, "dilations", [1, 1])
+        stride = attribute(self.node, "strides", [1, 1])
+        dilation = attribute(self.node, "dilations", [1, 1])
         top, left, bottom, right = self._pads(x.shape[2:], kernel, stride, dilation)
         per_image = max(1, x[0].size * kernel[0] * kernel[1] // (stride[0] * stride[1]))
         step = max(1, BLOCK_ELEMENTS // per_image)
@@ -116,9 +115,9 @@ class Layer:
         return np.asarray(np.ravel_multi_index(where, rest), dtype=np.int64)
 
     def _pads(self, size: Any, kernel: Any, stride: Any, dilation: Any) -> tuple[int, int, int, int]:
-        auto = _attribute(self.node, "auto_pad", b"NOTSET").decode()
+        auto = attribute(self.node, "auto_pad", b"NOTSET").decode()
         if auto in ("NOTSET", "VALID"):
-            pads = _attribute(self.node, "pads", [0, 0, 0, 0]) if auto == "NOTSET" else [0, 0, 0, 0]
+            pads = attribute(self.node, "pads", [0, 0, 0, 0]) if auto == "NOTSET" else [0, 0, 0, 0]
             return pads[0], pads[1], pads[2], pads[3]
         total = [
             max(0, (-(-n // s) - 1) * s + (k - 1) * d + 1 - n)
@@ -157,7 +156,7 @@ def layer_of(
     mac = next(n for n in walk.builder.nodes[before:] if isinstance(n.op, Mac))
     assert isinstance(mac.op, Mac)
     lo, hi = mac.op.operands(walk.builder.values[mac.inputs[0]])
-    groups = int(_attribute(node, "group", 1)) if node.op_type == "Conv" else 1
+    groups = int(attribute(node, "group", 1)) if node.op_type == "Conv" else 1
     first = np.arange(groups) * (mac.op.outputs // groups) if len(lo) > 1 else np.zeros(groups, dtype=np.int64)
     return Layer(
         node,
@@ -167,7 +166,7 @@ def layer_of(
         torch.from_numpy(hi[first].astype(np.int64)),
         array,
         weight.bits,
-        bool(_attribute(quant, "narrow", 0)) if quant is not None and (weight.bits or 2) > 1 else True,
+        bool(attribute(quant, "narrow", 0)) if quant is not None and (weight.bits or 2) > 1 else True,
     )
 
 
@@ -182,7 +181,7 @@ def _before_quant(walk: Walk, name: str, makers: dict[str, onnx.NodeProto]) -> t
     if node is not None and node.op_type in ("Transpose", "Identity"):
         array, quant = _before_quant(walk, node.input[0], makers)
         if node.op_type == "Transpose":
-            array = array.transpose(_attribute(node, "perm", list(range(array.ndim))[::-1]))
+            array = array.transpose(attribute(node, "perm", list(range(array.ndim))[::-1]))
         return array, quant
     return state.array, None
 
@@ -203,9 +202,3 @@ def absorbs_offset(model: onnx.ModelProto, node: onnx.NodeProto, constants: set[
                 return False
             waiting.extend(reader.output)
     return True
-
-
-def _attribute(node: onnx.NodeProto | None, name: str, default: Any) -> Any:
-    if node is None:
-        return default
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
