@@ -784,3 +784,20 @@ def test_held_out_rows_choose_nothing_in_a_float_model():
     other[-8:] *= -20
     a, b = (broadaxe.quantize(model, rows).model.SerializeToString() for rows in (x, other))
     assert a == b
+
+
+def test_layers_whose_sums_are_added_keep_their_scale(tmp_path):
+    net = Network(8, seed=1)
+    x = net.quant("x", 0.05, 0, 8, 0)
+    left, right = (net.node("MatMul", x, net.weights(8, 6), name=name) for name in ("left", "right"))
+    hidden = net.quant(net.node("Relu", net.node("Add", left, right, name="sum")), 0.1, 0, 8, 0)
+    model = net.finish(net.node("MatMul", hidden, net.weights(6, 4)))
+    samples = np.random.default_rng(0).random((50, 8), dtype=np.float32)
+    found = broadaxe.quantize(model, samples, acc_bits=12)
+    scales = {t.name: numpy_helper.to_array(t) for t in found.model.graph.initializer if t.name.endswith("_scale")}
+    assert (scales["left.weight_scale"] == np.float32(0.125)).all()
+    assert (scales["right.weight_scale"] == np.float32(0.125)).all()
+    assert [len(layer.warnings) for layer in found.record.layers] == [1, 1, 0]
+    assert found.record.layers[0].warnings[0].startswith("keeps the model's own scale")
+    build = broadaxe.compile(found.model, tmp_path / "build")
+    assert [layer.width for layer in broadaxe.report(build).layers] == [layer.width for layer in found.record.layers]

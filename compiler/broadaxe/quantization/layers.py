@@ -33,6 +33,7 @@ class Layer:
         lo, hi: proven codes of each input of each group, int64, shape (groups, inputs); pad codes included.
         float_weights: before any Quant, in the weight tensor's shape.
         bits, narrow: of the model's own weight Quant, or None.
+        steps: its scale, float64, shape (rows,), or None.
     """
 
     node: onnx.NodeProto
@@ -43,6 +44,7 @@ class Layer:
     float_weights: Array
     bits: int | None
     narrow: bool
+    steps: Tensor | None
 
     @property
     def name(self) -> str:
@@ -144,6 +146,7 @@ def layer_of(
     if not isinstance(x, Scaled) or not isinstance(weight, Constant):
         return None
     array, quant = _before_quant(walk, node.input[1], makers)
+    scale = None if weight.grid is None else np.broadcast_to(weight.grid.scale, array.shape).reshape(-1)
     if quantized:
         array = weight.array
     shape = array.shape
@@ -167,6 +170,7 @@ def layer_of(
         array,
         weight.bits,
         bool(attribute(quant, "narrow", 0)) if quant is not None and (weight.bits or 2) > 1 else True,
+        None if scale is None else torch.from_numpy(scale[mac.op.weights[:, 0].astype(np.int64)].astype(np.float64)),
     )
 
 
@@ -187,18 +191,33 @@ def _before_quant(walk: Walk, name: str, makers: dict[str, onnx.NodeProto]) -> t
 
 
 def absorbs_offset(model: onnx.ModelProto, node: onnx.NodeProto, constants: set[str]) -> bool:
-    """Whether every path from a layer's output meets a Quant or the model's end before another activation."""
+    """Whether every path from a layer's output meets a Quant or the model's end before another activation or sum."""
+    return all(reader.op_type not in SUMS and not _joins(reader, constants) for reader in _behind(model, node))
+
+
+def needs_own_steps(model: onnx.ModelProto, node: onnx.NodeProto, constants: set[str]) -> bool:
+    """Whether a layer's output meets another activation or layer before a Quant, so that all its channels need the scale
+    that they have in the model."""
+    return any(reader.op_type in LINEAR or _joins(reader, constants) for reader in _behind(model, node))
+
+
+def _joins(node: onnx.NodeProto, constants: set[str]) -> bool:
+    return sum(i not in constants for i in node.input if i) > 1
+
+
+def _behind(model: onnx.ModelProto, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """Nodes on the paths from a layer's output to the next quantizers, those left out."""
     readers: dict[str, list[onnx.NodeProto]] = {}
     for reader in model.graph.node:
         for name in reader.input:
             readers.setdefault(name, []).append(reader)
-    waiting = [str(node.output[0])]
+    waiting, seen = [str(node.output[0])], set[str]()
     while waiting:
         name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
         for reader in readers.get(name, []):
-            if is_quantizer(reader):
-                continue
-            if reader.op_type in SUMS or sum(i not in constants for i in reader.input if i) > 1:
-                return False
-            waiting.extend(reader.output)
-    return True
+            if not is_quantizer(reader):
+                yield reader
+                waiting.extend(reader.output)

@@ -30,7 +30,7 @@ from broadaxe.quantization.budget import Budget
 from broadaxe.quantization.config import DEFAULT_WEIGHT_BITS, LayerSettings, QuantConfig
 from broadaxe.quantization.draft import Draft
 from broadaxe.quantization.grid import WeightGrid, allowed, max_abs_steps
-from broadaxe.quantization.layers import LINEAR, Layer, absorbs_offset
+from broadaxe.quantization.layers import LINEAR, Layer, absorbs_offset, needs_own_steps
 from broadaxe.quantization.moments import Moments, MomentSum
 from broadaxe.quantization.optq import BLOCK
 from broadaxe.quantization.recipe import BudgetKind, Recipe
@@ -113,12 +113,18 @@ def rehearsed(model: onnx.ModelProto, config: QuantConfig, *, own_bits: bool) ->
         weights, grid = layer.matrix(), _grid(layer, settings, own_bits)
         if not bool(torch.isfinite(weights).all()):
             raise RequestError(f"{layer.where}: weights are not finite numbers; repair the model")
-        steps = allowed(max_abs_steps(weights, grid), config.scales)
+        kept = _own_steps(model, layer, constants)
+        steps = allowed(max_abs_steps(weights, grid), config.scales) if kept is None else kept
         draft.solved(layer, grid.nearest(weights / steps[:, None]).to(torch.int32), steps, grid, {})
     if not found:
         raise RequestError("model: has no layer whose weights could be quantized; Conv, Gemm and MatMul are")
     lower(draft.finished())
     return model
+
+
+def _own_steps(model: onnx.ModelProto, layer: Layer, constants: set[str]) -> Tensor | None:
+    """The scale that a layer has to keep."""
+    return layer.steps if needs_own_steps(model, layer.node, constants) else None
 
 
 def _quantized(
@@ -211,8 +217,11 @@ def _solve_layer(run: _Run, layer: Layer) -> LayerRecord:
     warnings: list[str] = []
     offset = absorbs_offset(run.model, layer.node, run.constants)
     budget = _budget(layer, settings, config, recipe, offset)
+    kept = _own_steps(run.model, layer, run.constants)
+    if kept is not None:
+        warnings.append("keeps the model's own scale: its sums meet others before a quantizer")
     try:
-        solutions = _solutions(weights, seen, grid, budget, recipe)
+        solutions = _solutions(weights, seen, grid, budget, recipe, kept)
     except RequestError as error:
         raise RequestError(f"{layer.where}: {error}") from None
     codes, steps = torch.cat([s.codes for s in solutions]), torch.cat([s.steps for s in solutions])
@@ -264,21 +273,28 @@ def _solve_layer(run: _Run, layer: Layer) -> LayerRecord:
 
 
 def _solutions(
-    weights: Tensor, moments: list[Moments], grid: WeightGrid, budget: Budget | None, recipe: Recipe
+    weights: Tensor,
+    moments: list[Moments],
+    grid: WeightGrid,
+    budget: Budget | None,
+    recipe: Recipe,
+    steps: Tensor | None,
 ) -> list[Solution]:
     """Of every group; groups of few inputs are solved for together.
 
     Args:
         budget: with ranges of the groups, shape (groups, inputs).
+        steps: of rows that keep theirs.
     """
     count = len(moments)
     if count == 1 or weights.shape[1] > BLOCK:
         alone = [None if budget is None else replace(budget, lo=budget.lo[g], hi=budget.hi[g]) for g in range(count)]
-        parts = weights.chunk(count)
-        return [solve(w, m, grid, b, recipe) for w, m, b in zip(parts, moments, alone, strict=True)]
+        parts, fixed = weights.chunk(count), [None] * count if steps is None else steps.chunk(count)
+        layers = zip(parts, moments, alone, fixed, strict=True)
+        return [solve(w, m, grid, b, recipe, steps=s) for w, m, b, s in layers]
     owner = torch.arange(count).repeat_interleave(len(weights) // count)
     limit = None if budget is None else budget.of(owner)
-    found = solve(weights, Moments.stack(moments), grid, limit, recipe, owner=owner)
+    found = solve(weights, Moments.stack(moments), grid, limit, recipe, owner=owner, steps=steps)
     return [found.part(owner == g) for g in range(count)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -54,6 +54,7 @@ def solve(
     recipe: Recipe,
     *,
     owner: Tensor | None = None,
+    steps: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Solution:
     """Quantize a layer's weights.
@@ -65,6 +66,7 @@ def solve(
         budget: of every tile's accumulator; None for no limit.
         recipe: how.
         owner: group of each row, shape (rows,), where moments are those of groups, of at most `optq.BLOCK` inputs.
+        steps: to be kept as they are, float64, shape (rows,); for a layer whose scale others share.
         dtype: of the solver; moments and errors are float64.
 
     Raises:
@@ -102,7 +104,11 @@ def solve(
         return optq(targets, factor.rows(rows), grid, limit, feedback=recipe.feedback, soft=recipe.soft, first=first)
 
     everything = torch.arange(len(w))
-    base = mse_steps(w, grid) if recipe.steps == "mse" else max_abs_steps(w, grid)
+    if steps is not None:
+        recipe = replace(recipe, steps="max-abs", refit=False, relax=recipe.relax and (1.0,), scales="float")
+        base = steps
+    else:
+        base = mse_steps(w, grid) if recipe.steps == "mse" else max_abs_steps(w, grid)
     codes, steps, error = torch.zeros_like(w, dtype=dtype), base, torch.full_like(base, torch.inf)
     best = torch.ones_like(base)
     rounds: list[tuple[float, ...]] = [recipe.multiples, recipe.refine] if recipe.steps == "search" else [(1.0,)]
