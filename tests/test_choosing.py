@@ -17,7 +17,7 @@ from broadaxe.errors import RequestError
 from broadaxe.evaluation import Judge, rows_of
 from broadaxe.quantization import search
 from broadaxe.quantization.cost import Work, luts
-from broadaxe.quantization.search import Bits, Setting
+from broadaxe.quantization.search import Bits
 
 
 def classifier(seed=0, widths=(12, 24, 16, 4), count=300):
@@ -96,19 +96,44 @@ def test_a_drop_that_no_bits_keep_is_refused(task):
     assert wrong.record.choice.float_score == 0.0
     with pytest.raises(RequestError) as caught:
         broadaxe.quantize(task.model, task.calib, validation=task.val, max_drop=0.0, acc_bits=2)
-    assert str(caught.value).startswith(
-        "max_drop: 0 percent points are not enough, 8 bits of weights and activations lose "
-    )
-    assert str(caught.value).endswith("; allow more, or give more acc_bits")
+    assert str(caught.value).startswith("max_drop: 0 percent points are not enough, the best of ")
+    assert str(caught.value).endswith("; allow more, or give more acc_bits or search_runs")
 
 
 def test_layers_that_the_user_set_stay(task):
     layers = {"fc1": {"weight_bits": 6, "act_bits": 6}}
+    options = {"search_runs": 16, "layers": layers, "input_bits": 7, "last_weight_bits": 5}
+    q = broadaxe.quantize(task.model, task.calib, validation=task.val, acc_bits=9, search=True, **options)
+    assert [layer.weight_bits for layer in q.record.layers[1:]] == [6, 5]
+    assert [layer.input_codes[1] for layer in q.record.layers[:2]] == [127, 63]
+    for trial in q.record.choice.trials:
+        assert trial.bits["fc0"][1] == 7
+        assert trial.bits["fc1"] == (6, 6, 9)
+        assert trial.bits["fc2"][0] == 5
     q = broadaxe.quantize(
-        task.model, task.calib, validation=task.val, acc_bits=9, search=True, search_runs=12, layers=layers
+        task.model,
+        task.calib,
+        validation=task.val,
+        acc_bits=9,
+        search=True,
+        search_runs=9,
+        layers={"fc1": {"acc_bits": 12}},
     )
-    assert q.record.layers[1].weight_bits == 6
-    assert q.record.layers[1].input_codes[1] == 63
+    assert {t.bits["fc1"][2] for t in q.record.choice.trials} == {12}
+    assert q.record.layers[1].acc_bits == 12
+
+
+def test_bits_that_all_layers_share_are_those_of_the_input_too(task):
+    q = broadaxe.quantize(task.model, task.calib, validation=task.val, acc_bits=9, search=True, search_runs=1)
+    (trial,) = q.record.choice.trials
+    assert len(set(trial.bits.values())) == 1
+    assert {layer.input_codes[1] for layer in q.record.layers} == {2 ** trial.bits["fc0"][1] - 1}
+
+
+def test_a_drop_under_a_tight_budget_starts_from_few_bits(task):
+    q = broadaxe.quantize(task.model, task.calib, validation=task.val, acc_bits=9, max_drop=12.0)
+    assert q.record.choice.score >= q.record.choice.float_score - 12.0
+    assert all(layer.width <= 9 for layer in q.record.layers)
 
 
 @pytest.mark.parametrize(
@@ -150,8 +175,21 @@ def test_labels_that_are_no_classes(task, labels, message):
 
 
 def test_the_same_rows_twice_are_warned_about(task):
-    q = broadaxe.quantize(task.model, task.val[0], validation=task.val)
-    assert q.record.warnings[-1].startswith("calibration and validation are the same rows")
+    q = broadaxe.quantize(task.model, np.concatenate([task.calib, task.val[0][:40]]), validation=task.val)
+    assert q.record.warnings[-1] == (
+        "calib and val share 40 of the 150 rows of val: validation knows rows that weights were solved for"
+    )
+
+
+def test_labels_in_a_mapping_and_files_that_may_mean_labels(task, tmp_path):
+    q = broadaxe.quantize(task.model, task.calib, validation={"x": task.val[0], "labels": task.val[1]})
+    assert q.record.scores.metric == "accuracy"
+    np.savez(tmp_path / "val.npz", x=task.val[0], y=task.val[1])
+    with pytest.raises(RequestError) as caught:
+        broadaxe.quantize(task.model, task.calib, validation=tmp_path / "val.npz")
+    assert (
+        str(caught.value) == f"{tmp_path}/val.npz: holds 'y', which is no input; call classes 'labels', or leave it out"
+    )
 
 
 def test_steps_of_the_search_change_one_thing():
@@ -159,7 +197,6 @@ def test_steps_of_the_search_change_one_thing():
     assert set(search._around(bits)) == {Bits(3, 8, 5), Bits(3, 7, 5), Bits(2, 7, 5)}
     assert list(search._less(bits)) == [Bits(2, 7, 5), Bits(2, 8, 4)]
     assert list(search._less(Bits(4, None, None))) == [Bits(3, None, None)]
-    assert Setting(bits).but("a", bits).key == Setting(bits).key
 
 
 def test_cost_is_its_formula():
@@ -175,6 +212,7 @@ def test_diagnosis(task):
     assert [layer.name for layer in d.layers] == ["fc0", "fc1", "fc2"]
     assert [m.of for m in d.layers[1].more] == ["P", "M", "N"]
     assert [m.bits for m in d.layers[1].more] == [10, 4, 4]
+    assert d.layers[0].more[2].bits == 9
     q = broadaxe.quantize(task.model, task.calib, validation=task.val, acc_bits=9, weight_bits=3, act_bits=3)
     assert d.score == q.record.scores.quantized
     # noise, from the definition

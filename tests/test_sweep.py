@@ -20,7 +20,7 @@ from models import Network
 import broadaxe
 from broadaxe import cli
 from broadaxe.errors import MissingToolError, RequestError
-from broadaxe.evaluation import Judge
+from broadaxe.evaluation import Judge, rows_from, shared_rows
 from broadaxe.sweeps import sweep as sweeps
 from broadaxe.sweeps.config import Run, numbers, sweep_config
 from broadaxe.sweeps.frontier import frontier
@@ -268,9 +268,7 @@ def test_rows_with_two_roles_draw_warnings(files, tmp_path):
     assert json.loads((tmp_path / "a" / "sweep.json").read_text())["warnings"] == [same]
     mixed = {"x": np.concatenate([val["x"], calib[:5]]), "labels": np.concatenate([val["labels"], np.zeros(5, int)])}
     rows = {"calib": calib, "val": mixed, "test": test}
-    assert tuple(
-        sweeps._warnings({role: sweeps._rows(given, float_model(), role) for role, given in rows.items()})
-    ) == (
+    assert tuple(shared_rows({role: rows_from(given, float_model(), role) for role, given in rows.items()})) == (
         "calib and val share 5 of the 85 rows of val: validation knows rows that weights were solved for",
         "val and test share 3 of the 23 rows of test: test figures are not independent of the choice",
         "calib and test share 3 of the 23 rows of test: test figures know rows that weights were solved for",

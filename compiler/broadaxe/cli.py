@@ -62,6 +62,7 @@ def quantize(
         Optional[int], typer.Option(help="Default: the model's own where it has quantizers, else 4.")
     ] = None,
     act_bits: Annotated[Optional[int], typer.Option(help="Of a float model; default 8.")] = None,
+    input_bits: Annotated[Optional[int], typer.Option(help="Of a float model's own input; default 8.")] = None,
     preset: Annotated[
         Optional[str], typer.Option(metavar="NAME", help="best, axe, axe-search, rtn, project, project-search.")
     ] = None,
@@ -98,6 +99,7 @@ def quantize(
         "tile": tile,
         "weight_bits": weight_bits,
         "act_bits": act_bits,
+        "input_bits": input_bits,
         "preset": preset,
         "method": method,
         "scales": scales,
@@ -122,11 +124,16 @@ def quantize(
 @app.command()
 def diagnose(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="What `broadaxe quantize` takes.")],
-    calib: Annotated[Path, typer.Option(help=".npz or .npy with some hundred real inputs, batch first.")],
+    calib: Annotated[Path, typer.Option(help="Some hundred real inputs, batch first: .npz, .npy or a folder of .npy.")],
     val: Annotated[Path, typer.Option(help="Rows to score on; with an array `labels` by accuracy.")],
     acc_bits: Annotated[Optional[int], typer.Option(help="Accumulator bits.")] = None,
     weight_bits: Annotated[Optional[int], typer.Option(help="As for quantize.")] = None,
     act_bits: Annotated[Optional[int], typer.Option(help="As for quantize.")] = None,
+    input_bits: Annotated[Optional[int], typer.Option(help="As for quantize.")] = None,
+    tile: Annotated[Optional[int], typer.Option(help="As for quantize.")] = None,
+    preset: Annotated[Optional[str], typer.Option(metavar="NAME", help="As for quantize.")] = None,
+    method: Annotated[Optional[str], typer.Option(metavar="NAME", help="As for quantize.")] = None,
+    scales: Annotated[Optional[str], typer.Option(metavar="KIND", help="As for quantize.")] = None,
     config: Annotated[Optional[Path], typer.Option(help="YAML file with settings of quantize.")] = None,
     bits: Annotated[bool, typer.Option(help="Try one more bit of P, M and N in every layer.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
@@ -143,7 +150,16 @@ def diagnose(
     from broadaxe.quantization.diagnose import diagnose as run
     from broadaxe.quantization.table import DiagnosisTable
 
-    given = {"acc_bits": acc_bits, "weight_bits": weight_bits, "act_bits": act_bits}
+    given = {
+        "acc_bits": acc_bits,
+        "weight_bits": weight_bits,
+        "act_bits": act_bits,
+        "input_bits": input_bits,
+        "tile": tile,
+        "preset": preset,
+        "method": method,
+        "scales": scales,
+    }
     given = {k: v for k, v in given.items() if v is not None}
     chosen = quant_config(str(config), **read_mapping(config) | given) if config else quant_config("options", **given)
     loaded, _ = load_model(model)
@@ -163,7 +179,7 @@ def sweep(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Folder to write, or to go on with.")
     ],
-    calib: Annotated[Path, typer.Option(help=".npz or .npy with inputs that calibrate.")],
+    calib: Annotated[Path, typer.Option(help="Inputs that calibrate: .npz, .npy or a folder of .npy.")],
     val: Annotated[Path, typer.Option(help="Inputs that choose, with `labels` where there are some.")],
     test: Annotated[
         Optional[Path], typer.Option(help="Inputs that only the chosen networks see, at the end; as --val.")
@@ -217,10 +233,14 @@ def sweep(
     }
     given = {k: v for k, v in given.items() if v is not None}
     chosen = sweep_config(str(config), **read_mapping(config) | given) if config else sweep_config("options", **given)
-    with watching(_messages) as progress:
-        result = run(
-            model, calib, val, output, test=test, config=chosen, jobs=jobs, scheduler=scheduler, progress=progress
-        )
+    try:
+        with watching(_messages) as progress:
+            result = run(
+                model, calib, val, output, test=test, config=chosen, jobs=jobs, scheduler=scheduler, progress=progress
+            )
+    except KeyboardInterrupt:
+        typer.echo(f"{output} holds the runs so far; the same command goes on with the others", err=True)
+        raise
     Console().print(FrontierTable(result))
     typer.echo(
         f"wrote {output}: sweep.csv, sweep.json, pareto.svg, pareto.png, and the models of the frontier in models/"

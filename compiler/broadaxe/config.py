@@ -129,7 +129,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
-        raise RequestError(f"{path}{line}: is not YAML; see `broadaxe compile --help`") from None
+        raise RequestError(f"{path}{line}: is not YAML; write one `setting: value` a line") from None
     if loaded is not None and not isinstance(loaded, dict):
         raise RequestError(f"{path}: holds a {type(loaded).__name__}; a mapping is needed")
     return {str(key): value for key, value in (loaded or {}).items()}

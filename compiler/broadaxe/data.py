@@ -35,8 +35,11 @@ def read_data(path: Path, inputs: list[str]) -> dict[str, Array]:
     return read_labelled(path, inputs)[0]
 
 
-def read_labelled(path: Path, inputs: list[str]) -> tuple[dict[str, Array], Array | None]:
-    """Inputs as `read_data` gives them, and the array called `labels` where there is one and no input has that name."""
+def read_labelled(path: Path, inputs: list[str], *, strict: bool = False) -> tuple[dict[str, Array], Array | None]:
+    """Inputs as `read_data` gives them, and the array called `labels` where there is one and no input has that name.
+
+    `strict` refuses other arrays that no input is: they may be labels by another name.
+    """
     if path.is_dir():
         return _read_folder(path, inputs)
     loaded = _load(path)
@@ -44,15 +47,24 @@ def read_labelled(path: Path, inputs: list[str]) -> tuple[dict[str, Array], Arra
     labels = arrays.pop(LABELS, None) if LABELS not in inputs and len(arrays) > 1 else None
     if len(inputs) == 1 and len(arrays) == 1:
         return {inputs[0]: next(iter(arrays.values()))}, labels
+    if strict and len(inputs) == 1 and inputs[0] not in arrays and len(arrays) == 2 and labels is None:
+        raise RequestError(
+            f"{path}: holds {' and '.join(sorted(arrays))}; call the inputs {inputs[0]!r} and classes {LABELS!r}"
+        )
     missing = [name for name in inputs if name not in arrays]
     if missing:
         held = ", ".join(sorted(arrays)) or "nothing"
         raise RequestError(f"{path}: has no array {missing[0]!r}, it holds {held}; save one array for each input")
+    spare = sorted(set(arrays) - set(inputs))
+    if strict and spare:
+        raise RequestError(f"{path}: holds {spare[0]!r}, which is no input; call classes {LABELS!r}, or leave it out")
     return {name: arrays[name] for name in inputs}, labels
 
 
 def _load(path: Path) -> Array | dict[str, Array]:
     """The array of a .npy file, which stays on disk until it is read, or those of a .npz file."""
+    if path.exists() and not path.is_file():
+        raise RequestError(f"{path}: is no regular file; name a .npz or .npy file, or a folder of .npy files")
     try:
         try:
             loaded = np.load(path, allow_pickle=False, mmap_mode="r")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from broadaxe.data import read_labelled
+from broadaxe.data import LABELS, read_labelled
 from broadaxe.errors import RequestError
 from broadaxe.frontend.batch import symbolic_batch
 from broadaxe.frontend.standard import expand_quant, session
 
 Array: TypeAlias = npt.NDArray[Any]
+Data: TypeAlias = (
+    "str | os.PathLike[str] | Array | Mapping[str, Array] | tuple[Array | Mapping[str, Array], Array] | Rows"
+)
 Metric = Literal["accuracy", "fidelity"]
 BATCH_ELEMENTS = 1 << 22
 LARGEST_BATCH = 256
@@ -63,8 +67,29 @@ def read_rows(path: Path, model: onnx.ModelProto) -> Rows:
     from broadaxe.quantization.quantize import checked
 
     constants = {t.name for t in model.graph.initializer}
-    inputs, labels = read_labelled(path, [i.name for i in model.graph.input if i.name not in constants])
+    inputs, labels = read_labelled(path, [i.name for i in model.graph.input if i.name not in constants], strict=True)
     return rows_of(checked(model, inputs, what=str(path)), labels, str(path))
+
+
+def rows_from(given: Data, model: onnx.ModelProto, role: str) -> Rows:
+    """Rows of whatever a user gives: a file, inputs, (inputs, labels), or a mapping with an array `labels`."""
+    from broadaxe.quantization.quantize import checked
+
+    if isinstance(given, Rows):
+        return given
+    if isinstance(given, str | os.PathLike):
+        return read_rows(Path(given), model)
+    labels: Any = None
+    inputs: Any = given
+    constants = {t.name for t in model.graph.initializer}
+    names = [i.name for i in model.graph.input if i.name not in constants]
+    if isinstance(given, tuple):
+        if len(given) != 2:
+            raise RequestError(f"{role}: a tuple of {len(given)}; give (inputs, labels)")
+        inputs, labels = given
+    elif isinstance(given, Mapping) and LABELS in given and LABELS not in names:
+        inputs, labels = {k: v for k, v in given.items() if k != LABELS}, given[LABELS]
+    return rows_of(checked(model, inputs, what=role), labels, role)
 
 
 def rows_of(inputs: Mapping[str, Array], labels: Array | None = None, source: str = "rows") -> Rows:
@@ -138,3 +163,26 @@ def run(model: onnx.ModelProto, inputs: Mapping[str, Array], threads: int = 0) -
     size = shape[0] if isinstance(shape[0], int) else max(1, min(LARGEST_BATCH, BATCH_ELEMENTS // widest))
     for at in range(0, count, size):
         yield opened.run(None, {name: np.ascontiguousarray(inputs[name][at : at + size]) for name in names})
+
+
+def shared_rows(rows: Mapping[str, Rows]) -> Iterator[str]:
+    """What is wrong with pairs of roles (calib, val, test) that share rows."""
+    meaning = {
+        ("calib", "val"): "validation knows rows that weights were solved for",
+        ("val", "test"): "test figures are not independent of the choice",
+        ("calib", "test"): "test figures know rows that weights were solved for",
+    }
+    hashes = {role: _row_hashes(given) for role, given in rows.items()}
+    for (one, other), text in meaning.items():
+        if one not in hashes or other not in hashes:
+            continue
+        shared = sum(h in set(hashes[one]) for h in hashes[other])
+        if shared:
+            sources = [rows[role].source for role in (one, other)]
+            same = " (one file)" if all(map(os.path.isfile, sources)) and os.path.samefile(*sources) else ""
+            yield f"{one} and {other} share {shared} of the {len(hashes[other])} rows of {other}{same}: {text}"
+
+
+def _row_hashes(rows: Rows) -> list[bytes]:
+    arrays = [np.ascontiguousarray(array) for _, array in sorted(rows.inputs.items())]
+    return [hashlib.sha256(b"".join(array[k].tobytes() for array in arrays)).digest() for k in range(len(rows))]

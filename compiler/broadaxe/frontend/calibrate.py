@@ -118,6 +118,8 @@ def observe(model: onnx.ModelProto, tensors: Sequence[str], samples: Samples, *,
     runner = _Runner(model, tensors, samples)
     ends = dict.fromkeys(tensors, (0.0, 0.0))
     for name, values in runner.values():
+        if not values.size:
+            raise UnsupportedModelError(f"{shown(name)}: holds no value; repair the model's shapes")
         if not np.isfinite(values).all():
             raise UnsupportedModelError(
                 f"{shown(name)}: the float model computes values that are not finite numbers on the calibration data;"

@@ -91,6 +91,17 @@ class QuantizerSettings:
             _check_bits(f"layers: {pattern}: act_bits", bits.act_bits, 2, optional=True)
 
 
+def layer_ends(model: onnx.ModelProto) -> tuple[set[str], set[str], set[str]]:
+    """Names of a float model's linear operators that read what the host quantizes, of the first ones and of the last ones."""
+    placement = place(Wiring(prepared(model)))
+    heads = {label(node) for site in placement.sites.values() if site.head for node in site.readers}
+    first, last = (
+        {label(node) for node in placement.layers if node.output[0] in ends}
+        for ends in (placement.first, placement.last)
+    )
+    return heads, first, last
+
+
 def insert_quantizers(
     model: onnx.ModelProto, calibration: Mapping[str, Array] | Array, settings: QuantizerSettings | None = None
 ) -> onnx.ModelProto:

@@ -170,7 +170,12 @@ class _Conversion:
 
     def run(self) -> onnx.ModelProto:
         for node in self.model.graph.node:
-            self._take(node)
+            try:
+                self._take(node)
+            except (IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+                raise UnsupportedModelError(
+                    f"{where(node)}: its inputs or attributes fit no model ({type(error).__name__}); repair the model"
+                ) from None
         for name in self.wiring.outputs:
             if name in self.codes:
                 raise UnsupportedModelError(

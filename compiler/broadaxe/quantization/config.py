@@ -120,6 +120,10 @@ def quant_config(where: str = "settings", **values: Any) -> QuantConfig:
         if first["type"] == "extra_forbidden":
             known = ", ".join(LayerSettings.model_fields if first["loc"][0] == "layers" else QuantConfig.model_fields)
             raise RequestError(f"{where}: {place}: is unknown; known settings are {known}") from None
+        if first["type"] in ("model_type", "dict_type", "model_attributes_type"):
+            raise RequestError(
+                f"{where}: {place}: {first['input']!r} is not allowed; give a mapping, such as {{acc_bits: 12}}"
+            ) from None
         reason = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
         shown = f"{place}: {first['input']!r} is not allowed; " if place else ""
         raise RequestError(f"{where}: {shown}{reason}") from None

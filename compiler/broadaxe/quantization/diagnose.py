@@ -13,10 +13,9 @@ from onnx import helper, numpy_helper
 from pydantic import BaseModel, ConfigDict, Field
 
 from broadaxe.errors import BudgetError, RequestError
-from broadaxe.evaluation import Judge, Rows
+from broadaxe.evaluation import Data, Judge, Rows
 from broadaxe.frontend.batch import symbolic_batch
 from broadaxe.frontend.standard import expand_quant, is_quantizer, session
-from broadaxe.ops.importing import Array
 from broadaxe.quantization.config import LayerSettings, QuantConfig, quant_config
 from broadaxe.quantization.quantize import Calibration, Source
 from broadaxe.quantization.record import LayerRecord, QuantizationRecord, act_bits
@@ -71,7 +70,7 @@ class Diagnosis(_Entry):
 def diagnose(
     model: Any,
     calibration: Calibration,
-    validation: Rows | tuple[Array | Mapping[str, Array], Array] | Array | Mapping[str, Array],
+    validation: Data,
     config: QuantConfig | None = None,
     *,
     bits: bool = True,
@@ -105,7 +104,7 @@ def diagnose(
     quick = _score(source, chosen, {}, judge) if bits else score
     for count, layer in enumerate(record.layers):
         said(f"{layer.name}: layer {count + 1} of {len(record.layers)}, in float")
-        restored = judge(_restored(source.model, result, layer.name))
+        restored = judge(_restored(source.model, result, layer.name)) if layer.width else score
         more = []
         for kind, own in _one_more(layer, chosen, source.is_float) if bits else ():
             said(f"{layer.name}: layer {count + 1} of {len(record.layers)}, one more bit of {kind}")
@@ -135,7 +134,7 @@ def _one_more(
         yield "P", LayerSettings(acc_bits=layer.acc_bits + 1)
     if layer.weight_bits < MOST_BITS:
         yield "M", LayerSettings(weight_bits=layer.weight_bits + 1)
-    bits = config.of(layer.name).act_bits or config.act_bits
+    bits = act_bits(layer.input_codes)
     if is_float and bits < MOST_BITS:
         yield "N", LayerSettings(act_bits=bits + 1)
 
@@ -146,6 +145,7 @@ def _score(source: Source, config: QuantConfig, own: Mapping[str, LayerSettings]
     layers = dict(config.layers)
     for name, settings in own.items():
         merged = config.of(name).model_dump() | {k: v for k, v in settings.model_dump().items() if v is not None}
+        layers.pop(glob.escape(name), None)  # to come last
         layers[glob.escape(name)] = LayerSettings(**merged)
     try:
         return judge(source.quantized(Quick(**given | {"layers": layers}))[0])
@@ -157,13 +157,12 @@ def _snr(
     reference: onnx.ModelProto, quantized: onnx.ModelProto, rows: Rows, record: QuantizationRecord
 ) -> dict[str, float | None]:
     """Of each layer's output, in dB; None where one of the networks does not have it any more."""
-    outputs: dict[str, str] = {}
-    for node in quantized.graph.node:
-        name = str(node.name or node.output[0])
-        outputs.setdefault(name, str(node.output[0]))
-    written = {o for node in reference.graph.node for o in node.output}
+    outputs = {str(node.name or node.output[0]): str(node.output[0]) for node in reference.graph.node}
+    written = {o for node in quantized.graph.node for o in node.output}
     wanted = {layer.name: outputs[layer.name] for layer in record.layers if outputs.get(layer.name) in written}
     tensors = list(dict.fromkeys(wanted.values()))
+    if not tensors:
+        return dict.fromkeys((layer.name for layer in record.layers), None)
     both = [session(expand_quant(symbolic_batch(m)), outputs=tensors, threads=0) for m in (reference, quantized)]
     power, noise = dict.fromkeys(tensors, 0.0), dict.fromkeys(tensors, 0.0)
     for at in range(0, len(rows), 64):

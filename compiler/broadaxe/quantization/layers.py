@@ -140,7 +140,7 @@ def layer_of(
     The node is lowered with the numbers 0, 1, 2, ... for weights: what comes out tells where each weight goes and which codes
     it meets, for whatever the compiler can lower.
     """
-    if node.op_type not in LINEAR or node.domain not in ("", "ai.onnx") or len(node.input) < 2:
+    if node.op_type not in LINEAR or node.domain not in ("", "ai.onnx") or len(node.input) < 2 or not node.output:
         return None
     x, weight = walk.states.get(node.input[0]), walk.states.get(node.input[1])
     if not isinstance(x, Scaled) or not isinstance(weight, Constant):

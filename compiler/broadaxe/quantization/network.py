@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import helper
+from onnx import helper, numpy_helper
 from torch import Tensor
 
 from broadaxe.errors import ProofError, RequestError
 from broadaxe.frontend.batch import symbolic_batch
-from broadaxe.frontend.standard import expand_quant, is_quantizer
+from broadaxe.frontend.standard import attribute, expand_quant, is_quantizer
 from broadaxe.ir import Graph, Node
 from broadaxe.lower import lower
 from broadaxe.ops.importing import Array
@@ -433,17 +433,27 @@ def _widths(graph: Graph, node: Node) -> tuple[int, int | None]:
 
 
 def _reference(model: onnx.ModelProto, target: str) -> onnx.ModelProto:
-    """The network to aim at: without quantizers on activations, or as it is."""
+    """The network to aim at: without quantizers on activations, or as it is.
+
+    A quantizer without negative codes leaves a Relu behind: tools that quantize leave the Relu before it out.
+    """
     if target == "quantized":
         return model
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
-    constants = _constants(model)
+    constants, values = _constants(model), {t.name: t for t in model.graph.initializer}
     for node in plain.graph.node:
         if is_quantizer(node) and node.input[0] not in constants:
             source, output, name = node.input[0], node.output[0], node.name
-            node.CopyFrom(helper.make_node("Identity", [source], [output], name=name))
+            node.CopyFrom(helper.make_node(_left_of(node, values), [source], [output], name=name))
     return plain
+
+
+def _left_of(quantizer: onnx.NodeProto, values: Mapping[str, onnx.TensorProto]) -> str:
+    """The operator that stays of an activation's quantizer in float."""
+    zero = values.get(quantizer.input[2]) if len(quantizer.input) > 2 else None
+    unsigned = quantizer.op_type in ("Quant", "IntQuant") and not attribute(quantizer, "signed", 1)
+    return "Relu" if unsigned and zero is not None and not numpy_helper.to_array(zero).any() else "Identity"
 
 
 def _constants(model: onnx.ModelProto) -> set[str]:

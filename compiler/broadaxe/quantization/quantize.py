@@ -24,7 +24,7 @@ from broadaxe.quantization.record import QuantizationRecord, RowsRecord, ScoreRe
 if TYPE_CHECKING:
     from torch import nn
 
-    from broadaxe.evaluation import Rows
+    from broadaxe.evaluation import Data, Rows
     from broadaxe.frontend.insert_quantizers import QuantizerSettings
 
 Progress = Callable[[str], None]
@@ -105,7 +105,7 @@ def quantize(
     calibration: Calibration,
     config: QuantConfig | None = None,
     *,
-    validation: Rows | tuple[Array | Mapping[str, Array], Array] | Array | Mapping[str, Array] | None = None,
+    validation: Data | None = None,
     max_samples: int | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -120,8 +120,9 @@ def quantize(
         calibration: real inputs, shape (samples, ...), for one input, or arrays by input name; or an iterable of batches,
             such as a torch DataLoader: arrays, tensors, tuples (x, label) or dicts by input name, 4 GiB at most.
         max_samples: read no more samples than this; the first ones count.
-        validation: rows to choose bits by: inputs and labels as a tuple, or inputs alone, which are scored by how close
-            outputs are to the float network's. Needed for `search` and `max_drop`; scored in the record else.
+        validation: rows to choose bits by: a file, (inputs, labels), a mapping with an array `labels`, or inputs alone, which
+            are scored by how close outputs are to the float network's. Needed for `search` and `max_drop`; else scored
+            in the record.
         config, options: see `broadaxe.QuantConfig`; options are its fields.
         progress: called with what is being done.
 
@@ -143,17 +144,16 @@ def quantize(
             raise RequestError(f"settings: {what}: there are no validation rows to choose by; give some (--val)")
         result, record = source.quantized(chosen, said)
         return Quantized(result, record.model_copy(update={"model": file, "rows": (source.calibration,)}))
-    from broadaxe.evaluation import Judge
-    from broadaxe.quantization.search import choose
+    from broadaxe.evaluation import Judge, Rows, shared_rows
+    from broadaxe.quantization.search import choose, pinned
 
     judge = Judge(rows, source.model)
     if chosen.search or chosen.max_drop is not None:
-        result, record = choose(source.quantized, chosen, judge, acts=source.is_float, said=said)
+        pins = pinned(chosen, source.model, is_float=source.is_float)
+        result, record = choose(source.quantized, chosen, judge, pins=pins, acts=source.is_float, said=said)
     else:
         result, record = source.quantized(chosen, said)
-    notes: tuple[str, ...] = ()
-    if source.calibration.sha256 == rows.digest:
-        notes = ("calibration and validation are the same rows: what was chosen by them is not confirmed by others",)
+    notes = shared_rows({"calib": Rows(source.data, source=source.calibration.source), "val": rows})
     judged = RowsRecord(role="validation", source=rows.source, samples=len(rows), sha256=rows.digest)
     scores = ScoreRecord(metric=judge.metric, float_network=judge.float_score, quantized=judge(result))
     more = {
@@ -200,13 +200,10 @@ class Source:
         return cls(loaded, data, is_float, entry)
 
     def rows(self, validation: Any) -> Rows:
-        """Of inputs, or inputs and labels, as `quantize` takes them."""
-        from broadaxe.evaluation import Rows, rows_of
+        """Of a file, inputs, or inputs and labels, as `quantize` takes them."""
+        from broadaxe.evaluation import rows_from
 
-        if isinstance(validation, Rows):
-            return validation
-        inputs, labels = validation if isinstance(validation, tuple) else (validation, None)
-        return rows_of(checked(self.model, inputs, what="validation"), labels, "validation")
+        return rows_from(validation, self.model, "validation")
 
     def quantized(
         self, config: QuantConfig, said: Progress = lambda _: None
@@ -256,7 +253,7 @@ def loaded_model(model: Any, calibration: Array | Mapping[str, Array]) -> onnx.M
     first = np.asarray(arrays[0])
     if len(arrays) != 1 or first.ndim < 2 or not len(first):
         raise RequestError("calibration: a module takes one array of inputs, shape (samples, ...); give that")
-    sample = first[:1].astype(np.float32) if first.dtype.kind == "f" else first[:1]
+    sample = first[:1].astype(np.float32)
     if any(type(part).__module__.startswith("brevitas.") for part in model.modules()):
         from broadaxe.frontend.brevitas import export_brevitas
 
@@ -288,6 +285,8 @@ def checked(
             raise RequestError(f"{what}: input {name} has shape {array.shape}; give (samples, {shown})")
         if not len(array):
             raise RequestError(f"{what}: input {name} has no samples; give at least one, some hundred are better")
+        if not info.elem_type:
+            raise RequestError(f"model: input {name} has no type; repair the model")
         kind = helper.tensor_dtype_to_np_dtype(info.elem_type)
         with np.errstate(over="ignore"):
             data[name] = array.astype(kind, copy=False)

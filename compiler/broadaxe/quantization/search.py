@@ -14,18 +14,22 @@ from __future__ import annotations
 import glob
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import onnx
 
 from broadaxe.errors import BudgetError, RequestError
 from broadaxe.evaluation import Judge
+from broadaxe.frontend.insert_quantizers import layer_ends
 from broadaxe.quantization.config import LayerSettings, QuantConfig
+from broadaxe.quantization.layers import LINEAR
 from broadaxe.quantization.recipe import Recipe
 from broadaxe.quantization.record import ChoiceRecord, QuantizationRecord, TrialRecord, act_bits
 
 Progress = Callable[[str], None]
 Result = tuple[onnx.ModelProto, QuantizationRecord]
+Pins = Mapping[str, Mapping[str, int]]
 FEWEST, MOST = 2, 8
 """Bits of weights and activations that are tried."""
 USUAL_ROOM = 4
@@ -57,10 +61,6 @@ class Setting:
 
     def but(self, name: str, bits: Bits) -> Setting:
         return Setting(self.base, {**self.own, name: bits})
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        return (self.base, *sorted((n, b) for n, b in self.own.items() if b != self.base))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,16 +105,35 @@ class Trials:
 
     Args:
         quantize: a configuration to its result.
-        config: what all have in common; its own `layers` stay as they are.
+        config: what all have in common.
+        pins: fields of `LayerSettings` that the user has set, by layer; they stay as they are.
         judge: scores networks on validation rows.
-        most: runs at most.
+        said: called with what is being done.
     """
 
     def __init__(
-        self, quantize: Callable[[QuantConfig], Result], config: QuantConfig, judge: Judge, most: int, said: Progress
+        self, quantize: Callable[[QuantConfig], Result], config: QuantConfig, pins: Pins, judge: Judge, said: Progress
     ) -> None:
-        self.quantize, self.config, self.judge, self.most, self.said = quantize, config, judge, most, said
+        self.quantize, self.config, self.pins, self.judge, self.said = quantize, config, pins, judge, said
+        self.most = config.search_runs
         self.seen: dict[tuple[Any, ...], Trial] = {}
+
+    def actual(self, name: str, bits: Bits) -> Bits:
+        """What a layer gets where it is asked to have these."""
+        pinned = self.pins.get(name, {})
+        acts = None if bits.acts is None else pinned.get("act_bits", bits.acts)
+        return Bits(pinned.get("weight_bits", bits.weights), acts, pinned.get("acc_bits", bits.acc))
+
+    def ways(self, setting: Setting, name: str, moves: Callable[[Bits], Iterator[Bits]]) -> Iterator[Setting]:
+        """Settings that differ in one layer's bits, and not in fields that are pinned."""
+        now = setting.of(name)
+        for bits in moves(now):
+            if self.actual(name, bits) != self.actual(name, now):
+                yield setting.but(name, bits)
+
+    def _key(self, setting: Setting) -> tuple[Any, ...]:
+        own = {n: self.actual(n, b) for n, b in setting.own.items()}
+        return (setting.base, *sorted((n, b) for n, b in own.items() if b != self.actual(n, setting.base)))
 
     @property
     def left(self) -> int:
@@ -122,7 +141,8 @@ class Trials:
 
     def run(self, what: str, setting: Setting) -> Trial:
         """Quantize and score; a setting that no weights fit is a trial without a result."""
-        if setting.key not in self.seen:
+        key = self._key(setting)
+        if key not in self.seen:
             if self.left <= 0:
                 return Trial(what, setting, None, refused="no runs left")
             best = max((t.score for t in self.seen.values() if t.result), default=None)
@@ -130,23 +150,29 @@ class Trials:
             self.said(f"run {len(self.seen) + 1} of at most {self.most}: {what}{shown}")
             try:
                 result = self.quantize(Quick(**self.settings(setting)))
-                self.seen[setting.key] = Trial(what, setting, result, self.judge(result[0]))
+                self.seen[key] = Trial(what, setting, result, self.judge(result[0]))
             except BudgetError as error:
-                self.seen[setting.key] = Trial(what, setting, None, refused=str(error))
-        return self.seen[setting.key]
+                self.seen[key] = Trial(what, setting, None, refused=str(error))
+        return self.seen[key]
 
     def settings(self, setting: Setting) -> dict[str, Any]:
-        """Of a configuration with these bits; layers that the user set keep theirs."""
-        own = {
-            glob.escape(name): LayerSettings(weight_bits=b.weights, act_bits=b.acts, acc_bits=b.acc)
-            for name, b in setting.own.items()
-            if b != setting.base
-        }
-        given = {name: getattr(self.config, name) for name in self.config.model_fields_set}
-        given |= {"weight_bits": setting.base.weights, "acc_bits": setting.base.acc, "search": False, "max_drop": None}
+        """Of a configuration with these bits; what the user set by layer stays."""
+        layers: dict[str, LayerSettings] = {}
+        for name, bits in setting.own.items():
+            if bits != setting.base:
+                given = {"weight_bits": bits.weights, "act_bits": bits.acts, "acc_bits": bits.acc}
+                free = {k: v for k, v in given.items() if k not in self.pins.get(name, {})}
+                layers[glob.escape(name)] = LayerSettings(**free)
+        for pattern, own in self.config.layers.items():
+            under = layers.pop(pattern, LayerSettings()).model_dump()
+            layers[pattern] = LayerSettings(**under | {k: v for k, v in own.model_dump().items() if v is not None})
+        values = {name: getattr(self.config, name) for name in self.config.model_fields_set}
+        values |= {"weight_bits": setting.base.weights, "acc_bits": setting.base.acc, "search": False, "max_drop": None}
         if setting.base.acts is not None:
-            given["act_bits"] = setting.base.acts
-        return given | {"layers": {**own, **self.config.layers}}
+            values["act_bits"] = setting.base.acts
+            if "input_bits" not in values:
+                values["input_bits"] = setting.base.acts
+        return values | {"layers": layers}
 
     def finish(self, chosen: Trial, goal: str, floor: float | None = None) -> Result:
         """The chosen setting solved in full, with what was tried in its record."""
@@ -165,27 +191,26 @@ class Trials:
             score=score,
             cost=result[1].cost,
             best_uniform_cost=None if floor is None else min(alike),
-            trials=tuple(_trial_record(t, names, t is chosen) for t in self.seen.values()),
+            trials=tuple(self._entry(t, names, t is chosen) for t in self.seen.values()),
         )
         return result[0], result[1].model_copy(update={"choice": choice, "settings": self.config})
 
+    def _entry(self, trial: Trial, names: list[str], chosen: bool) -> TrialRecord:
+        bits = {name: self.actual(name, trial.setting.of(name)) for name in names}
+        done = trial.result is not None
+        return TrialRecord(
+            what=trial.what,
+            bits={name: (b.weights, b.acts or 0, b.acc) for name, b in bits.items()},
+            score=trial.score if done else None,
+            error=trial.error if done else None,
+            cost=trial.cost if done else None,
+            refused=trial.refused,
+            chosen=chosen,
+        )
 
-def _trial_record(trial: Trial, names: list[str], chosen: bool) -> TrialRecord:
-    bits = {name: trial.setting.of(name) for name in names}
-    done = trial.result is not None
-    return TrialRecord(
-        what=trial.what,
-        bits={name: (b.weights, b.acts or 0, b.acc) for name, b in bits.items()},
-        score=trial.score if done else None,
-        error=trial.error if done else None,
-        cost=trial.cost if done else None,
-        refused=trial.refused,
-        chosen=chosen,
-    )
 
-
-def lose_least(trials: Trials, acts: bool) -> Result:
-    """Bits that lose least under the configuration's budget."""
+def _climbed(trials: Trials, acts: bool) -> Trial:
+    """The bits for all layers that lose least under the configuration's budget, as far as neighbours show."""
     acc = trials.config.acc_bits
     assert acc is not None
     weights = min(max((acc - USUAL_ROOM) // 2, FEWEST), MOST)
@@ -197,14 +222,20 @@ def lose_least(trials: Trials, acts: bool) -> Result:
         ahead = max((t for t in found if t.result), key=lambda t: (t.score, -t.error), default=best)
         climbing = ahead.better(best)
         best = ahead if climbing else best
+    return best
+
+
+def lose_least(trials: Trials, acts: bool) -> Result:
+    """Bits that lose least under the configuration's budget."""
+    best = _climbed(trials, acts)
     if best.result is None:
         raise RequestError(f"search: no bits from {FEWEST} to {MOST} fit; {best.refused}")
     if _layers(best) > 1:
         for name in sorted(_errors(best), key=_errors(best).__getitem__, reverse=True):
-            for bits in _around(best.setting.of(name)):
-                tried = trials.run(f"{name}: {bits.text()}", best.setting.but(name, bits))
+            for setting in trials.ways(best.setting, name, _around):
+                tried = trials.run(f"{name}: {setting.of(name).text()}", setting)
                 best = tried if tried.better(best) else best
-    return trials.finish(best, f"least loss with {acc} accumulator bits")
+    return trials.finish(best, f"least loss with {trials.config.acc_bits} accumulator bits")
 
 
 def cost_least(trials: Trials, acts: bool, drop: float) -> Result:
@@ -215,18 +246,22 @@ def cost_least(trials: Trials, acts: bool, drop: float) -> Result:
         return trial.result is not None and trial.score >= floor
 
     given = trials.config.acc_bits
-    best = None
-    for bits in (4, 6, 8):
+    if given is not None:
+        best = _climbed(trials, acts)
+    for bits in () if given is not None and holds(best) else (4, 6, 8):
         start = Bits(bits, bits if acts else None, given)
-        tried = trials.run(start.text(), Setting(start))
-        if holds(tried):
-            best = tried
+        best = trials.run(start.text(), Setting(start))
+        if holds(best):
             break
-    if best is None:
-        lost = trials.judge.float_score - tried.score
-        shown = tried.refused or f"8 bits of weights and activations lose {lost:.2f}"
+    if not holds(best):
+        scores = [t.score for t in trials.seen.values() if t.result]
+        lost = (
+            f"the best of {len(scores)} settings loses {trials.judge.float_score - max(scores):.2f}"
+            if scores
+            else "none fits"
+        )
         raise RequestError(
-            f"max_drop: {drop:g} percent points are not enough, {shown}; allow more, or give more acc_bits"
+            f"max_drop: {drop:g} percent points are not enough, {lost}; allow more, or give more acc_bits or search_runs"
         )
     if given is None:  # what there is to take from
         widest = max(layer.width for layer in best.record.layers)
@@ -238,7 +273,7 @@ def cost_least(trials: Trials, acts: bool, drop: float) -> Result:
         names = _shares(best)
 
         def by_layer(setting: Setting) -> Iterator[Setting]:
-            return (setting.but(name, bits) for name in names for bits in _less(setting.of(name)))
+            return (way for name in names for way in trials.ways(setting, name, _less))
 
         best = _traded(trials, _fall(trials, best, holds, by_layer, patient=False), holds)
     return trials.finish(best, f"least cost with at most {drop:g} percent points less than the float network", floor)
@@ -274,10 +309,11 @@ def _traded(trials: Trials, best: Trial, holds: Callable[[Trial], bool]) -> Tria
         names = list(_shares(best))
         for cheap in reversed(names):
             for dear in names[: names.index(cheap)]:
-                for more in _more(best.setting.of(cheap)):
-                    for less in _less(best.setting.of(dear)):
-                        setting = best.setting.but(cheap, more).but(dear, less)
-                        tried = trials.run(f"{cheap}: {more.text()}, {dear}: {less.text()}", setting)
+                for more in list(trials.ways(best.setting, cheap, _more)):
+                    for less in list(trials.ways(best.setting, dear, _less)):
+                        setting = more.but(dear, less.of(dear))
+                        what = f"{cheap}: {setting.of(cheap).text()}, {dear}: {setting.of(dear).text()}"
+                        tried = trials.run(what, setting)
                         if holds(tried) and tried.cost < best.cost:
                             best, moved = tried, True
     return best
@@ -339,6 +375,7 @@ def choose(
     config: QuantConfig,
     judge: Judge,
     *,
+    pins: Pins,
     acts: bool,
     said: Progress,
 ) -> Result:
@@ -347,9 +384,30 @@ def choose(
     Args:
         quantize: a configuration to its result; called once a trial.
         judge: on validation rows.
+        pins: see `pinned`.
         acts: whether bits of activations are free: the model is a float one.
     """
-    trials = Trials(quantize, config, judge, config.search_runs, said)
+    trials = Trials(quantize, config, pins, judge, said)
     if config.max_drop is not None:
         return cost_least(trials, acts, config.max_drop)
     return lose_least(trials, acts)
+
+
+def pinned(config: QuantConfig, model: onnx.ModelProto, *, is_float: bool) -> dict[str, dict[str, int]]:
+    """What the configuration says of single layers, by layer: bits of the input, of first and last weights, and `layers`."""
+    names = [str(node.name or node.output[0]) for node in model.graph.node if node.op_type in LINEAR]
+    out: dict[str, dict[str, int]] = {name: {} for name in names}
+    if is_float:
+        heads, first, last = layer_ends(model)
+        for some, key, bits in (
+            (heads, "act_bits", config.input_bits if "input_bits" in config.model_fields_set else None),
+            (first, "weight_bits", config.first_weight_bits),
+            (last, "weight_bits", config.last_weight_bits),
+        ):
+            for name in some.intersection(out):
+                out[name] |= {} if bits is None else {key: bits}
+    for pattern, own in config.layers.items():
+        for name in names:
+            if fnmatchcase(name, pattern):
+                out[name] |= {k: v for k, v in own.model_dump(exclude={"tile"}).items() if v is not None}
+    return out

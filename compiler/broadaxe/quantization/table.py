@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderResult
 from rich.table import Table
 
-from broadaxe.quantization.record import ChoiceRecord, QuantizationRecord
+from broadaxe.quantization.record import QuantizationRecord, act_bits
 
 if TYPE_CHECKING:
     from broadaxe.quantization.diagnose import Diagnosis
@@ -54,7 +54,7 @@ class RecordTable:
             yield f"warning: {warning}"
         scores, choice = self.record.scores, self.record.choice
         if choice is not None:
-            yield f"bits chosen for {choice.goal}, {len(choice.trials)} tried: {_by_layer(choice)}"
+            yield f"bits chosen for {choice.goal}, {len(choice.trials)} tried: {_by_layer(self.record)}"
             uniform = ""
             if choice.best_uniform_cost is not None:
                 uniform = f"; {choice.best_uniform_cost:,.0f} with the same bits in every layer"
@@ -68,11 +68,9 @@ class RecordTable:
             yield f"output error {self.record.output_error:.2e} on {self.record.held_out_samples} held-out samples"
 
 
-def _by_layer(choice: ChoiceRecord) -> str:
-    chosen = next(trial for trial in choice.trials if trial.chosen)
+def _by_layer(record: QuantizationRecord) -> str:
     return ", ".join(
-        f"{name} W{m}" + (f"A{n}" if n else "") + ("" if p is None else f" P={p}")
-        for name, (m, n, p) in chosen.bits.items()
+        f"{r.name} W{r.weight_bits}A{act_bits(r.input_codes)} in {r.inner_width or r.width} bits" for r in record.layers
     )
 
 

@@ -103,6 +103,9 @@ class AccumulatorBudget:
             layer.free_scale(learn_scales)
         self.project()
 
+    def __repr__(self) -> str:
+        return f"AccumulatorBudget({len(self.check())} layers)"
+
     def project(self) -> None:
         """Shrink the weights of every channel that is over its budget, no further than its integers need; the others stay.
 

@@ -15,14 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 import onnx
 
-from broadaxe.data import LABELS
 from broadaxe.errors import MissingToolError, RequestError
-from broadaxe.evaluation import Judge, Rows, read_rows, rows_of
-from broadaxe.quantization.quantize import checked, loaded_model
+from broadaxe.evaluation import Data, Judge, Rows, rows_from, shared_rows
+from broadaxe.quantization.quantize import loaded_model
 from broadaxe.sweeps.config import Run, SweepConfig, sweep_config
 from broadaxe.sweeps.frontier import Point, chosen, frontier
 from broadaxe.sweeps.job import Bench, Material, Result, has_quantizers, labels_digest
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 Array: TypeAlias = npt.NDArray[Any]
-Data: TypeAlias = "str | os.PathLike[str] | Rows | Array | Mapping[str, Array] | tuple[Array, Array]"
 ROLES = {
     "calib": "calibrates: ranges of activations and weights; its last rows, the share held_out, give output_error",
     "val": "chooses: the best run at every width",
@@ -174,14 +171,14 @@ class _Request:
         for run in self.runs:
             config.of(run)
         self.rows = {
-            role: _rows(given, self.model, role)
+            role: rows_from(given, self.model, role)
             for role, given in (("calib", calibration), ("val", validation), ("test", test))
             if given is not None
         }
         self.judge = Judge(self.rows["val"], self.model)
         if "test" in self.rows:
             self._check_test()
-        self.warnings = tuple(_warnings(self.rows))
+        self.warnings = tuple(shared_rows(self.rows))
         content = self.model.SerializeToString(deterministic=True)
         self.material = Material(content, self.rows["calib"].inputs, self.rows["val"], config)
         digests = {role: _digest(self.rows[role]) if role in self.rows else None for role in ROLES}
@@ -377,44 +374,5 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _rows(given: Data, model: onnx.ModelProto, role: str) -> Rows:
-    if isinstance(given, Rows):
-        return given
-    if isinstance(given, str | os.PathLike):
-        return read_rows(Path(given), model)
-    labels: Any = None
-    inputs: Any = given
-    constants = {t.name for t in model.graph.initializer}
-    names = [i.name for i in model.graph.input if i.name not in constants]
-    if isinstance(given, tuple):
-        inputs, labels = given
-    elif isinstance(given, Mapping) and LABELS in given and LABELS not in names:
-        inputs, labels = {k: v for k, v in given.items() if k != LABELS}, given[LABELS]
-    return rows_of(checked(model, inputs, what=role), labels, role)
-
-
 def _digest(rows: Rows) -> str:
     return hashlib.sha256(f"{rows.digest} {labels_digest(rows)}".encode()).hexdigest()
-
-
-def _warnings(rows: Mapping[str, Rows]) -> Iterator[str]:
-    """Pairs of roles that share rows."""
-    meaning = {
-        ("calib", "val"): "validation knows rows that weights were solved for",
-        ("val", "test"): "test figures are not independent of the choice",
-        ("calib", "test"): "test figures know rows that weights were solved for",
-    }
-    hashes = {role: _row_hashes(given) for role, given in rows.items()}
-    for (one, other), text in meaning.items():
-        if one not in hashes or other not in hashes:
-            continue
-        shared = sum(h in set(hashes[one]) for h in hashes[other])
-        if shared:
-            sources = [rows[role].source for role in (one, other)]
-            same = " (one file)" if all(map(os.path.isfile, sources)) and os.path.samefile(*sources) else ""
-            yield f"{one} and {other} share {shared} of the {len(hashes[other])} rows of {other}{same}: {text}"
-
-
-def _row_hashes(rows: Rows) -> list[bytes]:
-    arrays = [np.ascontiguousarray(array) for _, array in sorted(rows.inputs.items())]
-    return [hashlib.sha256(b"".join(array[k].tobytes() for array in arrays)).digest() for k in range(len(rows))]
