@@ -10,10 +10,10 @@ W4A8 with 16-bit accumulators: of tiles of 128 inputs in layers that have more a
 others. Calibration data have the right shape and range and no more: crops of the two photographs that scikit-learn ships,
 or smooth noise for audio. So there is NO ACCURACY here; the output error is on held-out rows of the same kind.
 
-What is checked before anything is quantized: of a Keras network, every layer's float output against a forward pass of
-its own (float64, channels last, BatchNormalization unfolded), and every weight and bias with BatchNormalization folded against the int8
-.tflite that TensorFlow made of the same training; of EfficientNet-Lite0, that one of the photographs, a palace roof in
-China, is classified as what it shows. Every network runs in a process of its own. A failed check ends with exit code 1.
+What is checked before anything is quantized. Of a Keras network: every layer's float output against a forward pass of its
+own (float64, channels last, BatchNormalization unfolded), and every weight and bias, BatchNormalization folded, against the
+int8 .tflite that TensorFlow made of the same training. Of EfficientNet-Lite0: that scikit-learn's china.jpg, a palace, is
+taken for one. Every network runs in a process of its own. A failed check ends with exit code 1.
 """
 
 from __future__ import annotations
@@ -174,7 +174,9 @@ def tflite_difference(model: onnx.ModelProto, quantized: list[tflite.Linear]) ->
     for node, given in zip(nodes, quantized, strict=True):
         weight, bias = (values[name].astype(np.float64) for name in node.input[1:3])
         if weight.ndim == 4:
-            weight = weight.transpose(1, 2, 3, 0) if given.operator == "DEPTHWISE_CONV_2D" else weight.transpose(0, 2, 3, 1)
+            weight = (
+                weight.transpose(1, 2, 3, 0) if given.operator == "DEPTHWISE_CONV_2D" else weight.transpose(0, 2, 3, 1)
+            )
         assert weight.shape == given.weight.shape, (node.name, weight.shape, given.weight.shape)
         scale = given.weight.scale.astype(np.float64)
         along = [1] * weight.ndim
@@ -292,7 +294,9 @@ def measure(name: str, preset: str, acc_bits: int, tile: int, samples: int | Non
     network = keras_network(name, samples) if name in KERAS else efficientnet(samples)
     before = peak()
     start = time.perf_counter()
-    model = network.model if isinstance(network.model, onnx.ModelProto) else export_torch(network.model, network.data[:1])
+    model = (
+        network.model if isinstance(network.model, onnx.ModelProto) else export_torch(network.model, network.data[:1])
+    )
     export = time.perf_counter() - start
     if model is not network.model:
         same_function(name, network, model)
@@ -308,7 +312,9 @@ def measure(name: str, preset: str, acc_bits: int, tile: int, samples: int | Non
 
     def said(text: str) -> None:
         if progress:
-            print(f"{name} {time.perf_counter() - started:7.1f} s {peak():6.0f} MiB  {text}", file=sys.stderr, flush=True)
+            print(
+                f"{name} {time.perf_counter() - started:7.1f} s {peak():6.0f} MiB  {text}", file=sys.stderr, flush=True
+            )
 
     quantized = broadaxe.quantize(model, network.data, settings, progress=said)
     quantizing = time.perf_counter() - started
@@ -416,7 +422,9 @@ def main() -> None:
         print(f"{name}: {result.checked}; slowest layer {result.slowest[0]}, {result.slowest[1]:.1f} s", flush=True)
         for warning in result.warnings:
             print(f"{name}: {warning}")
-    print(f"\npreset {options.preset}, W4A8, {options.acc_bits}-bit accumulators; no accuracy: see the top of this file")
+    print(
+        f"\npreset {options.preset}, W4A8, {options.acc_bits}-bit accumulators; no accuracy: see the top of this file"
+    )
     print(table(results))
 
 

@@ -37,7 +37,9 @@ class _Table:
         if at is None:
             return np.zeros(0, dtype=kind)
         at += struct.unpack_from("<I", self.data, at)[0]
-        return np.frombuffer(self.data, np.dtype(kind).newbyteorder("<"), struct.unpack_from("<I", self.data, at)[0], at + 4)
+        return np.frombuffer(
+            self.data, np.dtype(kind).newbyteorder("<"), struct.unpack_from("<I", self.data, at)[0], at + 4
+        )
 
     def table(self, field: int) -> _Table:
         at = self.field(field)
