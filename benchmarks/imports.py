@@ -377,7 +377,7 @@ def peak() -> float:
 
 def table(results: list[Result]) -> str:
     def shown(r: Result) -> list[str]:
-        error = "-" if r.output_error is None else f"{r.output_error:.3f}"
+        error = "-" if r.output_error is None else f"{r.output_error:.2g}"
         inner = "-" if r.inner is None else f"{r.inner} / {r.outer_tiled}"
         return [
             r.name,
