@@ -86,27 +86,38 @@ class Layer:
             x: float32, shape (samples, ...), the node's input.
 
         Yields:
-            float32, shape (groups, rows, inputs).
+            float32, shape (groups, rows, inputs); of a Conv with rows next to each other in memory, which is what sums over
+            them are fastest on.
         """
-        order = torch.from_numpy(self._columns())
         if self.node.op_type != "Conv":
+            order = torch.from_numpy(self._columns())
             rows = x.reshape(-1, self.inputs)
             step = max(1, BLOCK_ELEMENTS // self.inputs)
             for at in range(0, len(rows), step):
                 yield torch.from_numpy(np.ascontiguousarray(rows[at : at + step], dtype=np.float32))[None, :, order]
             return
-        _, _, *kernel = self.float_weights.shape
+        _, channels, *kernel = self.float_weights.shape
         stride = attribute(self.node, "strides", [1, 1])
         dilation = attribute(self.node, "dilations", [1, 1])
         top, left, bottom, right = self._pads(x.shape[2:], kernel, stride, dilation)
-        per_image = max(1, x[0].size * kernel[0] * kernel[1] // (stride[0] * stride[1]))
-        step = max(1, BLOCK_ELEMENTS // per_image)
+        size = [x.shape[2] + top + bottom, x.shape[3] + left + right]
+        out = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(size, kernel, stride, dilation, strict=True)]
+        ends = [(n - 1) * s + 1 for n, s in zip(out, stride, strict=True)]
+        stacked = np.arange(self.inputs).reshape(channels, -1).T.reshape(-1)
+        moved = np.argsort(stacked)[self._columns()]
+        step = max(1, BLOCK_ELEMENTS // max(1, self.groups * self.inputs * out[0] * out[1]))
         for at in range(0, len(x), step):
             part = torch.from_numpy(np.ascontiguousarray(x[at : at + step], dtype=np.float32))
             padded = torch.nn.functional.pad(part, (left, right, top, bottom))
-            taps = torch.nn.functional.unfold(padded, kernel, dilation=dilation, stride=stride)  # (n, c * taps, places)
-            taps = taps.reshape(len(part), self.groups, self.inputs, -1)[:, :, order]
-            yield taps.permute(1, 0, 3, 2).reshape(self.groups, -1, self.inputs)
+            taps = torch.empty(self.groups, int(np.prod(kernel)), channels, len(part), *out)
+            for tap, (i, j) in enumerate(np.ndindex(*kernel)):
+                row, column = i * dilation[0], j * dilation[1]
+                seen = padded[:, :, row : row + ends[0] : stride[0], column : column + ends[1] : stride[1]]
+                taps[:, tap] = seen.reshape(len(part), self.groups, channels, *out).permute(1, 2, 0, 3, 4)
+            inputs = taps.reshape(self.groups, self.inputs, -1)
+            if not np.array_equal(moved, np.arange(self.inputs)):
+                inputs = inputs[:, moved]
+            yield inputs.transpose(1, 2)
 
     def _columns(self) -> IntArray:
         """Which input, in the order of the weight tensor, each column of the matrix is."""
