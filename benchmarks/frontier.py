@@ -521,6 +521,7 @@ def main() -> None:
     parser.add_argument("networks", nargs="+", choices=list(PLANS), metavar="NETWORK", help=", ".join(PLANS))
     parser.add_argument("--part", choices=list(PARTS), action="append", help="of the protocol; default: main")
     parser.add_argument("--seeds", type=seed_range, help="such as 0-2; default: as many as the protocol has")
+    parser.add_argument("--method", choices=list(METHODS), action="append", help="of the part; default: all of them")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the CSV files")
     options = parser.parse_args()
@@ -531,7 +532,7 @@ def main() -> None:
             done = {tuple(row[k] for k in KEY) for row in read(path)}
             lazy = PLANS[network].lazy and part in ("main", "naive", "more")
             left = [run for run in runs(network, part, seeds) if tuple(map(str, run)) not in done]
-            left = list(dict.fromkeys(left))
+            left = [run for run in dict.fromkeys(left) if not options.method or run[2] in (*options.method, "float")]
             if options.jobs == 1:
                 append(path, work(left, path, lazy))
                 continue
