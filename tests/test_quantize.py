@@ -806,7 +806,7 @@ def test_layers_whose_sums_are_added_keep_their_scale(tmp_path):
 def test_a_quantizer_that_stands_for_a_relu_does_so_in_the_float_network_too():
     net = Network(8, seed=2)
     hidden = net.node("MatMul", net.quant("x", 1 / 255, 0, 8, 0), net.weights(8, 16, scale=0.05, bits=8))
-    model = net.finish(net.node("MatMul", net.quant(hidden, 0.02, 0, 8, 0), net.weights(16, 4, scale=0.05, bits=8)))
+    model = net.finish(net.node("MatMul", net.quant(hidden, 0.1, 0, 8, 0), net.weights(16, 4, scale=0.05, bits=8)))
     samples = np.random.default_rng(0).random((200, 8), dtype=np.float32)
     found = broadaxe.quantize(model, samples, validation=samples[100:])
     assert found.record.output_error is not None
