@@ -859,11 +859,11 @@ YAML = {
         "folding:\n  conv0: {pe: 2, simd: 2, tile: 1}\n",
         ": folding.conv0.tile: 1 is not allowed; known settings are pe, simd",
     ),
-    "syntax": ("tool: vitis\nfolding: {conv0: [\n", ", line 3: is not YAML; see `broadaxe compile --help`"),
-    "tab": ("tool: vitis\n\tname: x\n", ", line 2: is not YAML; see `broadaxe compile --help`"),
-    "code": ("!!python/object/apply:os.system ['ls']\n", ", line 1: is not YAML; see `broadaxe compile --help`"),
+    "syntax": ("tool: vitis\nfolding: {conv0: [\n", ", line 3: is not YAML; write one `setting: value` a line"),
+    "tab": ("tool: vitis\n\tname: x\n", ", line 2: is not YAML; write one `setting: value` a line"),
+    "code": ("!!python/object/apply:os.system ['ls']\n", ", line 1: is not YAML; write one `setting: value` a line"),
     "list": ("- a\n", ": holds a list; a mapping is needed"),
-    "bytes": ("\x00", ": is not YAML; see `broadaxe compile --help`"),
+    "bytes": ("\x00", ": is not YAML; write one `setting: value` a line"),
 }
 
 

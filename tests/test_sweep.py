@@ -20,7 +20,7 @@ from models import Network
 import broadaxe
 from broadaxe import cli
 from broadaxe.errors import MissingToolError, RequestError
-from broadaxe.evaluation import Judge, rows_from, shared_rows
+from broadaxe.evaluation import Judge, read_rows, rows_from, rows_of, shared_rows
 from broadaxe.sweeps import sweep as sweeps
 from broadaxe.sweeps.config import Run, numbers, sweep_config
 from broadaxe.sweeps.frontier import frontier
@@ -40,7 +40,7 @@ def float_model():
 
 def data(count, seed, labelled=True):
     x = np.random.default_rng(seed).normal(size=(count, 8)).astype(np.float32)
-    (y,) = Judge(sweeps.rows_of({"x": x}), float_model()).wanted
+    (y,) = Judge(rows_of({"x": x}), float_model()).wanted
     return {"x": x} | ({"labels": y.argmax(1)} if labelled else {})
 
 
@@ -177,7 +177,7 @@ def test_a_frontier_does_not_depend_on_the_order_of_rows():
 
 def test_rows_are_what_quantize_gives(serial, files):
     assert len(serial.rows) == RUNS
-    validation = Judge(sweeps.read_rows(files / "val.npz", float_model()), float_model())
+    validation = Judge(read_rows(files / "val.npz", float_model()), float_model())
     calib = np.load(files / "calib.npz")["x"]
     presets = {"optq": {"preset": "axe"}, "rtn": {"preset": "rtn"}}
     for row in serial.rows:
@@ -204,7 +204,7 @@ def test_what_is_in_the_folder(serial):
     assert [session["rows_before"] for session in record["sessions"]] == [0]
     assert "runs chosen by validation" in (folder / "pareto.svg").read_text() or (folder / "pareto.svg").stat().st_size
     assert f"the model as given: 100.00 / 100.00; {RUNS} runs" in str(serial)
-    test = Judge(sweeps.read_rows(folder.parent / "test.npz", float_model()), float_model())
+    test = Judge(read_rows(folder.parent / "test.npz", float_model()), float_model())
     for entry in record["frontier"]:
         model = onnx.load(folder / entry["model"])
         assert entry["test"] == round(test(model), 4)
