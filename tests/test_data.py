@@ -183,7 +183,11 @@ def test_batches_that_are_refused(case):
 
 
 def test_max_samples_is_a_number_from_one_up():
-    assert refusal_of(gathered, X, 0) == "calibration: max_samples is 0; give a number from 1 up"
+    assert refusal_of(gathered, X, 0) == "calibration: max_samples is 0; give a whole number from 1 up"
+    assert refusal_of(gathered, X, 2.5) == "calibration: max_samples is 2.5; give a whole number from 1 up"
+    assert refusal_of(gathered, [[1, 2], [3]]) == (
+        "calibration: rows of a list differ in length; give them all the same shape"
+    )
 
 
 def test_quantize_takes_a_loader():

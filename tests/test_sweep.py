@@ -554,6 +554,10 @@ def test_a_folder_in_use_and_damaged_rows(serial, files, tmp_path):
         (folder / "sweep.csv").write_bytes(content + added + b"\n")
         message = f"{folder / 'sweep.csv'}: line {RUNS + 2} {wrong}; delete the line"
         assert refusal_of(files, folder) == message
+    cells = content.splitlines()[1].split(b",")
+    damaged = b",".join([*cells[:4], b"nan", *cells[5:]])
+    (folder / "sweep.csv").write_bytes(content.replace(content.splitlines()[1], damaged))
+    assert refusal_of(files, folder) == f"{folder / 'sweep.csv'}: line 2 holds no result; delete the line"
     (folder / "sweep.csv").write_bytes(b"a,b\n")
     message = f"{folder / 'sweep.csv'}: line 1 is not what sweep writes; choose another folder, or delete this one"
     assert refusal_of(files, folder) == message

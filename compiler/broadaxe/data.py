@@ -152,12 +152,15 @@ def gathered(data: Any, max_samples: int | None = None, *, what: str = "calibrat
     Raises:
         RequestError: a batch is none, batches do not fit together, or there are too many of them.
     """
-    if max_samples is not None and (isinstance(max_samples, bool) or max_samples < 1):
-        raise RequestError(f"{what}: max_samples is {max_samples}; give a number from 1 up")
+    if max_samples is not None and (type(max_samples) is not int or max_samples < 1):
+        raise RequestError(f"{what}: max_samples is {max_samples!r}; give a whole number from 1 up")
     if isinstance(data, Mapping):
         return {str(name): _first(_plain(value), max_samples) for name, value in data.items()}
     if isinstance(data, list | tuple) and (not data or not _holds_batches(data[0])):
-        return _first(np.asarray(data), max_samples)
+        try:
+            return _first(np.asarray(data), max_samples)
+        except ValueError:
+            raise RequestError(f"{what}: rows of a list differ in length; give them all the same shape") from None
     if hasattr(data, "__array__") or np.isscalar(data) or not isinstance(data, Iterable):
         return _first(_plain(data), max_samples)
     parts: dict[str, list[Array]] = {}

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,8 @@ class Ledger:
                 wrong = "repeats a run" if run in rows else "is no run of this sweep"
                 raise RequestError(f"{self.csv}: line {number} {wrong}; delete the line")
             rows[run] = dict(zip(COLUMNS, cells, strict=True))
+            if not _sound(rows[run]):
+                raise RequestError(f"{self.csv}: line {number} holds no result; delete the line")
         return rows
 
     def append(self, run: Run, cells: Mapping[str, str]) -> None:
@@ -153,11 +156,20 @@ class Ledger:
         replace_file(self.json, (json.dumps(record, indent=1) + "\n").encode())
 
 
+def _sound(row: Row) -> bool:
+    """Whether a row has a result, or the reason why there is none."""
+    widths = all(row[name].isdecimal() for name in ("bits", "offset_bits", "signed_bits"))
+    try:
+        return bool(row["error"]) or (widths and isfinite(float(row["validation"])))
+    except ValueError:
+        return False
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     """sweep.json of a folder."""
     try:
         content = json.loads((folder / NAMES["json"]).read_text())
-        if isinstance(content, dict) and {"broadaxe", "request"} <= set(content):
+        if isinstance(content, dict) and {"broadaxe", "request", "sessions"} <= set(content):
             return content
     except (OSError, ValueError):
         pass
