@@ -36,6 +36,7 @@ SINGLE: dict[str, Recipe] = {
     "axe, gpfq": replace(AXE, method="gpfq"),
     "best, one step": replace(BEST, steps="max-abs", relax=()),
 }
+SEARCHED: dict[str, Recipe] = {"axe-search": PRESETS["axe-search"], "best": BEST}
 PEERS = {"Brevitas A2GPTQ": "optq", "Brevitas A2GPFQ": "gpfq"}
 SCALES = len(BEST.multiples) + len(BEST.refine)
 
@@ -63,7 +64,7 @@ def one(name: str, size: int, threads: int) -> tuple[float, float]:
     torch.set_num_threads(threads)
     warm, _ = layer(32)
     data, _ = layer(size)
-    recipes = SINGLE | {"best": BEST}
+    recipes = SINGLE | SEARCHED
     if name in recipes:
         ours(warm, recipes[name])
         seconds = min(ours(data, recipes[name]) for _ in range(3 if size < 1024 else 1))
@@ -81,12 +82,14 @@ def apart(call: Callable[..., Any], *arguments: Any) -> Any:
 
 def layers(sizes: list[int], threads: int) -> None:
     head = f"{'inputs = rows':<16}{'solver':<20}{'seconds':>10}{'A2GPFQ / it':>13}{'A2GPTQ / it':>13}{'MiB':>8}"
-    print(f"one layer; {threads} threads; `best` tries {SCALES} scales: it stands against so many runs of Brevitas")
+    print(
+        f"one layer; {threads} threads; axe-search and best try {SCALES} scales: they stand against so many runs of Brevitas"
+    )
     print(head, flush=True)
     for size in sizes:
-        found = {name: apart(one, name, size, threads) for name in (*PEERS, *SINGLE, "best")}
+        found = {name: apart(one, name, size, threads) for name in (*PEERS, *SINGLE, *SEARCHED)}
         for name, (seconds, memory) in found.items():
-            runs = SCALES if name == "best" else 1
+            runs = SCALES if name in SEARCHED else 1
             ratios = [runs * found[peer][0] / seconds for peer in ("Brevitas A2GPFQ", "Brevitas A2GPTQ")]
             print(
                 f"{size:<16}{name:<20}{seconds:>10.2f}" + "".join(f"{r:>13.1f}" for r in ratios) + f"{memory:>8.0f}",

@@ -44,6 +44,7 @@ def declared(build: broadaxe.Build) -> list[int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="+", choices=list(PLANS), metavar="NETWORK")
+    parser.add_argument("--how", choices=list(POINTS), action="append", help="default: all of them")
     parser.add_argument("--rows", type=int, default=64)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -51,7 +52,8 @@ def main() -> None:
     print(f"{'network':<12}{'how':<15}{'asked':>6}  {'declared':<18}{'seconds':>8}  verify")
     for network in options.networks:
         given = task(network, 0)
-        for name, settings in POINTS.items():
+        for name in options.how or POINTS:
+            settings = POINTS[name]
             started = time.perf_counter()
             quantized = broadaxe.quantize(given.model, given.calibration, weight_bits=4, act_bits=8, **settings)
             with tempfile.TemporaryDirectory() as folder:
