@@ -265,3 +265,15 @@ def test_quantized_weights_alone_leave_a_model_a_float_one():
     q = broadaxe.quantize(model, x, acc_bits=12, act_bits=5)
     assert [layer.input_codes[1] for layer in q.record.layers] == [255, 31]
     assert all(layer.width <= 12 for layer in q.record.layers)
+
+
+def test_a_setting_that_no_signs_fit_is_a_trial_that_was_refused(task):
+    """24 signs times codes of up to 2^N - 1 need 5 + N bits; the search goes on with fewer activation bits."""
+    layers = {"fc1": {"weight_bits": 1}}
+    q = broadaxe.quantize(
+        task.model, task.calib, validation=task.val, acc_bits=8, search=True, search_runs=12, layers=layers
+    )
+    refused = [t.refused for t in q.record.choice.trials if t.refused]
+    assert refused
+    assert refused[0].startswith("fc1 (MatMul): no bipolar weights fit 8 accumulator bits; give it ")
+    assert all(layer.width <= 8 for layer in q.record.layers)

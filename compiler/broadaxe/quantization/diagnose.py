@@ -149,7 +149,9 @@ def _score(source: Source, config: QuantConfig, own: Mapping[str, LayerSettings]
         layers[glob.escape(name)] = LayerSettings(**merged)
     try:
         return judge(source.quantized(Quick(**given | {"layers": layers}))[0])
-    except BudgetError as error:
+    except RequestError as error:
+        if not isinstance(error.__cause__, BudgetError):
+            raise
         return str(error)
 
 

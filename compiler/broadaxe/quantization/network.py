@@ -223,7 +223,7 @@ def _solve_layer(run: _Run, layer: Layer) -> LayerRecord:
     try:
         solutions = _solutions(weights, seen, grid, budget, recipe, kept)
     except RequestError as error:
-        raise RequestError(f"{layer.where}: {error}") from None
+        raise RequestError(f"{layer.where}: {error}") from error
     codes, steps = torch.cat([s.codes for s in solutions]), torch.cat([s.steps for s in solutions])
     errors = _errors(solutions, weights, seen, unseen, layer.groups)
     correction = _bias_correction(config, solutions, weights, seen, unseen)

@@ -151,7 +151,9 @@ class Trials:
             try:
                 result = self.quantize(Quick(**self.settings(setting)))
                 self.seen[key] = Trial(what, setting, result, self.judge(result[0]))
-            except BudgetError as error:
+            except RequestError as error:
+                if not isinstance(error.__cause__, BudgetError):
+                    raise
                 self.seen[key] = Trial(what, setting, None, refused=str(error))
         return self.seen[key]
 
