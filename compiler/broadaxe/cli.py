@@ -9,13 +9,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
 
 import typer
 from rich.console import Console
 
 from broadaxe.errors import BroadaxeError, MissingToolError, RequestError
 from broadaxe.version import __version__
+
+if TYPE_CHECKING:
+    import onnx
+
+    from broadaxe.evaluation import Rows
 
 app = typer.Typer(
     name="broadaxe",
@@ -25,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+Settings = TypeVar("Settings")
 _messages = Console(stderr=True, highlight=False)
 
 BuildFolder = Annotated[Path, typer.Argument(metavar="BUILD", help="A folder that `broadaxe compile` wrote.")]
@@ -47,6 +53,24 @@ def _progress() -> Iterator[Callable[[str], None]]:
         last = stage
 
     yield said
+
+
+def _chosen(settings: Callable[..., Settings], config: Path | None, given: dict[str, Any]) -> Settings:
+    """Settings of a file and of options, which go on top."""
+    from broadaxe.config import read_mapping
+
+    options = {k: v for k, v in given.items() if v is not None}
+    return settings(str(config), **read_mapping(config) | options) if config else settings("options", **options)
+
+
+def _opened(model: Path, calib: Path) -> tuple[onnx.ModelProto, Rows]:
+    """A model and its calibration rows."""
+    from broadaxe.build import load_model
+    from broadaxe.data import read_data
+    from broadaxe.evaluation import Rows, input_names
+
+    loaded, _ = load_model(model)
+    return loaded, Rows(read_data(calib, input_names(loaded)), source=str(calib))
 
 
 @app.command()
@@ -85,10 +109,7 @@ def quantize(
 
     Example: broadaxe quantize model.onnx --calib calib.npz --weight-bits 4 --acc-bits 14 -o model_q.onnx
     """
-    from broadaxe.build import load_model
-    from broadaxe.config import read_mapping
-    from broadaxe.data import read_data
-    from broadaxe.evaluation import Rows, read_rows
+    from broadaxe.evaluation import read_rows
     from broadaxe.quantization.config import quant_config
     from broadaxe.quantization.quantize import check_target
     from broadaxe.quantization.quantize import quantize as run
@@ -106,15 +127,12 @@ def quantize(
         "search": search or None,
         "max_drop": max_drop,
     }
-    given = {k: v for k, v in given.items() if v is not None}
-    chosen = quant_config(str(config), **read_mapping(config) | given) if config else quant_config("options", **given)
+    chosen = _chosen(quant_config, config, given)
     check_target(output)
-    loaded, _ = load_model(model)
-    constants = {t.name for t in loaded.graph.initializer}
-    data = read_data(calib, [i.name for i in loaded.graph.input if i.name not in constants])
+    loaded, rows = _opened(model, calib)
     with _progress() as progress:
-        rows = read_rows(val, loaded) if val else None
-        result = run(model, Rows(data, source=str(calib)), chosen, validation=rows, progress=progress)
+        validation = read_rows(val, loaded) if val else None
+        result = run(model, rows, chosen, validation=validation, progress=progress)
     result.save(output)
     Console().print(RecordTable(result.record))
     typer.echo(f"wrote {output} and {output.with_suffix('.json')}")
@@ -142,10 +160,7 @@ def diagnose(
 
     Example: broadaxe diagnose model.onnx --calib calib.npz --val val.npz --weight-bits 4 --acc-bits 12
     """
-    from broadaxe.build import load_model
-    from broadaxe.config import read_mapping
-    from broadaxe.data import read_data
-    from broadaxe.evaluation import Rows, read_rows
+    from broadaxe.evaluation import read_rows
     from broadaxe.quantization.config import quant_config
     from broadaxe.quantization.diagnose import diagnose as run
     from broadaxe.quantization.table import DiagnosisTable
@@ -160,13 +175,10 @@ def diagnose(
         "method": method,
         "scales": scales,
     }
-    given = {k: v for k, v in given.items() if v is not None}
-    chosen = quant_config(str(config), **read_mapping(config) | given) if config else quant_config("options", **given)
-    loaded, _ = load_model(model)
-    constants = {t.name for t in loaded.graph.initializer}
-    data = read_data(calib, [i.name for i in loaded.graph.input if i.name not in constants])
+    chosen = _chosen(quant_config, config, given)
+    loaded, rows = _opened(model, calib)
     with _progress() as progress:
-        result = run(model, Rows(data, source=str(calib)), read_rows(val, loaded), chosen, bits=bits, progress=progress)
+        result = run(model, rows, read_rows(val, loaded), chosen, bits=bits, progress=progress)
     if json:
         typer.echo(result.model_dump_json(indent=1))
         return
@@ -217,7 +229,6 @@ def sweep(
     Example: broadaxe sweep float.onnx --calib c.npz --val v.npz --test t.npz --acc-bits 8:16 --weight-bits 2:6
     --act-bits 2:6 --methods axe,best,optq -o sweep
     """
-    from broadaxe.config import read_mapping
     from broadaxe.sweeps.bar import watching
     from broadaxe.sweeps.config import sweep_config
     from broadaxe.sweeps.sweep import sweep as run
@@ -231,8 +242,7 @@ def sweep(
         "apart": apart,
         "headroom": headroom,
     }
-    given = {k: v for k, v in given.items() if v is not None}
-    chosen = sweep_config(str(config), **read_mapping(config) | given) if config else sweep_config("options", **given)
+    chosen = _chosen(sweep_config, config, given)
     try:
         with watching(_messages) as progress:
             result = run(

@@ -58,6 +58,12 @@ class Rows:
         return "fidelity" if self.labels is None else "accuracy"
 
 
+def input_names(model: onnx.ModelProto) -> list[str]:
+    """Of the inputs that are no constants."""
+    constants = {t.name for t in model.graph.initializer}
+    return [i.name for i in model.graph.input if i.name not in constants]
+
+
 def read_rows(path: Path, model: onnx.ModelProto) -> Rows:
     """Rows of a file for a model's inputs.
 
@@ -66,8 +72,7 @@ def read_rows(path: Path, model: onnx.ModelProto) -> Rows:
     """
     from broadaxe.quantization.quantize import checked
 
-    constants = {t.name for t in model.graph.initializer}
-    inputs, labels = read_labelled(path, [i.name for i in model.graph.input if i.name not in constants], strict=True)
+    inputs, labels = read_labelled(path, input_names(model), strict=True)
     return rows_of(checked(model, inputs, what=str(path)), labels, str(path))
 
 
@@ -81,13 +86,11 @@ def rows_from(given: Data, model: onnx.ModelProto, role: str) -> Rows:
         return read_rows(Path(given), model)
     labels: Any = None
     inputs: Any = given
-    constants = {t.name for t in model.graph.initializer}
-    names = [i.name for i in model.graph.input if i.name not in constants]
     if isinstance(given, tuple):
         if len(given) != 2:
             raise RequestError(f"{role}: a tuple of {len(given)}; give (inputs, labels)")
         inputs, labels = given
-    elif isinstance(given, Mapping) and LABELS in given and LABELS not in names:
+    elif isinstance(given, Mapping) and LABELS in given and LABELS not in input_names(model):
         inputs, labels = {k: v for k, v in given.items() if k != LABELS}, given[LABELS]
     return rows_of(checked(model, inputs, what=role), labels, role)
 
