@@ -275,14 +275,18 @@ class Walk:
             self.opset,
             self.batch,
             {p.key: p.value for p in proto.metadata_props},
+            tuple(proto.output),
         )
-        state = self._import(node, proto)
-        if outputs:  # others, such as the indices of a MaxPool, are never computed
-            self.states[outputs[0]] = state
-        if isinstance(state, Scaled) and outputs and not state.pools:
-            self.tensors.append(HostOutput(outputs[0], state.value, state.index, state.chain))
+        made = self._import(node, proto)
+        # one tensor alone is the first output; others, such as the indices of a MaxPool, are then never computed
+        for name, state in zip(proto.output, made if isinstance(made, tuple) else (made,), strict=False):
+            if not name or state is None:
+                continue
+            self.states[name] = state
+            if isinstance(state, Scaled) and not state.pools:
+                self.tensors.append(HostOutput(name, state.value, state.index, state.chain))
 
-    def _import(self, node: ModelNode, proto: onnx.NodeProto) -> Tensor:
+    def _import(self, node: ModelNode, proto: onnx.NodeProto) -> Tensor | tuple[Tensor | None, ...]:
         live = [t for t in node.inputs if t is not None]
         if not live and node.op_type in importing.IMPORTERS:
             raise node.fail("has no inputs; repair the model")

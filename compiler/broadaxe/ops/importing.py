@@ -112,6 +112,7 @@ class ModelNode:
     opset: int
     batch: int = 1
     metadata: Mapping[str, str] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:
@@ -218,7 +219,8 @@ def admit(where: str, shape: Shape) -> None:
         )
 
 
-Importer: TypeAlias = Callable[[GraphBuilder, ModelNode], Tensor]
+Importer: TypeAlias = Callable[[GraphBuilder, ModelNode], Tensor | tuple[Tensor | None, ...]]
+"""Lowers a node to its first output, or to all of them by position; None for one that is never computed."""
 IMPORTERS: dict[str, Importer] = {}
 F = TypeVar("F", bound=Importer)
 
@@ -349,6 +351,22 @@ def image(graph: GraphBuilder, node: ModelNode, x: Scaled) -> Value:
             "its input would have to be reordered in memory first; remove the Transpose or Reshape before it"
         )
     return view(graph, x.value, (height, width, channels), node.where)
+
+
+def arrange(graph: GraphBuilder, node: ModelNode, x: Scaled, wanted: IntArray) -> Value:
+    """A value of shape `wanted.shape` whose stream holds the elements of x's stream at `wanted`, in that order.
+
+    Args:
+        x: a tensor without pools that wait.
+        wanted: positions in x's stream, an element's channel last; any may repeat or be left out.
+
+    Returns:
+        x's own value under a view where `wanted` only counts up, else one that a Rearrange node makes. Its scale and shift
+        are those of x's first step, by channel.
+    """
+    if wanted.size == graph.values[x.value].size and (wanted.reshape(-1) == np.arange(wanted.size)).all():
+        return view(graph, x.value, wanted.shape, node.where)
+    raise node.fail("its input would have to be reordered in memory first; remove the Transpose or Reshape before it")
 
 
 def view(graph: GraphBuilder, name: str, shape: Shape, origin: str) -> Value:
