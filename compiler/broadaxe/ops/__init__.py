@@ -10,6 +10,7 @@ from broadaxe.ops.concat import Concat
 from broadaxe.ops.grouped import GroupedMatVec
 from broadaxe.ops.mac import Mac
 from broadaxe.ops.matvec import MatVec
+from broadaxe.ops.rearrange import Rearrange
 from broadaxe.ops.requantize import Requantize
 from broadaxe.ops.scaled_add import ScaledAdd
 from broadaxe.ops.view import View
@@ -20,6 +21,7 @@ OPS: tuple[type[Op], ...] = (
     Concat,
     GroupedMatVec,
     MatVec,
+    Rearrange,
     Requantize,
     ScaledAdd,
     SlidingWindow,
@@ -33,6 +35,7 @@ __all__ = [
     "GroupedMatVec",
     "Mac",
     "MatVec",
+    "Rearrange",
     "Requantize",
     "ScaledAdd",
     "SlidingWindow",
