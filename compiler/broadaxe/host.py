@@ -21,6 +21,7 @@ from broadaxe.chain import Floats, magnitudes
 from broadaxe.constants import run_float
 from broadaxe.errors import RequestError
 from broadaxe.frontend.batch import symbolic_batch
+from broadaxe.frontend.finn import qonnx_from_finn
 from broadaxe.frontend.standard import expand_quant, session
 from broadaxe.ir import Graph, IntArray, carrier
 from broadaxe.lower import HostInput, HostOutput, Lowered, extract
@@ -35,12 +36,15 @@ class Host:
 
     graph: Graph
     lowered: Lowered
+    qonnx: onnx.ModelProto
+    """The whole model in QONNX."""
     standard: onnx.ModelProto
     """The whole model in standard ONNX operators with an open batch axis."""
 
     @classmethod
     def of(cls, model: onnx.ModelProto, lowered: Lowered, graph: Graph) -> Host:
-        return cls(graph, lowered, symbolic_batch(expand_quant(model)))
+        qonnx = qonnx_from_finn(model)
+        return cls(graph, lowered, qonnx, symbolic_batch(expand_quant(qonnx)))
 
     @property
     def inputs(self) -> list[str]:

@@ -21,6 +21,7 @@ from broadaxe.chain import Affine, Chain, read_as, spread
 from broadaxe.constants import NO_NUMBERS, computed, constant, elements, evaluate, inferred, stored, type_of
 from broadaxe.errors import RequestError, UnsupportedModelError
 from broadaxe.frontend.annotations import Datatype, annotated
+from broadaxe.frontend.finn import qonnx_from_finn
 from broadaxe.frontend.standard import CUSTOM, QONNX, REFUSED, operators
 from broadaxe.ir import Graph, IntArray, Shape, Value
 from broadaxe.ops import importing
@@ -129,7 +130,7 @@ def lower(
     """Lower a QONNX model.
 
     Args:
-        model: QONNX; shapes are static except for the batch axis.
+        model: QONNX, or FINN's lowered or hardware operators; shapes are static except for the batch axis.
         input_types: integer types of inputs that carry integers and need no quantizer, by input name; None for one that
             carries reals, whatever the model's annotations say.
         progress: called with (nodes done, nodes in all).
@@ -137,6 +138,7 @@ def lower(
     Raises:
         UnsupportedModelError: names the node, its operator, why it cannot be lowered and what would help.
     """
+    model = qonnx_from_finn(model)
     walk = Walk(model, dict(input_types or {}))
     for done, proto in enumerate(model.graph.node):
         walk.take(proto)

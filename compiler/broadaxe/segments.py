@@ -83,7 +83,7 @@ def compare_segments(build: Build, data: Mapping[str, Array], codes: Mapping[str
     compared = [*names, *(o.tensor for o in outputs)]
     cut = _cut_session(build, names, compared)
     whole = session(extract(build.host.standard, build.host.inputs, compared))
-    sources = {n.output[0]: n.input[0] for n in build.model.graph.node if n.output[0] in names}
+    sources = {n.output[0]: n.input[0] for n in build.host.qonnx.graph.node if n.output[0] in names}
     starts = [*names, *(i.tensor for i in build.lowered.inputs), *(t.tensor for t in _input_tensors(build))]
     shapes = {t.tensor: t.index.shape for t in (*build.lowered.tensors, *_input_tensors(build))}
     bound = FloatBound.of(build.host.standard, starts, list(sources.values()), shapes)
@@ -123,7 +123,7 @@ def compare_segments(build: Build, data: Mapping[str, Array], codes: Mapping[str
 
 def _quantized(build: Build) -> list[HostOutput]:
     """Tensors that a quantizer of the model writes, with their integer values, in the model's order."""
-    writers = {node.output[0] for node in build.model.graph.node if writes_codes(node)}
+    writers = {node.output[0] for node in build.host.qonnx.graph.node if writes_codes(node)}
     return [t for t in build.lowered.tensors if t.tensor in writers and build.graph.producer(t.value) is not None]
 
 
@@ -143,7 +143,7 @@ def _reals(build: Build) -> list[HostOutput]:
 
 
 def _writers(build: Build) -> dict[str, onnx.NodeProto]:
-    return {name: node for node in build.model.graph.node for name in node.output if name}
+    return {name: node for node in build.host.qonnx.graph.node for name in node.output if name}
 
 
 def _uncompared(build: Build) -> list[str]:
@@ -152,7 +152,7 @@ def _uncompared(build: Build) -> list[str]:
     lines = []
     for name in build.lowered.outputs_of_model:
         if name not in known:
-            tail = extract(build.model, known, [name]).graph.node
+            tail = extract(build.host.qonnx, known, [name]).graph.node
             operators = dict.fromkeys(node.op_type for node in tail)
             starts = [s for s in known if any(s in node.input for node in tail)]
             lines.append(

@@ -24,6 +24,7 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from broadaxe.errors import UnsupportedModelError
+from broadaxe.frontend.finn import qonnx_from_finn
 
 QONNX = "qonnx.custom_op.general"
 QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant", "Trunc")
@@ -70,11 +71,12 @@ def writes_codes(node: onnx.NodeProto) -> bool:
 
 
 def expand_quant(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Rewrite every Quant, IntQuant, BipolarQuant, Trunc and MultiThreshold node into standard operators.
+    """Rewrite every Quant, IntQuant, BipolarQuant, Trunc and MultiThreshold node, and FINN's, into standard operators.
 
     Scales and zero points may be any tensor, bit widths must be constants. Every tensor of `model` keeps its name, its
     value and its place in the order of nodes; `model` itself is not changed.
     """
+    model = qonnx_from_finn(model)
     versions = {entry.domain: entry.version for entry in model.opset_import}
     opset = versions.get("", versions.get("ai.onnx", 1))
     if opset < LOWEST_OPSET:
@@ -240,7 +242,7 @@ class _NodeWriter:
     def op(self, op_type: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         """Append a node; returns the name of its output."""
         output = output or self._fresh(f"{self._prefix}/{op_type}")
-        self.nodes.append(helper.make_node(op_type, inputs, [output], name=output, **attributes))
+        self.nodes.append(helper.make_node(op_type, inputs, [output], **attributes))
         return output
 
     def constant(self, value: float | Array) -> str:

@@ -252,7 +252,9 @@ class Chain:
             self.steps.append((kind, values, mode))
         if counts:
             for rows in (end["reached"], end["passed"]):
-                need(len(rows) in (1, channels) and len({len(row) for row in rows}) == 1, "quantizer: uneven thresholds")
+                need(
+                    len(rows) in (1, channels) and len({len(row) for row in rows}) == 1, "quantizer: uneven thresholds"
+                )
                 self.rows.append([ascending(row) for row in rows] * (channels // len(rows)))
             need(column([end["scale"], end["shift"]], 2)[0][0], "quantizer.scale: is 0")
             self.lo, self.hi = 0, sum(len(rows[0][0]) for rows in self.rows)
@@ -300,7 +302,9 @@ class Chain:
                 affine((1, 1), beta)
         if self.rows:
             (reached, one), (passed, other) = (rows[c] for rows in self.rows)
-            codes = {bisect_right(reached, one * v // den) + bisect_left(passed, -(-other * v // den)) for v in {lo, hi}}
+            codes = {
+                bisect_right(reached, one * v // den) + bisect_left(passed, -(-other * v // den)) for v in {lo, hi}
+            }
             return codes.pop() if len(codes) == 1 else self.code(c, x, 2 * precision)
         affine(self.scale[c][::-1], self.zero_point[c])
         codes = {min(max(rounded(end, den, self.mode), self.lo), self.hi) for end in {lo, hi}}
