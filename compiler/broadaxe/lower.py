@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 from broadaxe.chain import Affine, Chain, read_as, spread
 from broadaxe.constants import NO_NUMBERS, computed, constant, elements, evaluate, inferred, stored, type_of
 from broadaxe.errors import RequestError, UnsupportedModelError
-from broadaxe.frontend.annotations import Datatype, annotated
+from broadaxe.frontend.annotations import Datatype, annotated, layouts
 from broadaxe.frontend.finn import qonnx_from_finn
 from broadaxe.frontend.standard import CUSTOM, QONNX, REFUSED, operators
 from broadaxe.ir import Graph, IntArray, Shape, Value
@@ -52,6 +52,7 @@ ENDINGS = dict.fromkeys(QUANTIZERS, quantizer_of) | {"MultiThreshold": threshold
 """What quantizes an input that the host sends, by operator."""
 HEAD_OPERATORS = {"Abs", "Add", "Cast", "Clip", "Div", "Flatten", "Identity", "Mul", "Neg", "Reshape", "Squeeze", "Sub"}
 HEAD_OPERATORS |= {"Relu", "Transpose", "Unsqueeze"}
+LAYOUT_KEEPERS = {*QUANTIZERS, "Add", "Clip", "Div", "Identity", "Mul", "MultiThreshold", "Relu", "Sign", "Sub"}
 TAIL_OPERATORS = {"ArgMax", "Cast", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze", "Tanh"}
 TAIL_OPERATORS |= {"TopK", "Unsqueeze"}
 
@@ -163,7 +164,11 @@ class Walk:
         self.host_inputs: list[HostInput] = []
         self.tensors: list[HostOutput] = []
         self.input_types = input_types
-        self.annotated = annotated(model)
+        self.annotated, self.layouts = annotated(model), layouts(model)
+        self.readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in model.graph.node:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
         self.batch = 1
         self.heads: dict[str, str] = {}
         self.types: dict[str, onnx.TypeProto] = {}
@@ -206,7 +211,7 @@ class Walk:
 
     def _integer_input(self, tensor: str, shape: Shape, declared: Datatype) -> Scaled:
         """An input that carries integers lo, lo + step, ..., hi; those of a step above 1 become the codes 0, 1, ..."""
-        stream, index = _stream_order(f"input {printable(tensor)}", shape)
+        stream, index = _stream_order(f"input {printable(tensor)}", shape, self._channels_last(tensor))
         bounds, affine = declared.allowed, Affine((Fraction(1),), (Fraction(0),))
         if declared.step > 1:
             affine = Affine((Fraction(declared.step),), (Fraction(bounds.lo),))
@@ -232,7 +237,7 @@ class Walk:
     def _quantized_input(self, node: ModelNode, head: Head) -> Scaled:
         """The first quantizer on a path: the host quantizes, the hardware starts from its codes."""
         shape = self._head_shape(head.name)
-        stream, index = _stream_order(node.where, shape)
+        stream, index = _stream_order(node.where, shape, self._channels_last(node.output))
         probe = Value("probe", stream, IntType(1, False), (IntType(1, False).range,) * stream[-1])
         builder = GraphBuilder("probe", values={"probe": probe})
         placed = Scaled("probe", index, (probe.affine,))
@@ -246,6 +251,22 @@ class Walk:
         self.builder.add_input(value)
         self.host_inputs.append(HostInput(self.heads[head.name], name, index, node.output))
         return Scaled(name, index, (affine,))
+
+    def _channels_last(self, tensor: str) -> bool:
+        """Whether a tensor of the host is an image with its channels on the last axis: as declared, or as it is read."""
+        seen, names = set[str](), [tensor]
+        while names:
+            name = names.pop()
+            if name in self.layouts:
+                return self.layouts[name] == "NHWC"
+            for node in self.readers.get(name, []):
+                attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+                if attributes.get("perm") == [0, 3, 1, 2] or attributes.get("data_layout") == b"NHWC":
+                    return True
+                if node.op_type in LAYOUT_KEEPERS:
+                    names.extend(set(node.output) - seen)
+                    seen.update(node.output)
+        return False
 
     def _head_codes(self, head: Head, spec: QuantAttributes) -> Interval:
         """Codes that the host can send: those of the ends of a Clip before the quantizer, where there is one.
@@ -505,9 +526,9 @@ def _input_shape(info: onnx.ValueInfoProto) -> Shape:
     return shape
 
 
-def _stream_order(where: str, shape: Shape) -> tuple[Shape, IntArray]:
+def _stream_order(where: str, shape: Shape, channels_last: bool = False) -> tuple[Shape, IntArray]:
     """The channels-last stream shape of a model tensor (batch 1), and where each of its elements goes."""
-    if len(shape) == 4:
+    if len(shape) == 4 and not channels_last:
         _, channels, height, width = shape
         importing.admit(where, (height, width, channels))
         return (height, width, channels), importing.channels_first(height, width, channels)
