@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -744,3 +745,106 @@ def test_hardware_operators_that_are_refused(make: Callable[[Finn], str], messag
     said = refused(net.finish(make(net)))
     assert said.startswith(message)
     assert len(said.splitlines()) == 1
+
+
+# Dialects of other exporters
+
+
+def explained(model: onnx.ModelProto, x: Array) -> Build:
+    """Every code is the exact one; float32 onnxruntime differs in none that its error does not explain."""
+    build = design(model)
+    data = {"x": np.asarray(x, f32)}
+    report = compare_segments(build, data, build.codes(data))
+    assert (report.unexplained, report.beyond) == ([], [])
+    assert report.activations + report.outputs > 0
+    return build
+
+
+def test_channels_last_operators_of_qonnx() -> None:
+    net, domain = image((5, 5, 2)), "qonnx.custom_op.channels_last"
+    kernel = net.rng.integers(-4, 5, (3, 2, 2, 2)).astype(f32)
+    y = net.node("Conv", "x", net.constant(kernel), domain=domain, kernel_shape=[2, 2])
+    norm = [np.asarray(v, f32) for v in ([2, -1, 0.5], [1, 0, -3], [4, 2, 0], [4, 1, 16])]
+    y = net.node("BatchNormalization", y, *norm, domain=domain, epsilon=0.0)
+    y = net.thresholds(y, [[-9.0, 0.25, 30.0]], out_dtype="UINT2", data_layout="NHWC")
+    y = net.node("MaxPool", y, domain=domain, kernel_shape=[2, 2], strides=[2, 2])
+    x = integers(6, 5, 5, 2)
+    conv = windows(x, (2, 2), 1, (0,) * 4) @ kernel.transpose(2, 3, 1, 0).reshape(8, 3)
+    gamma, beta, mean, variance = (v.astype(np.float64) for v in norm)
+    codes_ = counted((conv - mean) / np.sqrt(variance) * gamma + beta, [[-9.0, 0.25, 30.0]])
+    equals(net.finish(y), x, codes_.reshape(6, 2, 2, 2, 2, 3).max(axis=(2, 4)))
+
+
+def test_convolutions_that_qonnx_lowers() -> None:
+    """qonnx's own transformation to Im2Col and MatMul changes nothing."""
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.transformation.infer_datatypes import InferDataTypes
+    from qonnx.transformation.infer_shapes import InferShapes
+    from qonnx.transformation.lower_convs_to_matmul import LowerConvsToMatMul
+
+    net = Finn((4, 5, 5), "INT4")
+    plain = {"strides": [1, 1], "dilations": [1, 1], "group": 1}
+    window = {"kernel_shape": [2, 2], "pads": [0, 0, 0, 0], "strides": [1, 2], "group": 6}
+    first, second = (net.rng.integers(-4, 4, shape).astype(f32) for shape in ((6, 4, 3, 3), (6, 1, 2, 2)))
+    y = net.node("Conv", "x", net.constant(first, "INT3"), kernel_shape=[3, 3], pads=[1, 1, 1, 1], **plain)
+    y = net.thresholds(y, net.rng.integers(-40, 40, (6, 3)), "qonnx.custom_op.general", out_dtype="UINT2")
+    y = net.node("Conv", y, net.constant(second, "INT3"), **(plain | window))
+    model = net.finish(y)
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info(y, TensorProto.FLOAT, [1, 6, 4, 2]))
+    wrapped = ModelWrapper(model).transform(InferShapes()).transform(InferDataTypes())
+    lowered = wrapped.transform(LowerConvsToMatMul()).model
+    assert [n.op_type for n in lowered.graph.node].count("Im2Col") == 2
+    x = {"x": integers(6, 4, 5, 5, lo=-8, hi=7).astype(f32)}
+    builds = [design(m) for m in (model, lowered)]
+    ours = [next(iter(b.host.reals(run(b.graph, b.codes(x))).values())) for b in builds]
+    np.testing.assert_array_equal(*ours)
+    kinds = [[n.op.kind for n in b.graph.nodes if isinstance(n.op, MatVec | GroupedMatVec)] for b in builds]
+    assert kinds == [["matvec", "grouped_matvec"]] * 2
+
+
+def test_qkeras() -> None:
+    """What qonnx's converter writes: Transposes around layers, narrow Quants, BatchNormalization as Mul and Add."""
+    net = Network(6, 6, 2, seed=8, opset=11)
+    y = net.node("Transpose", net.quant("x", 0.125, 0, 6), perm=[0, 3, 1, 2])
+    weight = net.weights(4, 2, 3, 3, scale=0.0625, bits=4, narrow=1)
+    y = net.conv(y, (4, 2, 3, 3), net.quant(net.rng.normal(size=4), 0.0625, bits=6, narrow=1), weight)
+    y = net.node("Transpose", y, perm=[0, 2, 3, 1])
+    y = net.node("Add", net.node("Mul", y, [0.7, -0.3, 1.1, 0.9]), [0.1, 0.2, -0.5, 0.0])
+    y = net.quant(net.node("Relu", y), 0.125, 0, 4, signed=0)
+    y = net.node("Reshape", y, np.array([1, -1]))
+    y = net.node("MatMul", y, net.weights(64, 5, scale=0.125, narrow=1))
+    y = net.node("Add", y, net.quant(net.rng.normal(size=5), 0.125, bits=6))
+    model = net.finish(net.quant(y, 0.5, 0, 6, narrow=1))
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    explained(model, samples(16, 6, 6, 2))
+
+
+def test_brevitas_of_old() -> None:
+    """Domain onnx.brevitas, operator set 9: Clip by attributes, weights behind Transpose, Flatten before a Gemm."""
+    net = Network(2, 6, 6, seed=9, opset=9)
+    y = net.conv(net.quant("x", 0.125, 0, 6), (4, 2, 3, 3), pads=[1, 1, 1, 1])
+    y = net.norm(y, [1.0, -0.5, 0.25, 2.0])
+    y = net.quant(net.node("Clip", y, min=0.0, max=1.5), 0.1, bits=4, signed=0)
+    y = net.node("Flatten", net.node("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2]), axis=1)
+    y = net.node("Gemm", y, net.weights(5, 36), net.quant(net.rng.normal(size=5), 0.01, bits=8), transB=1)
+    model = net.finish(net.quant(y, 0.5, bits=6))
+    for node in model.graph.node:
+        node.domain = "onnx.brevitas" if node.domain else ""
+    model.opset_import[1].domain = "onnx.brevitas"
+    explained(model, samples(16, 2, 6, 6))
+
+
+# Published networks
+
+
+def test_finns_golden_network() -> None:
+    """Every output of the network is the one that FINN's own test expects."""
+    folder = Path(__file__).parent.parent / "build" / "zoo" / "tests" / "example_data" / "build_dataflow"
+    if not (folder / "model.onnx").is_file():
+        pytest.skip("build/zoo holds no finn-plus-tests; fetch it with: python benchmarks/zoo_models.py")
+    build = design(onnx.load(folder / "model.onnx"))
+    data = {"global_in": np.load(folder / "input.npy")}
+    ours = build.host.reals(run(build.graph, build.codes(data)))["global_out"]
+    assert ours.reshape(-1).tolist() == np.load(folder / "expected_output.npy").reshape(-1).tolist()
+    report = compare_segments(build, data, build.codes(data))
+    assert (report.flips, report.unexplained, report.beyond) == (0, [], [])
