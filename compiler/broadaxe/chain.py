@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from math import isqrt, lcm
 from typing import Any, TypeAlias, TypeVar
@@ -496,6 +496,22 @@ def _select(step: Step, rows: npt.NDArray[np.intp]) -> Step:
             return Snap(_take(scale, rows), _take(zero_point, rows), rounding)
 
 
+def on_channels(chain: Chain, rows: npt.NDArray[np.intp]) -> Chain:
+    """The chain for a value whose channel i is channel rows[i] of the chain's own."""
+    return tuple(_select(step, rows) for step in chain)
+
+
+def narrowed(chain: Chain) -> Chain:
+    """The chain with a single entry wherever a step has the same constants in all channels."""
+    return tuple(_select(step, np.zeros(1, dtype=np.intp)) if _alike(step) else step for step in chain)
+
+
+def _alike(step: Step) -> bool:
+    """Whether a step's columns hold one value each."""
+    columns = [getattr(step, field.name) for field in fields(step)]
+    return all(all(v == column[0] for v in column) for column in columns if isinstance(column, tuple) and column)
+
+
 def select(chain: Chain, quantizer: Ending, rows: npt.NDArray[np.intp]) -> tuple[Chain, Ending]:
     """The chain and its quantizer on some of the channels."""
-    return tuple(_select(step, rows) for step in chain), quantizer.select(rows)
+    return on_channels(chain, rows), quantizer.select(rows)

@@ -14,6 +14,8 @@ import onnx
 from broadaxe.types import Interval, IntType
 
 Array: TypeAlias = npt.NDArray[Any]
+WIDEST_INPUT = 32
+"""Bits of an input that carries integers."""
 KEY, LAYOUT_KEY = "finn_datatype", "tensor_layout"
 _TYPE = re.compile(r"(U?)INT([1-9][0-9]?)")
 _NAMED = {"BINARY": (0, 1), "BIPOLAR": (-1, 1), "TERNARY": (-1, 1)}
@@ -54,7 +56,7 @@ def annotated(model: onnx.ModelProto) -> dict[str, Datatype]:
     return {name: kind for name, kind in found.items() if kind is not None}
 
 
-def layouts(model: onnx.ModelProto) -> dict[str, str]:
+def declared_layouts(model: onnx.ModelProto) -> dict[str, str]:
     """Layouts by tensor name, such as NHWC."""
     return {name: "".join(re.findall(r"[A-Za-z]", text)) for name, text in _entries(model, LAYOUT_KEY)}
 
