@@ -31,6 +31,7 @@ from broadaxe.ops.importing import (
     Tensor,
     printable,
 )
+from broadaxe.ops.pointwise import POINTWISE
 from broadaxe.ops.requantize import QuantAttributes, quant_attributes, quantize_constant, quantizer_of
 from broadaxe.types import Interval, IntType
 
@@ -45,6 +46,10 @@ HEAD_OPERATORS = {"Abs", "Add", "Cast", "Clip", "Div", "Flatten", "Identity", "M
 HEAD_OPERATORS |= {"Relu", "Transpose", "Unsqueeze"}
 TAIL_OPERATORS = {"ArgMax", "Cast", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze", "Tanh"}
 TAIL_OPERATORS |= {"Unsqueeze"}
+HEAD_OPERATORS |= {*POINTWISE}
+TAIL_OPERATORS |= {*POINTWISE}
+MICROSOFT = ("com.microsoft", "Gelu")
+"""A domain of onnxruntime, and its operator that is one of later standard sets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,7 +266,8 @@ class Walk:
             raise UnsupportedModelError(
                 f"{where}: domain {proto.domain!r} has no such operator; set it to '' (standard ONNX)"
             )
-        if proto.domain not in ("", "ai.onnx", *CUSTOM_DOMAINS):
+        known = ("", "ai.onnx", *CUSTOM_DOMAINS)
+        if proto.domain not in known and (proto.domain, proto.op_type) != MICROSOFT:
             raise UnsupportedModelError(
                 f"{where}: domain {printable(proto.domain)!r} is unknown; QONNX and standard ONNX operators are supported"
             )
