@@ -160,14 +160,6 @@ def softplus(num: int, den: int, p: int) -> Ends:
     return (lo, hi) if num <= 0 else (lo + (num << p) // den, hi - (-num << p) // den)
 
 
-def exponential_below(num: int, den: int, p: int) -> Ends:
-    """x where it is not negative, else e**x - 1: Elu with a slope of 1."""
-    if num >= 0:
-        return (num << p) // den, -((-num << p) // den)
-    lo, hi = exp(num, den, p)
-    return lo - (1 << p), hi - (1 << p)
-
-
 def gelu(num: int, den: int, p: int) -> Ends:
     """x / 2 * (1 + erf(x / sqrt(2)))."""
     w = p + max(0, num.bit_length() - den.bit_length()) + 4
@@ -193,21 +185,24 @@ def _gated(num: int, den: int, p: int, w: int, gate: Ends) -> Ends:
     return num * (one - gate[0]) // (den << (w - p + 1)), -(-num * (one - gate[1]) // (den << (w - p + 1)))
 
 
-def power(num: int, den: int, exponent: tuple[int, int], p: int) -> Ends:
-    """x**(a / b) for x >= 0 and an exponent in lowest terms that is no integer; a > 0 where x is 0."""
+def power(num: int, den: int, exponent: tuple[int, int], p: int) -> tuple[int, int, int]:
+    """x**(a / b) between lo / over and hi / over, for x >= 0 and an exponent in lowest terms; a > 0 where x is 0.
+
+    With b = 2**m, the result is rational only where x is a perfect power of 2**m, and then both ends are that number.
+    """
     a, b = exponent
     while b % 2 == 0 and isqrt(num) ** 2 == num and isqrt(den) ** 2 == den:
         num, den, b = isqrt(num), isqrt(den), b // 2
     if num in (0, den):
-        return (num and 1) << p, (num and 1) << p
-    if b == 1:
+        return int(num > 0), int(num > 0), 1
+    if b <= 2:
         top, bottom = (num, den) if a > 0 else (den, num)
-        return (top ** abs(a) << p) // bottom ** abs(a), -((-(top ** abs(a)) << p) // bottom ** abs(a))
-    if b == 2:
-        top, bottom = (num, den) if a > 0 else (den, num)
-        root = isqrt((top ** abs(a) << (2 * p)) // bottom ** abs(a))
-        return root, root + 1
+        top, bottom = top ** abs(a), bottom ** abs(a)
+        if b == 1:
+            return top, top, bottom
+        root = isqrt((top << (2 * p)) // bottom)
+        return root, root + 1, 1 << p
     bits = abs(a) * (abs(num.bit_length() - den.bit_length()) + 1) // b  # |log2| of the result is at most that
     w = p + 2 * bits + (abs(a) // b).bit_length() + 8
     ends = sorted(a * end for end in log(num, den, w))
-    return exp(ends[0], b << w, p)[0], exp(ends[1], b << w, p)[1]
+    return exp(ends[0], b << w, p)[0], exp(ends[1], b << w, p)[1], 1 << p

@@ -98,13 +98,8 @@ class Power(Step):
             raise ProofError(f"x ** {self.exponent} is taken of a number that may be too small; clip it before")
 
         def root(num: int, den: int, precision: int) -> Parts:
-            if b == 2:  # over the denominator that makes perfect squares exact
-                top, bottom = (num, den) if a > 0 else (den, num)
-                top, bottom = top ** abs(a), bottom ** abs(a)
-                square = top * bottom << (2 * precision)
-                low = math.isqrt(square)
-                return low, low + (low * low != square), bottom << precision
-            return (*enclosures.power(num, den, (a, b), precision), 1 << precision)
+            common = math.gcd(num, den)  # perfect powers are perfect in lowest terms
+            return enclosures.power(num // common, den // common, (a, b), precision)
 
         return _monotone(root, x, precision, a > 0)
 
@@ -196,6 +191,14 @@ def _sign(num: int, den: int, precision: int) -> Parts:
     return (num > 0) - (num < 0), (num > 0) - (num < 0), 1
 
 
+def _elu(num: int, den: int, precision: int) -> Parts:
+    """x where it is not negative, else e**x - 1."""
+    if num >= 0:
+        return num, num, den
+    lo, hi = enclosures.exp(num, den, precision)
+    return lo - (1 << precision), hi - (1 << precision), 1 << precision
+
+
 def _hardswish(num: int, den: int, precision: int) -> Parts:
     """x * min(max(x / 6 + 1/2, 0), 1)."""
     y = num * min(max(num + 3 * den, 0), 6 * den)
@@ -224,7 +227,7 @@ KINDS: dict[str, Kind] = {
     "tanh": Kind(_dyadic(enclosures.tanh), np.tanh),
     "softplus": Kind(_dyadic(enclosures.softplus), lambda x: np.logaddexp(0, x)),
     "softsign": Kind(_softsign, lambda x: x / (1 + np.abs(x))),
-    "elu": Kind(_dyadic(enclosures.exponential_below), lambda x: np.where(x >= 0, x, np.expm1(np.minimum(x, 0)))),
+    "elu": Kind(_elu, lambda x: np.where(x >= 0, x, np.expm1(np.minimum(x, 0)))),
     "sign": Kind(_sign, np.sign, None),
     "hardswish": Kind(_hardswish, lambda x: x * np.clip(x / 6 + 0.5, 0, 1), 1.5, (Fraction(-3, 2), Fraction(-3, 2))),
     "gelu": Kind(
@@ -325,10 +328,10 @@ class Combined(Step):
         if op == "Mul":
             corners = [a.lo * b.lo] if a.exact and b.exact else [p * q for p in (a.lo, a.hi) for q in (b.lo, b.hi)]
         elif a.exact and b.exact:
-            corners = [_COMBINED[op](a.lo * b.den, b.lo * a.den)]
+            corners = [COMBINED[op](a.lo * b.den, b.lo * a.den)]
         else:
             other = (b.hi, b.lo) if op == "Sub" else (b.lo, b.hi)
-            corners = [_COMBINED[op](p * b.den, q * a.den) for p, q in zip((a.lo, a.hi), other, strict=True)]
+            corners = [COMBINED[op](p * b.den, q * a.den) for p, q in zip((a.lo, a.hi), other, strict=True)]
         lo = corners[0]
         if len(corners) == 1:
             return Reals(lo, lo, den)
@@ -349,7 +352,7 @@ class Combined(Step):
             for step in chain:
                 sides[i] = step.approximate(sides[i])
         with np.errstate(all="ignore"):
-            return np.asarray(_COMBINED[self.op](*sides))
+            return np.asarray(COMBINED[self.op](*sides))
 
     def error(self, x: Floats, off: Floats) -> Floats:
         (a, left), (b, right) = self._floats(x, off)
@@ -382,7 +385,7 @@ class Combined(Step):
         return Combined(self.op, left, right)
 
 
-_COMBINED: dict[str, Callable[..., npt.NDArray[np.generic]]] = {
+COMBINED: dict[str, Callable[..., npt.NDArray[np.generic]]] = {
     "Add": np.add,
     "Sub": np.subtract,
     "Mul": np.multiply,
@@ -390,7 +393,6 @@ _COMBINED: dict[str, Callable[..., npt.NDArray[np.generic]]] = {
     "Min": np.minimum,
     "Max": np.maximum,
 }
-COMBINE = tuple(_COMBINED)
 
 
 def combined_error(op: str, a: Floats, left: Floats, b: Floats, right: Floats, unit: float) -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 
 from broadaxe.chain import Affine, Clamp, PerChannel, Snap, Step
 from broadaxe.errors import ProofError, UnsupportedModelError
-from broadaxe.functions import COMBINE, Combined, Function, Leaky, Power, combine, reach
+from broadaxe.functions import COMBINED, Combined, Function, Leaky, Power, combine, reach
 from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, Tensor, extend, imports, per_channel
 
 ONE, ZERO = (Fraction(1),), (Fraction(0),)
@@ -52,41 +52,46 @@ def _scaled_by(factor: Fraction) -> Affine:
     return Affine((factor,), ZERO)
 
 
-@imports("LeakyRelu", "HardSigmoid", "Elu", "Selu", "Celu", "ThresholdedRelu", "Gelu", "Mish")
+@imports(*(name for name in WITH_PARAMETERS if name != "PRelu"))
 def import_with_attributes(graph: GraphBuilder, node: ModelNode) -> Tensor:
-    """Functions whose parameters are attributes, as steps that have none of their own."""
-    steps: tuple[Step, ...]
+    return _extended(graph, node, node.scaled(0), *steps_of(node))
+
+
+def steps_of(node: ModelNode) -> tuple[Step, ...]:
+    """The steps of a function whose parameters are attributes, or that has none."""
     match node.op_type:
         case "LeakyRelu":
-            steps = (Leaky((_number(node, "alpha", 0.01),)),)
+            return (Leaky((_number(node, "alpha", 0.01),)),)
         case "HardSigmoid":
-            steps = (
-                Affine((_number(node, "alpha", 0.2),), (_number(node, "beta", 0.5),)),
-                Clamp(Fraction(0), Fraction(1)),
-            )
+            line = Affine((_number(node, "alpha", 0.2),), (_number(node, "beta", 0.5),))
+            return line, Clamp(Fraction(0), Fraction(1))
         case "Elu":
-            steps = (Function("elu"), Leaky((_number(node, "alpha", 1.0),)))
+            return Function("elu"), Leaky((_number(node, "alpha", 1.0),))
         case "Selu":
             alpha, gamma = _number(node, "alpha", 1.67326319217681884765625), _number(node, "gamma", 1.0507010221481323)
-            steps = (Function("elu"), Leaky((alpha,)), _scaled_by(gamma))
+            return Function("elu"), Leaky((alpha,)), _scaled_by(gamma)
         case "Celu":
             alpha = _number(node, "alpha", 1.0)
             if alpha <= 0:
                 raise node.fail(f"its alpha is {float(alpha):g}; only a positive one is supported")
-            steps = (_scaled_by(1 / alpha), Function("elu"), _scaled_by(alpha))
+            return _scaled_by(1 / alpha), Function("elu"), _scaled_by(alpha)
         case "ThresholdedRelu":
             alpha = _number(node, "alpha", 1.0)
             above = (Affine(ONE, (-alpha,)), Function("sign"), Clamp(Fraction(0), None))
             # a number that passes is not negative where alpha is not; two factors from 0 up rise together
-            steps = (Combined("Mul", (Clamp(Fraction(0), None),) if alpha >= 0 else (), above),)
+            return (Combined("Mul", (Clamp(Fraction(0), None),) if alpha >= 0 else (), above),)
         case "Gelu":
             kind = str(node.attribute("approximate", "none"))
             if kind not in ("none", "tanh"):
                 raise node.fail(f"its approximate {kind!r} is unknown; use none or tanh")
-            steps = (Function("gelu" if kind == "none" else "gelu_tanh"),)
-        case _:
-            steps = (Combined("Mul", (), (Function("softplus"), Function("tanh"))),)
-    return _extended(graph, node, node.scaled(0), *steps)
+            return (Function("gelu" if kind == "none" else "gelu_tanh"),)
+        case "Mish":
+            return (Combined("Mul", (), (Function("softplus"), Function("tanh"))),)
+        case "Exp" | "Log":
+            return (Function(node.op_type.lower()),)
+        case "Sqrt" | "Reciprocal":
+            return (Power(Fraction(1, 2) if node.op_type == "Sqrt" else Fraction(-1)),)
+    return (PLAIN[node.op_type],)
 
 
 def _extended(graph: GraphBuilder, node: ModelNode, x: Scaled, *steps: Step) -> Scaled:
@@ -204,7 +209,7 @@ def _bounded(graph: GraphBuilder, node: ModelNode, x: Scaled, ends: PerChannel) 
 
 def of_one_value(graph: GraphBuilder, node: ModelNode, x: Scaled, y: Scaled) -> Scaled | None:
     """x op y where both are functions of one integer tensor, element by element; None where they are not."""
-    if x.value != y.value or node.op_type not in COMBINE or not np.array_equal(x.index, y.index):
+    if x.value != y.value or node.op_type not in COMBINED or not np.array_equal(x.index, y.index):
         return None
     if x.pools or y.pools:
         raise node.fail("combines what comes out of a MaxPool that has no Quant before it; put a Quant before the pool")

@@ -25,7 +25,7 @@ import sys
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from functools import cache
-from math import isqrt, lcm, prod
+from math import gcd, isqrt, lcm, prod
 from operator import mul
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -365,7 +365,8 @@ def function(kind: str, num: int, den: int, p: int) -> Ends:
 
 def power(num: int, den: int, exponent: Pair, p: int) -> Ends:
     """x**(a / b) for a rational that is not negative and b > 1."""
-    a, b = exponent
+    (a, b), common = exponent, gcd(num, den)
+    num, den = num // common, den // common
     need(num > 0 or (num == 0 < a), "chain: a root of a number that is too small")
     while b % 2 == 0 and isqrt(num) ** 2 == num and isqrt(den) ** 2 == den:
         num, den, b = isqrt(num), isqrt(den), b >> 1
