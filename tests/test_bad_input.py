@@ -352,7 +352,7 @@ refused("Unsqueeze without axes", "it (Unsqueeze): its axes is missing; repair t
 
 refused(
     "constant divided by activations",
-    "it (Div): divides a constant by an activation; only division by a constant is supported",
+    "it (Div): its input reaches from -2 to 1.75; 0 has no reciprocal, put a Clip or a Quant before it",
 )(lambda net, y: net.quant(net.node("Div", 1.0, y, name="it")))
 refused("division by zero", "it (Div): divides by zero; repair the model")(node("Div", [0.0]))
 refused(
