@@ -6,8 +6,8 @@ roundings on any way from the segment's inputs to the value,
 
     |float32 - exact| <= gamma(n) * S,   gamma(n) = n*u / (1 - n*u).
 
-n counts 1 for an input, K + 2 for a layer of K products (weight, product, bias), as many for a mean of K values, 8 for a
-normalization and 1 for a step with a constant or the sum of two tensors.
+n counts 1 for an input, K + 3 for a layer of K products (two for a weight, which may be a product of its own; product, bias),
+K + 2 for a mean of K values, 8 for a normalization and 1 for a step with a constant or the sum of two tensors.
 
 From the first function that is no straight line on, each tensor is known by float32's own value v and a bound e of its
 error: the exact value lies within e of v, and any float32 evaluation within e of the exact value. A function of slope at
@@ -142,7 +142,8 @@ class Behind:
         known = {name: x for name, x in _constants(part, cuts).items() if name in read}
         values = extract(part, list(cuts), computed) if computed else None
         if values is not None:
-            for info in [i for i in values.graph.input if not any(i.name in n.input for n in values.graph.node)]:
+            used = {name for node in values.graph.node for name in node.input}
+            for info in [i for i in values.graph.input if i.name not in used]:
                 values.graph.input.remove(info)
         return cls(tuple(nodes), tuple(starts), values, known, tuple(part.opset_import))
 
@@ -294,9 +295,9 @@ def _cost(node: onnx.NodeProto, constants: Mapping[str, Array], shapes: Mapping[
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     match node.op_type:
         case "Conv":
-            return 2 + int(prod(constants[node.input[1]].shape[1:]))
+            return 3 + int(prod(constants[node.input[1]].shape[1:]))
         case "MatMul" | "Gemm":
-            return 2 + int(constants[node.input[1]].shape[1 if attributes.get("transB", 0) else 0])
+            return 3 + int(constants[node.input[1]].shape[1 if attributes.get("transB", 0) else 0])
         case "AveragePool":
             return 2 + int(prod(attributes["kernel_shape"]))
         case "GlobalAveragePool" | "ReduceMean":

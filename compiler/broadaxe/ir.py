@@ -105,12 +105,14 @@ class Op(ABC):
     """An operator of the integer graph. Subclasses are frozen dataclasses; one file of `broadaxe.ops` holds each.
 
     `folds` says whether the operator has a folding of its own (PE x SIMD); others take their lanes from a neighbour.
-    `hardware` says whether it becomes a kernel; one that does not only renames a stream.
+    `hardware` says whether it becomes a kernel; one that does not only renames a stream. `moves` says that it only moves
+    elements: what comes out is what came in.
     """
 
     kind: ClassVar[str]
     folds: ClassVar[bool] = False
     hardware: ClassVar[bool] = True
+    moves: ClassVar[bool] = False
 
     @abstractmethod
     def shape(self, *inputs: Value) -> Shape:
@@ -140,6 +142,11 @@ class Op(ABC):
     def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
         """What templates/ops/<kind>.cpp.jinja needs: template parameters and read-only memories, built-in integers."""
         return {}
+
+    @property
+    def granularity(self) -> int:
+        """A number that a kernel's lanes have to divide, beside the channels it reads and writes; 0 where there is none."""
+        return 0
 
     def cycles(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
         """Trips of the kernel's one loop for a frame: its cycles at II = 1, pipeline fill apart."""

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from broadaxe.chain import Chain, Ints, Quantizer, approximate_codes, codes, select
+from broadaxe.chain import Chain, Ending, Ints, approximate_codes, codes, select
 from broadaxe.errors import UnsupportedModelError
 from broadaxe.functions import check_tables
 from broadaxe.types import Interval
@@ -52,7 +52,7 @@ class Staircase:
 
 
 @lru_cache(maxsize=16)
-def tabulate(chain: Chain, quantizer: Quantizer, domain: tuple[Interval, ...]) -> Ints:
+def tabulate(chain: Chain, quantizer: Ending, domain: tuple[Interval, ...]) -> Ints:
     """The exact codes of every integer from the least to the greatest of all channels, shape (channels, span), read-only.
 
     Beyond a channel's own domain stands the code of its nearer end. UnsupportedModelError where it would be too large.
@@ -61,7 +61,7 @@ def tabulate(chain: Chain, quantizer: Quantizer, domain: tuple[Interval, ...]) -
     least, greatest = min(d.lo for d in domain), max(d.hi for d in domain)
     inputs = np.arange(least, greatest + 1)
     rows = np.empty((len(domain), len(inputs)), dtype=np.int64)
-    known: dict[tuple[Chain, Quantizer, Interval], Ints] = {}
+    known: dict[tuple[Chain, Ending, Interval], Ints] = {}
     for c, interval in enumerate(domain):
         part = (*select(chain, quantizer, np.array([c])), interval)
         if part not in known:
@@ -88,7 +88,7 @@ def stairs_of(rows: Ints, domain: Sequence[Interval]) -> Staircase | None:
     return Staircase(tuple(domain), rows[:, 0].copy(), direction, steps)
 
 
-def staircase(chain: Chain, quantizer: Quantizer, domain: Sequence[Interval]) -> Staircase:
+def staircase(chain: Chain, quantizer: Ending, domain: Sequence[Interval]) -> Staircase:
     """The exact staircase of a chain that does not turn on a proven domain (one interval per channel; ends within 2**62)."""
     ends = np.array([[d.lo, d.hi] for d in domain], dtype=np.int64)
     at_ends = codes(chain, quantizer, ends.astype(object))
@@ -128,7 +128,7 @@ def staircase(chain: Chain, quantizer: Quantizer, domain: Sequence[Interval]) ->
 
 
 def _exact_rows(
-    chain: Chain, quantizer: Quantizer, ends: Ints, target: Ints, direction: Ints, rows: npt.NDArray[np.intp]
+    chain: Chain, quantizer: Ending, ends: Ints, target: Ints, direction: Ints, rows: npt.NDArray[np.intp]
 ) -> Ints:
     """Bisection in exact arithmetic, for the channels where float64 guessed wrong."""
     part, ending = select(chain, quantizer, rows)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from broadaxe.ir import Op
+from broadaxe.ops import conv_transpose as conv_transpose
 from broadaxe.ops import elementwise as elementwise
 from broadaxe.ops import linear as linear
+from broadaxe.ops import movement as movement
+from broadaxe.ops import multithreshold as multithreshold
 from broadaxe.ops import pointwise as pointwise
 from broadaxe.ops import pooling as pooling
+from broadaxe.ops import reductions as reductions
 from broadaxe.ops.concat import Concat
 from broadaxe.ops.grouped import GroupedMatVec
 from broadaxe.ops.mac import Mac
 from broadaxe.ops.matvec import MatVec
+from broadaxe.ops.rearrange import Rearrange
 from broadaxe.ops.requantize import Requantize
 from broadaxe.ops.scaled_add import ScaledAdd
 from broadaxe.ops.view import View
@@ -21,6 +26,7 @@ OPS: tuple[type[Op], ...] = (
     Concat,
     GroupedMatVec,
     MatVec,
+    Rearrange,
     Requantize,
     ScaledAdd,
     SlidingWindow,
@@ -34,6 +40,7 @@ __all__ = [
     "GroupedMatVec",
     "Mac",
     "MatVec",
+    "Rearrange",
     "Requantize",
     "ScaledAdd",
     "SlidingWindow",

@@ -22,7 +22,7 @@ import hashlib
 import json
 import re
 import sys
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from functools import cache
 from math import gcd, isqrt, lcm, prod
@@ -156,6 +156,24 @@ def window(x: Value, raw: Any, channels: int) -> Value:
     return Value([*positions, channels], padded if any(pads) else x.type, bounds)
 
 
+def rearrange(x: Value, raw: Any, channels: int) -> Value:
+    """Output (a, b, c), flat, is input outer[a] + middle[b] + inner[c], or a pad code where one of them is below 0."""
+    to, codes, old = integers(raw["to"]), integers(raw["pad_codes"]), x.shape[-1]
+    outer, middle, inner = tables = [integers(raw[name]) for name in ("outer", "middle", "inner")]
+    need(min(to) > 0 and prod(to) == prod(map(len, tables)) and to[-1] == channels, f"to: {to} is not what is moved")
+    need(len(codes) in (1, channels) and len(inner) % channels == 0, f"pad_codes or inner: not for {channels} channels")
+    need(min(map(min, tables)) >= -1 and sum(map(max, tables)) < prod(x.shape), "outer, middle or inner: out of range")
+    lead = {(a + b) % old for a in {v % old for v in outer if v >= 0} for b in {v % old for v in middle if v >= 0}}
+    pads, bounds = min(*outer, *middle) < 0, []
+    for c, code in enumerate(codes * (channels // len(codes))):
+        column = inner[c::channels]
+        read = {(v % old + at) % old for v in {v for v in column if v >= 0} for at in lead}
+        padding = [(code, code)] if pads or min(column) < 0 or not read else []
+        bounds.append(hull([x.bounds[i] for i in read] + padding))
+    padded = narrowest(hull([range_of(x.type), (min(codes), max(codes))]))
+    return Value(to, padded if min(map(min, tables)) < 0 else x.type, bounds)
+
+
 def window_max(x: Value, raw: Any, channels: int) -> Value:
     need(raw["taps"] * channels == x.shape[-1], f"taps: {raw['taps']} of {channels} are not {x.shape[-1]}")
     taps = [x.bounds[c::channels] for c in range(channels)]
@@ -177,7 +195,7 @@ def joined(kind: str, a: Value, b: Value, raw: Any) -> Value:
 
 def layer(kind: str, x: Value, raw: Any) -> tuple[Value, dict[str, Any]]:
     """A multiply-accumulate layer, and its entry: output o is start[o] + sum over i of weights[o][i] * x[index(o)[i]]."""
-    weights, tile = matrix(raw["weights"]), raw.get("tile")
+    weights, tile = matrix(raw["weights"]), raw["tile"] if kind == "matvec" else None
     outputs, depth, start = len(weights), len(weights[0]), integers(raw["start"], len(weights))
     groups, taps = (1, 1) if kind == "matvec" else integers([raw["groups"], raw["taps"]])
     held = range_of(raw["weight_dtype"])
@@ -231,6 +249,13 @@ def rounded(num: int, den: int, mode: str) -> int:
     if mode == "CEIL" or 2 * rest != den:
         return down + (mode == "CEIL" or 2 * rest > den)
     return down + (down % 2 if mode == "ROUND" else (num >= 0) == (mode == "HALF_UP"))
+
+
+def ascending(row: Any) -> tuple[list[int], int]:
+    """A row of rationals as sorted numerators over one denominator."""
+    pairs = column(row, len(row)) if row else []
+    common = lcm(*(over for _, over in pairs))
+    return sorted(num * (common // over) for num, over in pairs), common
 
 
 def up(num: int, den: int) -> int:
@@ -453,10 +478,24 @@ def read_steps(raw: Any, channels: int, depth: int = 0) -> list[Step]:
 
 
 class Chain:
-    """The exact function of each channel: steps of one real, then a quantizer."""
+    """The exact function of each channel: steps of one real, then a quantizer.
+
+    A quantizer rounds and clamps, or counts thresholds: those that a value reaches, and those that it passes.
+    """
 
     def __init__(self, raw: Any, channels: int) -> None:
-        self.steps = read_steps((*raw["chain"], raw["quantizer"] | {"is": "snap"}), channels)
+        self.rows: list[list[tuple[list[int], int]]] = []
+        end = raw["quantizer"]
+        counts = end.get("is") == "thresholded"
+        self.steps = read_steps((*raw["chain"], *([] if counts else [end | {"is": "snap"}])), channels)
+        if counts:
+            for rows in (end["reached"], end["passed"]):
+                even = len(rows) in (1, channels) and len({len(row) for row in rows}) == 1
+                need(even, "quantizer: uneven thresholds")
+                self.rows.append([ascending(row) for row in rows] * (channels // len(rows)))
+            need(column([end["scale"], end["shift"]], 2)[0][0], "quantizer.scale: is 0")
+            self.lo, self.hi = 0, sum(len(rows[0][0]) for rows in self.rows)
+            return
         _, (self.scale, self.zero_point), self.mode, _, _ = self.steps.pop()
         self.lo, self.hi = integers([raw["quantizer"]["lo"], raw["quantizer"]["hi"]])
         self.bipolar = raw["quantizer"]["bipolar"]
@@ -467,6 +506,13 @@ class Chain:
         """The exact code, from enclosures lo/den <= value <= hi/den, narrower until they decide it."""
         need(precision <= LAST_PRECISION, f"chain: channel {c}, input {x}: not decided in {LAST_PRECISION} bits")
         value = values_of(self.steps, c, (x, x, 1), precision)
+        if self.rows:
+            lo, hi, den = value
+            (reached, one), (passed, other) = (rows[c] for rows in self.rows)
+            codes = {
+                bisect_right(reached, one * v // den) + bisect_left(passed, -(-other * v // den)) for v in {lo, hi}
+            }
+            return codes.pop() if len(codes) == 1 else self.code(c, x, 2 * precision)
         lo, hi, den = affine(value, self.scale[c][::-1], self.zero_point[c])
         codes = {min(max(rounded(end, den, self.mode), self.lo), self.hi) for end in {lo, hi}}
         codes = {int(lo >= 0), int(hi >= 0)} if self.bipolar else codes
@@ -673,8 +719,8 @@ def check_files(folder: Path, files: Any) -> None:
         need(path.is_dir() or name in files, f"{name}: is not of this build")
 
 
-def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None) -> None:
-    """The types and parameters with which a node's header calls its kernel."""
+def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None, size: int) -> None:
+    """The types and parameters with which a node's header calls its kernel; its first input holds `size` elements."""
     text, raw = header.read_text(), node["attributes"]
     form, tile = raw.get("form", {}), entry and entry["tile"]
     ((kernel, arguments),) = re.findall(r"broadaxe::(\w+)<([^()]*)>\(", text)
@@ -690,17 +736,43 @@ def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None) -> N
         found += [f"int{signed_bits(form['factor'])}"] if "factor" in form else []
         found += [f"int{sum_bits}", *stated[len(found) + 1 : len(found) + 3]]
         found += [str(form[key]) for key in ("shift", "lo", "hi")] + [str(form["half_even"]).lower()]
+    if node["operator"] == "rearrange":
+        sizes = [len(raw[name]) for name in ("outer", "middle", "inner")]
+        found += [stated[2], *map(str, (*sizes[:2], sizes[2] // int(stated[2]), raw["to"][-1] // int(stated[2])))]
     same([kernel == "matvec_tiled"], [bool(tile)], f"{header.name}: {kernel} adds up tiles")
     same(stated[: len(found)], found, f"{header.name}: parameters of {kernel}")
-    check_memories(header.name, text, node, kernel)
+    check_memories(header.name, text, node, kernel, size)
 
 
-def check_memories(header: str, text: str, node: Any, kernel: str) -> None:
+def moves(raw: Any, lanes: int, size: int) -> dict[str, list[int]]:
+    """Tables of a rearrangement in words, and the first word that an outer index or a later one still reads."""
+    tables = {name: [-1 if v < 0 else v // lanes for v in raw[name]] for name in ("outer", "middle")}
+    need(
+        all(v < 0 or v % lanes == 0 for v in raw["outer"] + raw["middle"]), f"outer or middle: not in words of {lanes}"
+    )
+    for first in range(0, len(raw["inner"]), lanes):
+        run = raw["inner"][first : first + lanes]
+        whole = [run[0] + i for i in range(lanes)] if run[0] >= 0 and run[0] % lanes == 0 else [-1] * lanes
+        need(run == whole, f"inner: words of {lanes} elements are torn")
+    tables["inner"] = [-1 if v < 0 else v // lanes for v in raw["inner"][::lanes]]
+    lowest = sum(min(v for v in tables[name] if v >= 0) for name in ("middle", "inner"))
+    keep: list[int] = []
+    least = size // lanes
+    for first in reversed(tables["outer"]):
+        least = min(least, first + lowest) if first >= 0 else least
+        keep.insert(0, least)
+    return tables | {"keep": keep}
+
+
+def check_memories(header: str, text: str, node: Any, kernel: str, size: int) -> None:
     """The constants that a kernel reads, by lanes: lane i of L has those of the channels i, i + L, i + 2 * L, ..."""
     name, known = node["name"], {"pad": node["attributes"].get("pad_codes")} | node["attributes"]
     known |= known.get("form", {})
     rising = min(known.get("direction", [1])) > 0  # then the kernel reads none
     held = {key: known[key] for key in MEMORIES if known.get(key) and not (rising and key == "direction")}
+    if kernel == "rearrange":  # positions in words of as many lanes as the pad codes have
+        lanes = int(re.findall(rf" {name}_pad\[(\d+)\]", text)[0])
+        held = moves(known, lanes, size) | held
     if kernel == "threshold_search":  # each stage halves what those before it leave; the domain's end fills the rows up
         spans = [1 << d for d in reversed(range(len(known["thresholds"][0]).bit_length()))]
         rows = [row + [known["domain"][1]] * (2 * spans[0] - 1 - len(row)) for row in held.pop("thresholds")]
@@ -754,7 +826,7 @@ def check(folder: Path) -> str:
             elif len(parts) == 2:
                 found = joined(kind, parts[0], parts[1], raw)
             else:
-                operator = {"view": view, "window": window, "window_max": window_max}[kind]
+                operator = {"view": view, "rearrange": rearrange, "window": window, "window_max": window_max}[kind]
                 found = operator(parts[0], raw, stored.shape[-1])
             for field in Value._fields:
                 same(getattr(stored, field), getattr(found, field), f"{field} of {node['output']}")
@@ -766,7 +838,7 @@ def check(folder: Path) -> str:
             if kind != "view":
                 header = f"firmware/{node['name']}.hpp"
                 need(header in content["files"], f"{header}: is not named in files")
-                check_kernel(folder / header, node, entry, sum_bits)
+                check_kernel(folder / header, node, entry, sum_bits, prod(parts[0].shape))
             known.add(node["output"])
         where = "certificate.json"
         need(not layers and not requantizers, "layers or requantizers: an entry belongs to no node")
