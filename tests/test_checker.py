@@ -906,6 +906,81 @@ def test_functions_are_those_of_the_compiler(step: Any) -> None:
             assert turning == [sign is None for sign in direction_on(chain, domain)]
 
 
+def functions() -> onnx.ModelProto:
+    """Tables of chains that turn, and staircases of one that rises where it is read."""
+    net = Network(3, seed=8)
+    y = net.quant("x", 1 / 8, bits=4)
+    for name in ("silu", "slopes", "square", "gelu"):
+        y = net.node("MatMul", y, net.weights(3, 3, scale=0.3, bits=3))
+        if name == "silu":
+            y = net.node("Mul", y, net.node("Sigmoid", y))
+        elif name == "slopes":
+            y = net.node("PRelu", y, [0.2, -0.5, -1.0])
+        elif name == "square":
+            y = net.node("Pow", y, np.float32(2))
+        else:
+            y = net.node("Gelu", net.node("Relu", y))
+        y = net.quant(y, 0.06, bits=4)
+    return net.finish(y, name="functions")
+
+
+def test_every_entry_and_parameter_of_a_function_counts(once: Callable[..., Path], tmp_path: Path) -> None:
+    """Any entry of a table, and any other function, slope, exponent, operation or part of a combination, is found."""
+    built = once("checker_functions", lambda path: broadaxe.compile(functions(), path))
+    folder = Path(shutil.copytree(built, tmp_path / "build"))
+    original = content_of(folder)
+    assert failure(folder) is None
+    forms = [node["form"]["is"] for node in nodes(original, "requantize")]
+    assert forms[:3] == ["table"] * 3
+    assert forms[3] != "table" or original["requantizers"][3]["comparisons"] < 100
+    rng, found = random.Random(SEED), 0
+
+    def caught(edit: Edit) -> None:
+        nonlocal found
+        content = json.loads(json.dumps(original))
+        edit(content)
+        assert resealed(folder, content) is not None
+        found += 1
+
+    values = original["graph"]["values"]
+    requantizers = [node for node in original["graph"]["nodes"] if node["operator"] == "requantize"]
+    for i, node in enumerate(requantizers[:3]):
+        form, bounds = node["attributes"]["form"], values[node["inputs"][0]]["bounds"]
+        for _ in range(12):
+            c = rng.randrange(3)
+            at = rng.randint(*bounds[c]) - form["domain"][0]
+
+            def entry(
+                content: dict[str, Any], i: int = i, c: int = c, at: int = at, by: int = rng.choice((-1, 1))
+            ) -> None:
+                nodes(content, "requantize")[i]["form"]["rows"][c][at] += by
+
+            caught(entry)
+
+    def step(i: int, kind: str, field: str, value: Any) -> Edit:
+        def change(content: dict[str, Any]) -> None:
+            chain = nodes(content, "requantize")[i]["chain"]
+            (held,) = [s for s in chain if s["is"] == kind]
+            assert held[field] != value
+            held[field] = value
+
+        return change
+
+    tanh = [{"is": "function", "kind": "tanh"}]
+    caught(step(0, "combined", "op", "Add"))
+    caught(step(0, "combined", "op", "Pow"))
+    caught(step(0, "combined", "right", tanh))
+    caught(step(0, "combined", "left", tanh))
+    caught(step(1, "leaky", "slope", ["1/5", "-1/2", "1"]))
+    caught(step(1, "leaky", "slope", ["1/5", "1/2", "-1"]))
+    caught(step(2, "power", "exponent", "3"))
+    caught(step(2, "power", "exponent", "1/2"))
+    caught(step(3, "function", "kind", "elu"))
+    caught(step(3, "function", "kind", "cosine"))
+    caught(lambda content: nodes(content, "requantize")[1].update(comparisons=7))
+    print(f"{found} changes of functions, all caught")
+
+
 # Whatever else
 
 

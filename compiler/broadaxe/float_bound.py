@@ -11,8 +11,8 @@ K + 2 for a mean of K values, 8 for a normalization and 1 for a step with a cons
 
 From the first function that is no straight line on, each tensor is known by float32's own value v and a bound e of its
 error: the exact value lies within e of v, and any float32 evaluation within e of the exact value. A function of slope at
-most L makes of that an error of L * e and what its own kernel may err: ERROR * (1 + |y|), of the exponential and of powers
-ERROR * |y|. A function that has no such L, or jumps, is bounded by what it does between v - 2e and v + 2e.
+most L makes of that an error of L * e and what its own kernel may err (`kernel_error`). A function that has no such L, or
+jumps, is bounded by what it does between v - 2e and v + 2e.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from onnx import helper, numpy_helper
 
 from broadaxe.chain import Affine, Snap, Step
 from broadaxe.constants import run_float
-from broadaxe.functions import COMBINED, KINDS, Function, Leaky, Power, combined_error
+from broadaxe.functions import COMBINED, KINDS, Combined, Function, Leaky, Power, combined_error
 from broadaxe.lower import extract
 from broadaxe.ops.importing import ModelNode
 from broadaxe.ops.pointwise import POINTWISE, steps_of
@@ -45,6 +45,9 @@ ERROR = 2.0**-20
 """Of onnxruntime's float32 kernels of functions; tests measure less than half of it."""
 LARGEST = 2.0**127
 RELATIVE = ("Exp", "Pow", "Reciprocal", "Sqrt")
+GATED = ("Gelu", "HardSwish", "Mish")
+WIDEST_GATE = 16.0
+"""x times a gate whose error is absolute; further out the gate is 0 or 1 in float32."""
 Ball: TypeAlias = tuple[Array, Array]
 """A tensor's float32 value and the bound of its error, both float64."""
 
@@ -200,7 +203,7 @@ class Behind:
                 exponent = Fraction(others[0][0].reshape(-1)[0].item())
                 if exponent in (0, 1):
                     return first[0] ** float(exponent), first[1] * float(exponent)
-                return _through(first, (Power(exponent),), relative=True)
+                return _through(first, (Power(exponent),), node.op_type)
         if node.op_type in POINTWISE:
             made = ModelNode(
                 node.name,
@@ -211,7 +214,7 @@ class Behind:
                 {name: value.decode() if isinstance(value, bytes) else value for name, value in attributes.items()},
                 0,
             )
-            return _through(first, steps_of(made), node.op_type in RELATIVE)
+            return _through(first, steps_of(made), node.op_type)
         return self._moved(node, first[0], known), self._moved(node, first[1], known, error=True) * OWN_ROUNDING
 
     def _moved(self, node: onnx.NodeProto, first: Array, known: Sequence[Ball | None], error: bool = False) -> Array:
@@ -235,23 +238,32 @@ class Behind:
         return np.asarray(run_float(model, feeds)[node.output[0]], dtype=np.float64)
 
 
-def _through(ball: Ball, steps: Sequence[Step], relative: bool) -> Ball:
+def kernel_error(op_type: str, x: Array, y: Array, size: float = 1.0) -> Array:
+    """What onnxruntime's float32 kernel of a function may err at x, where it is y; `size` of its parameters."""
+    if op_type in RELATIVE:
+        return np.asarray(ERROR * np.abs(y) + 2.0**-126)
+    gate = np.minimum(np.abs(x), WIDEST_GATE) if op_type in GATED else 0.0
+    return np.asarray(ERROR * (size + np.abs(y) + gate))
+
+
+def _through(ball: Ball, steps: Sequence[Step], op_type: str) -> Ball:
     """A function, as steps of a chain of one channel, on a value and its error."""
-    value, error = (part.reshape(1, -1) for part in np.broadcast_arrays(*ball))
-    size = 1.0
+    x, error = (part.reshape(1, -1) for part in np.broadcast_arrays(*ball))
+    value, size = x, 1.0
     for step in steps:
-        smooth = not isinstance(step, Power | Snap) and not (
-            isinstance(step, Function) and KINDS[step.kind].steepest is None
-        )
-        error = step.error(value, error) if smooth else 2 * step.error(value, 2 * error)
+        steep = isinstance(step, Function) and KINDS[step.kind].steepest is None
+        if steep or isinstance(step, Combined | Power | Snap):
+            error = 2 * step.error(value, 2 * error)
+        else:
+            error = step.error(value, error)
         value = step.approximate(value)
         if isinstance(step, Affine):
             size = max(size * float(abs(step.scale[0])), float(abs(step.shift[0])), 1.0)
         if isinstance(step, Leaky):
             size = max(size * float(abs(step.slope[0])), 1.0)
-    own = ERROR * np.abs(value) + 2.0**-126 if relative else ERROR * (size + np.abs(value))
+    error = error + kernel_error(op_type, x, value, size)
     shape = np.broadcast_shapes(ball[0].shape, ball[1].shape)
-    return value.reshape(shape), (error + own).reshape(shape)
+    return value.reshape(shape), error.reshape(shape)
 
 
 def _gamma(roundings: int) -> float:
