@@ -18,7 +18,7 @@ from broadaxe.auditing.design import Design, Layer, design
 from broadaxe.auditing.execute import Change, shown
 from broadaxe.auditing.inputs import model_inputs
 from broadaxe.auditing.reach import exact_sums, reading
-from broadaxe.auditing.registers import Declaration, inexact, rounded_spans
+from broadaxe.auditing.registers import Declaration, inexact, partial_spans, spans
 from broadaxe.auditing.search import search
 from broadaxe.build import load_model, named
 from broadaxe.config import int_type, read_mapping
@@ -45,7 +45,7 @@ class Overflow:
         operands: the layer's own operands in canonical order (kh, kw, c), one for each product, in codes.
         channel: of the layer's output.
         position: in the layer's output, channel left out; empty for a vector.
-        true_sum: exact real value that the accumulator should have.
+        true_sum: real value that the accumulator should have; of products rounded to its step where it rounds.
         held: real value that it has.
         sums: how many sums leave the accumulator for these inputs.
         change: first element of a model output that changes when the accumulator holds what it holds.
@@ -291,19 +291,17 @@ def _judged(lowered: Design, layer: Layer, declared: Declaration, request: _Requ
     kind, register = declared.type, declared.register
     sums = exact_sums(lowered.graph, layer)
     first = inexact(layer, register, kind)
-    spans = register.spans(kind, sums)
-    held = spans
-    if first is not None:
-        held = tuple(a | b for a, b in zip(spans, rounded_spans(layer, register, kind), strict=True))
+    exact = first is None
+    held = spans(layer, declared, sums, exact)
     if kind.saturates:
-        held = tuple(a | b for a, b in zip(held, _partial(layer, declared), strict=True))
+        held = tuple(a | b for a, b in zip(held, partial_spans(layer, declared, exact), strict=True))
     whole = Interval(min(s.lo for s in held), max(s.hi for s in held))
     ends = [register.gain[c] * q + register.offset[c] for c, s in enumerate(sums) for q in (s.lo, s.hi)]
     bits, needed = kind.narrowest(whole)
     verdict: Verdict = "proven"
     overflow = None
     if whole not in kind.allowed:
-        verdict, overflow = _broken(lowered, layer, declared, spans, request)
+        verdict, overflow = _broken(lowered, layer, declared, spans(layer, declared, sums, exact), request)
     return AuditedAccumulator(
         layer.name,
         kind.text,
@@ -320,11 +318,6 @@ def _judged(lowered: Design, layer: Layer, declared: Declaration, request: _Requ
     )
 
 
-def _partial(layer: Layer, declared: Declaration) -> Bounds:
-    """Integers n that enclose every partial sum, in any order of the products."""
-    return declared.register.spans(declared.type, layer.op.prefix_hull(layer.x))
-
-
 def _rounds(layer: Layer, declared: Declaration, channel: int, product: int | None, value: Fraction) -> str:
     what = f"the start of channel {channel}" if product is None else f"product {product} of channel {channel}"
     needed = fraction_bits(value)
@@ -339,14 +332,14 @@ def _rounds(layer: Layer, declared: Declaration, channel: int, product: int | No
 
 
 def _broken(
-    lowered: Design, layer: Layer, declared: Declaration, spans: Bounds, request: _Request
+    lowered: Design, layer: Layer, declared: Declaration, reached: Bounds, request: _Request
 ) -> tuple[Verdict, Overflow]:
     """An input that overflows the accumulator, or the layer's own witness."""
     kind, register = declared.type, declared.register
     risky = sorted(
         (
             (beyond, channel, (register.gain[channel] > 0) == upper)
-            for channel, span in enumerate(spans)
+            for channel, span in enumerate(reached)
             for upper, beyond in ((True, span.hi - kind.allowed.hi), (False, kind.allowed.lo - span.lo))
             if beyond > 0
         ),
@@ -432,18 +425,13 @@ def _local(layer: Layer, declared: Declaration, channel: int, high: bool, remark
 
 
 def _on_the_way(layer: Layer, declared: Declaration) -> Overflow:
-    """No final sum leaves the type, but a partial sum of a saturating accumulator, or one of rounded products, may."""
+    """No final sum leaves the type, but a partial sum of a saturating accumulator may."""
     kind = declared.type
-    partial = _partial(layer, declared) if kind.saturates else ()
-    remark = "a partial sum may leave it, in some order of the products"
-    spans = partial
-    if all(span in kind.allowed for span in partial):
-        spans = rounded_spans(layer, declared.register, kind)
-        remark = "products rounded to its step may add up to more than it holds"
-    beyond = [max(s.hi - kind.allowed.hi, kind.allowed.lo - s.lo) for s in spans]
+    reached = partial_spans(layer, declared, inexact(layer, declared.register, kind) is None)
+    beyond = [max(s.hi - kind.allowed.hi, kind.allowed.lo - s.lo) for s in reached]
     channel = beyond.index(max(beyond))
-    high = spans[channel].hi > kind.allowed.hi
-    n = spans[channel].hi if high else spans[channel].lo
+    high = reached[channel].hi > kind.allowed.hi
+    n = reached[channel].hi if high else reached[channel].lo
     upwards = high == (declared.register.gain[channel] > 0)
-    local = _local(layer, declared, channel, upwards, remark)
+    local = _local(layer, declared, channel, upwards, "a partial sum may leave it, in some order of the products")
     return replace(local, true_sum=kind.origin + kind.step * n, held=kind.origin + kind.step * kind.hold(n))

@@ -9,6 +9,9 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
+
+from broadaxe.chain import Exact, round_rational
 from broadaxe.types import Interval, IntType
 
 WIDEST_DECLARED = 1024
@@ -17,6 +20,7 @@ _FINN = re.compile(r"(U?)INT([1-9][0-9]{0,3})")
 _FINN_FIXED = re.compile(r"FIXED<\s*([1-9][0-9]{0,3})\s*,\s*(-?[0-9]{1,4})\s*>")
 _HLS = re.compile(r"(?:(ap_)|(ac_))?(u?)(fixed|int)\s*<([^<>]*)>")
 ROUNDINGS = ("TRN", "TRN_ZERO", "RND", "RND_ZERO", "RND_INF", "RND_MIN_INF", "RND_CONV")
+AS_QONNX = {"TRN": "FLOOR", "TRN_ZERO": "DOWN", "RND_ZERO": "HALF_DOWN", "RND_INF": "HALF_UP", "RND_CONV": "ROUND"}
 OVERFLOWS = ("WRAP", "SAT", "SAT_ZERO", "SAT_SYM")
 
 
@@ -31,6 +35,7 @@ class AccumulatorType:
         step: real value of one unit of n, positive.
         origin: real value of n = 0.
         saturates: whether additions stop at the ends instead of wrapping.
+        rounding: how a number between two units becomes one of them, by the names of ap_fixed.
     """
 
     text: str
@@ -39,6 +44,16 @@ class AccumulatorType:
     step: Fraction = Fraction(1)
     origin: Fraction = Fraction(0)
     saturates: bool = False
+    rounding: str = "TRN"
+
+    def units(self, num: Exact, den: Exact) -> Exact:
+        """num / den units rounded to whole ones, element by element, Python integers; den > 0."""
+        match self.rounding:
+            case "RND":  # ties up
+                return np.asarray((2 * num + den) // (2 * den))
+            case "RND_MIN_INF":  # ties down
+                return np.asarray(-((den - 2 * num) // (2 * den)))
+        return round_rational(num, den, AS_QONNX[self.rounding])
 
     def hold(self, n: int) -> int:
         """What the accumulator holds in place of n."""
@@ -116,7 +131,7 @@ def hls_type(text: str) -> AccumulatorType:
             unsigned = rest.pop(0).lower() in ("false", "0")
         rounding = _mode(rest.pop(0) if rest else "TRN", ROUNDINGS)
         overflow = _mode(rest.pop(0) if rest else "WRAP", OVERFLOWS)
-        if (rest and rest != ["0"]) or not rounding or not 1 <= int(width) <= WIDEST_DECLARED:
+        if (rest and rest != ["0"]) or not 1 <= int(width) <= WIDEST_DECLARED:
             raise ValueError
         if abs(int(integer)) > WIDEST_DECLARED:
             raise ValueError
@@ -127,9 +142,8 @@ def hls_type(text: str) -> AccumulatorType:
     adder = IntType(int(width), not unsigned)
     top = adder.range.hi
     allowed = Interval(-top, top) if overflow == "SAT_SYM" and adder.signed else adder.range
-    return AccumulatorType(
-        text.strip(), adder, allowed, _power(int(integer) - int(width)), saturates=overflow != "WRAP"
-    )
+    step = _power(int(integer) - int(width))
+    return AccumulatorType(text.strip(), adder, allowed, step, saturates=overflow != "WRAP", rounding=rounding)
 
 
 def _mode(text: str, known: tuple[str, ...]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import onnx
 
@@ -81,7 +82,7 @@ class Design:
     layers: tuple[Layer, ...]
     constants: Mapping[str, Array]
 
-    @property
+    @cached_property
     def host(self) -> Host:
         return Host.of(self.model, self.lowered, self.graph)
 

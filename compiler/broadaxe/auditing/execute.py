@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from broadaxe.auditing.design import Design, Layer
-from broadaxe.auditing.registers import Declaration
+from broadaxe.auditing.registers import Declaration, inexact, start
 from broadaxe.errors import BroadaxeError
 from broadaxe.host import Host
 from broadaxe.ir import Graph, IntArray, Value, hull, infer
@@ -60,26 +60,27 @@ def shown(design: Design, layer: Layer, declared: Declaration, codes: Mapping[st
     every = {**codes, **run(design.graph, codes, every_value=True)}
     sums = every[layer.node.output][0].reshape(-1, layer.op.outputs)
     kind = declared.type
-    content = _content(declared, sums)
+    exact = inexact(layer, declared.register, kind) is None
+    vectors = every[layer.node.inputs[0]][0].reshape(-1, layer.x.channels)
+    stepwise = kind.saturates or not exact
+    if stepwise and len(vectors) * layer.op.weights.size > MOST_STEPS:
+        return None
+    content = _content(declared, sums) if exact else _added(layer, declared, vectors, saturating=False)
     beyond = np.maximum(content - kind.allowed.hi, kind.allowed.lo - content)
-    row, channel = np.unravel_index(int(np.argmax(beyond)), beyond.shape)
+    row, channel = divmod(int(np.argmax(beyond)), layer.op.outputs)
     if beyond[row, channel] <= 0:
         return None
     if kind.saturates:
-        held = _saturated(layer, declared, every[layer.node.inputs[0]][0])
+        held = _added(layer, declared, vectors, saturating=True)
     else:
         held = np.vectorize(kind.hold, otypes=[object])(content)
     place = np.unravel_index(int(row), layer.out.shape[:-1]) if len(layer.out.shape) > 1 else ()
-    change: Change | None = None
-    unknown: str | None = "its run takes too many steps"
-    if held is not None:
-        change, unknown = _change(design, layer, declared, codes, every, held)
-    first = kind.hold(int(content[row, channel])) if held is None else int(held[row, channel])
+    change, unknown = _change(design, layer, declared, codes, every, held)
     return Shown(
-        int(channel),
+        channel,
         tuple(int(i) for i in place),
         int(content[row, channel]),
-        first,
+        int(held[row, channel]),
         int((beyond > 0).sum()),
         change,
         unknown,
@@ -87,37 +88,31 @@ def shown(design: Design, layer: Layer, declared: Declaration, codes: Mapping[st
 
 
 def _content(declared: Declaration, sums: IntArray) -> IntArray:
-    """n of every sum, Python integers, shape (positions, channels); rounded down where the type does not represent it."""
+    """n of every sum, Python integers, shape (positions, channels); for types that represent every product."""
     register, kind = declared.register, declared.type
-    out = np.empty(sums.shape, dtype=object)
-    for channel in range(sums.shape[1]):
-        gain = register.gain[channel] / kind.step
-        start = register.content(kind, channel, 0)
-        common = gain.denominator * start.denominator
-        a, b = int(gain * common), int(start * common)
-        out[:, channel] = (sums[:, channel].astype(object) * a + b) // common
-    return out
+    columns = []
+    for channel, column in enumerate(sums.T):
+        num, den = (register.gain[channel] / kind.step).as_integer_ratio()
+        columns.append(column.astype(object) * num // den + int(register.content(kind, channel, 0)))
+    return np.stack(columns, axis=1)
 
 
-def _saturated(layer: Layer, declared: Declaration, x: IntArray) -> IntArray | None:
-    """What saturating adders hold in the end: from the start on, products in canonical order; None if that takes too long."""
-    op, kind, register = layer.op, declared.type, declared.register
-    vectors = x.reshape(-1, x.shape[-1])
-    if len(vectors) * op.weights.size > MOST_STEPS:
-        return None
-    zero = np.zeros((len(vectors), op.outputs), dtype=np.int64)
-    held = np.clip(_content(declared, zero), kind.allowed.lo, kind.allowed.hi)
-    gains = [gain / kind.step for gain in register.gain]
-    if any(gain.denominator != 1 for gain in gains):
-        return None
-    column = np.array([int(gain) for gain in gains], dtype=object)
+def _added(layer: Layer, declared: Declaration, vectors: IntArray, *, saturating: bool) -> IntArray:
+    """n of every sum, product after product in canonical order, each rounded to the step; shape (positions, channels)."""
+    op, kind, gains = layer.op, declared.type, declared.register.gain
+    ratios = [(gain / kind.step).as_integer_ratio() for gain in gains]
+    num, den = (np.array(column, dtype=object) for column in zip(*ratios, strict=True))
+    held = np.broadcast_to(
+        np.array([start(declared, channel) for channel in range(op.outputs)], dtype=object), (len(vectors), op.outputs)
+    )
     index = op.operand_indices()
     for product in range(op.depth):
-        operand = vectors[:, index[:, product]].astype(object)
-        held = np.clip(
-            held + operand * op.weights[:, product].astype(object) * column, kind.allowed.lo, kind.allowed.hi
-        )
-    return held
+        if saturating:
+            held = np.clip(held, kind.allowed.lo, kind.allowed.hi)
+        exact = vectors[:, index[:, product]].astype(object) * (op.weights[:, product].astype(object) * num)
+        units = kind.units(exact, np.broadcast_to(den, exact.shape))
+        held = held + (np.clip(units, kind.allowed.lo, kind.allowed.hi) if saturating else units)
+    return np.clip(held, kind.allowed.lo, kind.allowed.hi) if saturating else held
 
 
 def _change(

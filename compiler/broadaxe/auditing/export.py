@@ -18,7 +18,7 @@ from broadaxe.auditing import finn, hls4ml
 from broadaxe.auditing.declared import fixed_text, fraction_bits, hls_type
 from broadaxe.auditing.design import Design, Layer, design
 from broadaxe.auditing.reach import exact_sums
-from broadaxe.auditing.registers import Register, rounded_spans
+from broadaxe.auditing.registers import Declaration, Register, spans
 from broadaxe.build import load_model
 from broadaxe.config import int_type
 from broadaxe.errors import RequestError
@@ -183,15 +183,17 @@ def _accum(lowered: Design, layer: Layer) -> tuple[dict[str, str], str]:
     comment = ""
     if hls4ml.scales_in_front(x, w):
         fraction = usual
-        comment = "inexact: a scale that is no power of two stays in front of the sum; fraction bits of the default precision"
+        comment = (
+            "inexact: a scale that is no power of two stays in front of the sum; fraction bits of the default precision"
+        )
     else:
         products = max((bits for v in register.gain if (bits := fraction_bits(v)) is not None), default=0)
         fraction = max(0, products, min(starts, usual))
         if starts > fraction:
             comment = f"inexact: its bias has {starts} bits behind the point, more than the default precision"
     step = hls_type(fixed_text(64, 64 - fraction))
-    spans = rounded_spans(layer, register, step) if comment else register.spans(step, exact_sums(lowered.graph, layer))
-    whole = Interval(min(s.lo for s in spans), max(s.hi for s in spans))
+    reached = spans(layer, Declaration(step, "", register), exact_sums(lowered.graph, layer), not comment)
+    whole = Interval(min(s.lo for s in reached), max(s.hi for s in reached))
     width = whole.signed_dtype.width
     return {"accum": fixed_text(width, width - fraction), "result": "auto"}, comment
 

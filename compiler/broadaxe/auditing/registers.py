@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
 
+import numpy as np
+
 from broadaxe.auditing.declared import AccumulatorType
 from broadaxe.auditing.design import Layer
 from broadaxe.chain import PerChannel, spread
@@ -117,21 +119,40 @@ def _by_magnitude(low: int, high: int) -> tuple[int, ...]:
     return nearest, other
 
 
-def rounded_spans(layer: Layer, register: Register, declared: AccumulatorType) -> Bounds:
-    """Integers n that enclose each channel's content when every product, and the start, is rounded to the type's step.
+def spans(layer: Layer, declared: Declaration, sums: Bounds, exact: bool) -> Bounds:
+    """Ends of n per channel: of sums between the given ends where every product is exact, else of rounded products."""
+    if exact:
+        return declared.register.spans(declared.type, sums)
+    return _rounded(layer, declared, partial=False)
 
-    Whatever the rounding mode, a rounded number lies between its floor and its ceiling.
-    """
+
+def partial_spans(layer: Layer, declared: Declaration, exact: bool) -> Bounds:
+    """Integers n that enclose every partial sum of a channel, in any order of its products."""
+    if exact:
+        return declared.register.spans(declared.type, layer.op.prefix_hull(layer.x))
+    return _rounded(layer, declared, partial=True)
+
+
+def _rounded(layer: Layer, declared: Declaration, *, partial: bool) -> Bounds:
+    """Ends of n per channel when the start and every product are rounded to the step: rounding rises, so ends stay ends."""
+    register, kind = declared.register, declared.type
     lo, hi = layer.op.operands(layer.x)
     out = []
     for channel in range(layer.op.outputs):
         row = channel if len(lo) > 1 else 0
-        gain, start = register.gain[channel] / declared.step, register.content(declared, channel, 0)
-        least, most = floor(start), ceil(start)
-        for weight, low, high in zip(
-            layer.op.weights[channel].tolist(), lo[row].tolist(), hi[row].tolist(), strict=True
-        ):
-            ends = (gain * weight * low, gain * weight * high)
-            least, most = least + floor(min(ends)), most + ceil(max(ends))
-        out.append(Interval(least, most))
+        num, den = (register.gain[channel] / kind.step).as_integer_ratio()
+        weights = layer.op.weights[channel].astype(object) * num
+        products = np.stack([weights * lo[row].astype(object), weights * hi[row].astype(object)])
+        units = kind.units(products, np.full_like(products, den))
+        least, most = units.min(axis=0), units.max(axis=0)
+        if partial:
+            least, most = np.minimum(least, 0), np.maximum(most, 0)
+        begin = start(declared, channel)
+        out.append(Interval(begin + int(least.sum()), begin + int(most.sum())))
     return tuple(out)
+
+
+def start(declared: Declaration, channel: int) -> int:
+    """What the accumulator starts at, rounded to its step."""
+    num, den = declared.register.content(declared.type, channel, 0).as_integer_ratio()
+    return int(declared.type.units(np.array([num], dtype=object), np.array([den], dtype=object))[0])
