@@ -62,7 +62,19 @@ FOLDED = {
     ),
     *("Pad", "Pow", "QuantizeLinear", "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp"),
     *("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Round"),
-    *("ScatterElements", "ScatterND", "Shape", "Sigmoid", "Sign", "Size", "Slice", "Softmax", "Softplus", "Sqrt"),
+    *(
+        "ScatterElements",
+        "ScatterND",
+        "Shape",
+        "Sigmoid",
+        "Sign",
+        "Size",
+        "Slice",
+        "Softmax",
+        "Softplus",
+        "Split",
+        "Sqrt",
+    ),
     *("Squeeze", "Sub", "Sum", "Tanh", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor"),
 }
 """Operators that are computed on constants: their work is in proportion to what they read and write."""
@@ -122,18 +134,30 @@ def inferred(
     node: ModelNode, proto: onnx.NodeProto, types: Mapping[str, onnx.TypeProto], arrays: Mapping[str, Array]
 ) -> onnx.TypeProto:
     """The type and shape of what a standard operator makes, without running it; fails where the file does not tell."""
+    return inferred_all(node, proto, types, arrays)[0]
+
+
+def inferred_all(
+    node: ModelNode, proto: onnx.NodeProto, types: Mapping[str, onnx.TypeProto], arrays: Mapping[str, Array]
+) -> list[onnx.TypeProto]:
+    """The same of each output of an operator."""
     data = {n: numpy_helper.from_array(a, n) for n, a in arrays.items() if a.size <= SHAPE_DATA}
     plain = onnx.NodeProto()
     plain.CopyFrom(proto)
     plain.domain = ""
     try:
         schema = defs.get_schema(node.op_type, node.opset, "")
-        (made,) = shape_inference.infer_node_outputs(
+        found = shape_inference.infer_node_outputs(
             schema, plain, dict(types), data, opset_imports=[helper.make_opsetid("", node.opset)]
-        ).values()
+        )
+        everything = [found[name] for name in proto.output if name]
     except Exception as error:
         reason = printable(str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__)
         raise node.fail(f"has inputs or attributes that do not fit it: {reason}; repair the model") from None
+    return [_known(node, made, arrays) for made in everything]
+
+
+def _known(node: ModelNode, made: onnx.TypeProto, arrays: Mapping[str, Array]) -> onnx.TypeProto:
     shape = made.tensor_type.shape
     if not made.tensor_type.HasField("shape") or not all(d.HasField("dim_value") for d in shape.dim):
         if node.op_type == "NonZero":  # no more than an index for each element that it reads
@@ -152,17 +176,18 @@ def computed(node: ModelNode, proto: onnx.NodeProto, arrays: Mapping[str, Array]
         raise node.fail(f"operator {printable(node.op_type)} is no standard ONNX operator; fold it before the export")
     if proto.domain not in ("", "ai.onnx") or node.op_type not in FOLDED:
         raise node.fail("is not supported on constants; fold it before the export")
-    if len(proto.output) != 1:
+    if len(proto.output) != 1 and node.op_type != "Split":
         raise node.fail("has several outputs; only one is supported on constants")
-    count = elements(inferred(node, proto, {n: type_of(a) for n, a in arrays.items()}, arrays))
+    types = {n: type_of(a) for n, a in arrays.items()}
+    count = sum(map(elements, inferred_all(node, proto, types, arrays)))
     most = max(GROWTH, sum(a.size for a in arrays.values()))
     if count > most:
         raise node.fail(f"makes {count} elements of constants; at most {most} are possible here, shrink it")
     return count
 
 
-def evaluate(node: ModelNode, proto: onnx.NodeProto, arrays: Mapping[str, Array]) -> Array:
-    """One standard operator on constants, in onnxruntime; see `computed`."""
+def evaluate(node: ModelNode, proto: onnx.NodeProto, arrays: Mapping[str, Array]) -> list[Array]:
+    """All outputs of one standard operator on constants, in onnxruntime; see `computed`."""
     graph = helper.make_graph(
         [proto],
         "constant",
@@ -170,13 +195,13 @@ def evaluate(node: ModelNode, proto: onnx.NodeProto, arrays: Mapping[str, Array]
             helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
             for n, a in arrays.items()
         ],
-        [onnx.ValueInfoProto(name=proto.output[0])],
+        [onnx.ValueInfoProto(name=name) for name in proto.output],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", node.opset)])
     model.ir_version = 10
     try:
-        result = run_float(model, dict(arrays))[proto.output[0]]
+        results = run_float(model, dict(arrays))
     except Exception as error:
         reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__)
         raise node.fail(f"cannot be computed from its constants: {reason}") from None
-    return np.asarray(result)
+    return [np.asarray(results[name]) for name in proto.output]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from broadaxe.ir import Op
 from broadaxe.ops import elementwise as elementwise
 from broadaxe.ops import linear as linear
+from broadaxe.ops import multithreshold as multithreshold
 from broadaxe.ops import pooling as pooling
 from broadaxe.ops.concat import Concat
 from broadaxe.ops.grouped import GroupedMatVec

@@ -13,6 +13,7 @@ import numpy as np
 
 from broadaxe.chain import Affine, PerChannel, spread
 from broadaxe.ir import IntArray, Value
+from broadaxe.ops.grids import integer_grid
 from broadaxe.ops.grouped import GroupedMatVec
 from broadaxe.ops.importing import (
     Array,
@@ -138,6 +139,7 @@ def _weights(node: ModelNode, constant: Constant, axes: tuple[int, ...]) -> tupl
     grid = constant.grid
     if grid is None and constant.bits is not None:
         raise node.fail("the zero point of its weights is not an integer; use an integer zero point")
+    grid = grid or integer_grid(constant.array)
     if grid is None:
         raise node.fail("weights are not quantized; put a Quant on the weight input")
     rows = grid.integers.transpose(axes)
