@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,9 +20,9 @@ from broadaxe.auditing.execute import Change, shown
 from broadaxe.auditing.inputs import model_inputs
 from broadaxe.auditing.reach import exact_sums, reading
 from broadaxe.auditing.registers import Declaration, inexact, partial_spans, spans
-from broadaxe.auditing.search import search
+from broadaxe.auditing.search import Limits, search, variants
 from broadaxe.build import load_model, named
-from broadaxe.config import int_type, read_mapping
+from broadaxe.config import input_type, read_mapping
 from broadaxe.data import gathered, read_data
 from broadaxe.errors import RequestError
 from broadaxe.ir import Bounds, IntArray
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 Verdict: TypeAlias = Literal["proven", "overflows", "may overflow"]
 SECONDS = 10.0
+ENDS, VARIANTS = 4, 12
+"""Of a direct layer, and of any: inputs that are run to find one whose overflow changes an output."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +218,7 @@ def audit(
         raise RequestError(f"seconds: is {seconds}; give a number from 0 up")
     said("reading the model")
     loaded, stem = load_model(model, example_input)
-    lowered = design(loaded, {name: int_type(name, kind) for name, kind in (inputs or {}).items()}, said)
+    lowered = design(loaded, {name: input_type(name, kind) for name, kind in (inputs or {}).items()}, said)
     rows, first = _first(lowered, data)
     request = _Request(first, rows, seconds, seed, said)
     declared, unjudged, unknown, undeclared = _declared(lowered, hls4ml)
@@ -348,21 +351,21 @@ def _broken(
     if not risky:
         return "may overflow", _on_the_way(layer, declared)
     order = [(channel, high) for _, channel, high in risky]
-    remark = ""
+    remark, silent = "", None
     limits = [register.limits(kind, channel) for channel in range(layer.op.outputs)]
+    deadline = time.monotonic() + request.seconds
     for codes, tried in _candidates(lowered, layer, limits, order, request):
         seen = shown(lowered, layer, declared, codes)
         if seen is None:
-            remark = f"{tried} inputs were tried"
+            remark = remark or f"{tried} inputs were tried"
             continue
         feeds = _rows(lowered, codes, request) or model_inputs(lowered, codes)
         if feeds is None:
             remark = "codes that overflow it were found, but no model input that quantizes to them"
             continue
-        operands = _operands(lowered, layer, codes, seen.channel, seen.position)
-        return "overflows", Overflow(
+        found = Overflow(
             feeds,
-            operands,
+            _operands(lowered, layer, codes, seen.channel, seen.position),
             seen.channel,
             seen.position,
             kind.origin + kind.step * seen.content,
@@ -371,23 +374,38 @@ def _broken(
             seen.change,
             seen.unknown or "",
         )
+        if found.change is not None or found.remark:
+            return "overflows", found
+        silent = silent or found
+        if time.monotonic() > deadline:
+            break
+    if silent is not None:
+        return "overflows", silent
     channel, high = order[0]
     return "may overflow", _local(layer, declared, channel, high, remark)
 
 
-def _candidates(lowered: Design, layer: Layer, limits: Any, order: list[tuple[int, bool]], request: _Request) -> Any:
-    """Graph inputs that may overflow a layer, and how many were tried to find them; each batch of 1."""
+def _candidates(
+    lowered: Design, layer: Layer, limits: Limits, order: list[tuple[int, bool]], request: _Request
+) -> Iterator[tuple[Mapping[str, IntArray], int]]:
+    """Graph inputs, batch of 1, that may overflow a layer, and how many were tried to find them.
+
+    Those that come first overflow it most; the others are for an overflow that changes no output.
+    """
+    graph, seed = lowered.graph, request.seed
     if request.first is not None:
-        found = search(lowered.graph, layer, limits, (), request.first, seconds=0, seed=request.seed)
-        if found.excess > 0:
-            yield found.codes, found.tried
-    direct = reading(lowered.graph, layer)
+        found = search(graph, layer, limits, (), request.first, seconds=0, seed=seed)
+        yield found.codes, found.tried
+    direct = reading(graph, layer)
     if direct is not None:
-        for channel, high in order[:4]:
-            yield direct.attaining(channel, high), 1
-        return
-    found = search(lowered.graph, layer, limits, order, request.first, seconds=request.seconds, seed=request.seed)
-    yield found.codes, found.tried
+        ends = [direct.attaining(channel, high) for channel, high in order[:ENDS]]
+        yield from ((codes, 1) for codes in ends)
+        best: Mapping[str, IntArray] = ends[0]
+    else:
+        found = search(graph, layer, limits, order, request.first, seconds=request.seconds, seed=seed)
+        yield found.codes, found.tried
+        best = found.codes
+    yield from ((codes, 1) for codes in variants(graph, layer, limits, best, count=VARIANTS, seed=seed))
 
 
 def _rows(lowered: Design, codes: Mapping[str, IntArray], request: _Request) -> dict[str, Array] | None:

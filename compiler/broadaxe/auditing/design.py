@@ -12,6 +12,7 @@ from functools import cached_property
 
 import onnx
 
+from broadaxe.frontend.finn import qonnx_from_finn
 from broadaxe.host import Host
 from broadaxe.ir import Bounds, Graph, Node, Value
 from broadaxe.lower import Lowered, Walk
@@ -21,7 +22,7 @@ from broadaxe.passes import run_passes
 from broadaxe.passes.choose_requantizers import choose_requantizers
 from broadaxe.types import Interval, IntType
 
-POOLS = ("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum")
+POOLS = ("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "Pool", "QuantAvgPool2d", "GlobalAccPool")
 """Operators that add without weights of their own."""
 
 
@@ -34,8 +35,8 @@ class Layer:
     proto: onnx.NodeProto
     x: Value
     out: Value
-    number: int
-    """Among the model's nodes of its operator type whose result depends on an input, from 0."""
+    position: int
+    """Of the node among the model's."""
 
     @property
     def name(self) -> str:
@@ -44,7 +45,7 @@ class Layer:
 
     @property
     def pools(self) -> bool:
-        return self.proto.op_type in POOLS
+        return self.proto.op_type.removesuffix("_hls").removesuffix("_Batch") in POOLS
 
     @property
     def attributes(self) -> dict[str, object]:
@@ -87,24 +88,23 @@ class Design:
         return Host.of(self.model, self.lowered, self.graph)
 
 
-def design(model: onnx.ModelProto, inputs: Mapping[str, IntType], progress: Callable[[str], None]) -> Design:
+def design(model: onnx.ModelProto, inputs: Mapping[str, IntType | None], progress: Callable[[str], None]) -> Design:
     """Lower a model, noting which of its nodes makes which layer.
 
     Raises:
         UnsupportedModelError: as `broadaxe.lower.lower`.
     """
     progress("lowering to integers")
-    walk = Walk(model, dict(inputs))
-    made: dict[str, tuple[onnx.NodeProto, int]] = {}
-    counts: dict[str, int] = {}
-    for proto in model.graph.node:
+    qonnx = qonnx_from_finn(model)
+    walk = Walk(qonnx, dict(inputs))
+    made: dict[str, int] = {}
+    sources = _sources(model, qonnx)
+    for proto, source in zip(qonnx.graph.node, sources, strict=True):
         before = len(walk.builder.nodes)
         walk.take(proto)
-        if proto.output and not isinstance(walk.states.get(proto.output[0]), Constant):
-            counts[proto.op_type] = counts.get(proto.op_type, 0) + 1
         for node in walk.builder.nodes[before:]:
-            if isinstance(node.op, Mac):
-                made[node.name] = proto, counts.get(proto.op_type, 1) - 1
+            if isinstance(node.op, Mac) and source is not None:
+                made[node.name] = source
     lowered = walk.finish()
     progress("proving requantizers")
     graph = run_passes(lowered.graph, (choose_requantizers,))
@@ -112,13 +112,30 @@ def design(model: onnx.ModelProto, inputs: Mapping[str, IntType], progress: Call
         Layer(
             node,
             node.op,
-            made[node.name][0],
+            model.graph.node[made[node.name]],
             graph.values[node.inputs[0]],
             graph.values[node.output],
-            made[node.name][1],
+            made[node.name],
         )
         for node in graph.nodes
-        if isinstance(node.op, Mac)
+        if isinstance(node.op, Mac) and node.name in made
     )
     constants = {name: state.array for name, state in walk.states.items() if isinstance(state, Constant)}
     return Design(model, lowered, graph, layers, constants)
+
+
+def _sources(model: onnx.ModelProto, qonnx: onnx.ModelProto) -> list[int | None]:
+    """For each node of the QONNX model the node of the model that it is or stands for; None for what is new.
+
+    A node that stands for another has its name, and nodes keep their order.
+    """
+    if qonnx is model:
+        return list(range(len(model.graph.node)))
+    waiting: dict[str, list[int]] = {}
+    for position, node in enumerate(model.graph.node):
+        waiting.setdefault(node.name or node.output[0], []).append(position)
+    out: list[int | None] = []
+    for node in qonnx.graph.node:
+        same = waiting.get(node.name or node.output[0], [])
+        out.append(same.pop(0) if same else None)
+    return out

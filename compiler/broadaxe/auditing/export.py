@@ -20,10 +20,10 @@ from broadaxe.auditing.design import Design, Layer, design
 from broadaxe.auditing.reach import exact_sums
 from broadaxe.auditing.registers import Declaration, Register, spans
 from broadaxe.build import load_model
-from broadaxe.config import int_type
+from broadaxe.config import input_type
 from broadaxe.errors import RequestError
 from broadaxe.ops.importing import printable
-from broadaxe.types import Interval, IntType
+from broadaxe.types import Interval
 
 DEFAULT = "fixed<16,6>"
 MODEL = {"Precision": {"default": DEFAULT}, "ReuseFactor": 1, "Strategy": "Latency"}
@@ -50,17 +50,16 @@ def export_finn(
     lowered = _design(source, inputs, progress)
     result = onnx.ModelProto()
     result.CopyFrom(source)
-    writers = {node.output[0]: node for node in result.graph.node if node.output}
     for layer in lowered.layers:
         if not layer.pools:
-            _declare(lowered, layer, result, writers[layer.proto.output[0]])
+            _declare(lowered, layer, result, result.graph.node[layer.position])
     return result
 
 
 def _design(
     source: onnx.ModelProto, inputs: Mapping[str, str] | None, progress: Callable[[str], None] | None
 ) -> Design:
-    types: dict[str, IntType] = {name: int_type(name, kind) for name, kind in (inputs or {}).items()}
+    types = {name: input_type(name, kind) for name, kind in (inputs or {}).items()}
     lowered = design(source, types, progress or (lambda _: None))
     if all(layer.pools for layer in lowered.layers):
         raise RequestError("model: has no multiply-accumulate node; there is no accumulator to export")
@@ -74,11 +73,10 @@ def _declare(lowered: Design, layer: Layer, result: onnx.ModelProto, node: onnx.
         node.metadata_props.remove(pair)
     existing = next((a for a in node.attribute if a.name == finn.ACC), None)
     if existing is not None or finn.is_unit(node):
-        span = _integers(lowered, layer, finn.accumulator(layer))
+        span = _integers(lowered, layer, finn.accumulator(lowered, layer))
         if span is None:
             raise RequestError(f"{layer.name}: its accumulator holds no integers; FINN has no type for it")
-        unsigned = layer.attributes.get("binaryXnorMode") == 1
-        kind = span.dtype if unsigned else span.signed_dtype
+        kind = span.dtype if finn.counts_matches(layer) else span.signed_dtype
         if existing is not None:
             node.attribute.remove(existing)
         node.attribute.append(helper.make_attribute(finn.ACC, f"{'INT' if kind.signed else 'UINT'}{kind.width}"))
@@ -138,10 +136,10 @@ def export_hls4ml(
         yaml.safe_dump({"Model": MODEL}, sort_keys=False, allow_unicode=False).rstrip(),
         "LayerName:",
     ]
-    layers = {layer.proto.output[0]: layer for layer in lowered.layers}
+    layers = {layer.position: layer for layer in lowered.layers}
     seen: set[str] = set()
-    for proto in source.graph.node:
-        layer = layers.get(proto.output[0]) if proto.output else None
+    for position, proto in enumerate(source.graph.node):
+        layer = layers.get(position)
         multiplies = layer is not None and not layer.pools
         if not multiplies and (not proto.name or _constant(lowered, proto)):
             continue

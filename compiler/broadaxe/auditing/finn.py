@@ -58,7 +58,7 @@ def declaration(design: Design, layer: Layer, tensors: dict[str, str]) -> Declar
     attributes, metadata = layer.attributes, layer.metadata
     for place, text in ((ACC, attributes.get(ACC)), (f"metadata {ACC}", metadata.get(ACC))):
         if text is not None:
-            return _typed(layer, str(text), place, accumulator(layer))
+            return _typed(layer, str(text), place, accumulator(design, layer))
     if ACC_BITS in metadata:
         text = metadata[ACC_BITS]
         if not text.isdecimal() or not 1 <= int(text) <= 64:
@@ -67,7 +67,7 @@ def declaration(design: Design, layer: Layer, tensors: dict[str, str]) -> Declar
             )
         return Declaration(integers(int(text), True, f"INT{int(text)}"), ACC_BITS, codes(layer))
     if is_unit(layer.proto):
-        return _typed(layer, DEFAULT, "FINN's default", accumulator(layer))
+        return _typed(layer, DEFAULT, "FINN's default", accumulator(design, layer))
     tensor = layer.proto.output[0]
     if tensor in tensors and not layer.pools:
         return _typed(layer, tensors[tensor], DATATYPE, output_tensor(design, layer))
@@ -79,20 +79,32 @@ def codes(layer: Layer) -> Register:
     return Register.of((Fraction(1),), (Fraction(0),), layer.op.outputs)
 
 
-def accumulator(layer: Layer) -> Register:
+def counts_matches(layer: Layer) -> bool:
+    """Whether FINN counts matching bits instead of adding products of -1 and 1."""
+    attributes = layer.attributes
+    both = attributes.get("inputDataType") == attributes.get("weightDataType") == "BIPOLAR"
+    return layer.proto.op_type == "XnorPopcountMatMul" or attributes.get("binaryXnorMode") == 1 or both
+
+
+def accumulator(design: Design, layer: Layer) -> Register:
     """What FINN adds up: products of the tensors' own integers; matches of bits where the unit counts those."""
     register = Register.tensor(layer)
-    if layer.attributes.get("binaryXnorMode") != 1:
+    if not counts_matches(layer):
         return register
-    # with matches m of K bits, the sum of products of -1 and 1 is 2 * m - K
-    half = Fraction(1, 2)
-    offset = tuple(half * (b + layer.op.depth) for b in register.offset)
-    return Register(tuple(half * a for a in register.gain), offset)
+    if layer.attributes.get("inputDataType") == "BIPOLAR":
+        # with matches m of K bits, the sum of products of -1 and 1 is 2 * m - K
+        half = Fraction(1, 2)
+        offset = tuple(half * (b + layer.op.depth) for b in register.offset)
+        return Register(tuple(half * a for a in register.gain), offset)
+    # of 0 and 1: matches of x and w are x where w is 1 and 1 - x where it is 0, and (2 * w - 1) * x is what is multiplied
+    weights = design.constants[layer.proto.input[1]]
+    zeros = (1 - weights).reshape(-1, weights.shape[-1]).sum(axis=0)
+    return Register(register.gain, tuple(b + Fraction(int(z)) for b, z in zip(register.offset, zeros, strict=True)))
 
 
 def output_tensor(design: Design, layer: Layer) -> Register:
     """The reals of the node's output tensor: with its bias, where the node has one."""
-    register, proto = Register.tensor(layer), layer.proto
+    register, proto = accumulator(design, layer), layer.proto
     if proto.op_type not in ("Conv", "Gemm") or len(proto.input) < 3 or not proto.input[2]:
         return register
     bias, offset = spread(fractions(design.constants[proto.input[2]].reshape(-1)), register.offset)

@@ -1,80 +1,103 @@
-"""Model inputs whose codes are given: the way back through what the host does in front of the first quantizer."""
+"""Model inputs whose codes are given: the way back through what the host does up to the first quantizer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
-import onnx
+from onnx import helper
 
 from broadaxe.auditing.design import Design
-from broadaxe.constants import run_float
 from broadaxe.errors import BroadaxeError
-from broadaxe.host import Host
 from broadaxe.ir import IntArray
-from broadaxe.lower import HostInput, extract
+from broadaxe.lower import HostInput
 from broadaxe.ops.importing import Array
+
+HALVINGS = 200
+"""Of an interval of floats, until its ends are neighbours: 150 or so."""
+LARGEST = 1e30
 
 
 def model_inputs(design: Design, codes: Mapping[str, IntArray]) -> dict[str, Array] | None:
-    """Arrays for the model's inputs, batch of 1, that quantize to exactly these codes; None where none was found.
+    """Arrays for the model's inputs, batch of 1, that the host turns into exactly these codes; None where none was found.
 
-    The way back is guessed (codes to reals, then the inverse of an element-wise affine head) and always checked.
+    First the codes' own reals are tried. Where something stands before the quantizer, each element is found by halving an
+    interval, which works for whatever rises or falls element by element. Both are guesses until the host has confirmed them.
     """
-    host = design.host
-    made: dict[str, Array] = {}
-    for entry in design.lowered.inputs:
-        x = _wanted(design, entry, codes[entry.value])
-        if entry.quantized is not None and entry.quantized in _heads(design):
-            back = _through_head(host, design, entry, x)
-            if back is None:
-                return None
-            x = back
-        if entry.tensor in made and not np.array_equal(made[entry.tensor], x):
-            return None
-        made[entry.tensor] = x
-    try:
-        found = host.codes(made)
-    except BroadaxeError:
-        return None
-    same = all(np.array_equal(found[name], codes[name]) for name in design.graph.inputs)
-    return host.feeds(made) if same else None
+    own = {entry.tensor: _reals(design, entry, codes[entry.value]) for entry in design.lowered.inputs}
+    guess = _confirmed(design, own, codes)
+    return guess or _confirmed(design, _halved(design, own, codes), codes)
 
 
-def _wanted(design: Design, entry: HostInput, stream: IntArray) -> Array:
+def _reals(design: Design, entry: HostInput, stream: IntArray) -> Array:
     """Reals of a quantized tensor (or integers of an input that carries them) in the model's layout."""
     value = design.graph.values[entry.value]
     scale = np.array([float(s) for s in value.scale])
     shift = np.array([float(s) for s in value.shift])
     reals = (stream.reshape(1, *value.shape).astype(np.float64) * scale + shift).reshape(-1)
-    return np.asarray(reals[entry.index], dtype=np.float32)
+    return np.asarray(reals[entry.index])
 
 
-def _heads(design: Design) -> dict[str, str]:
-    """Quantized tensors that do not read a model input directly, and what they read."""
-    names = {info.name for info in design.model.graph.input}
-    writers = {node.output[0]: node for node in design.model.graph.node if node.output}
-    out = {}
-    for entry in design.lowered.inputs:
-        writer = writers.get(entry.quantized or "")
-        if writer is not None and writer.input[0] not in names:
-            out[entry.quantized or ""] = writer.input[0]
-    return out
-
-
-def _through_head(host: Host, design: Design, entry: HostInput, wanted: Array) -> Array | None:
-    """The input that an element-wise affine head maps to `wanted`: y = a * x + b, with a and b from two runs."""
-    tensor = _heads(design)[entry.quantized or ""]
-    info = next(i for i in host.standard.graph.input if i.name == entry.tensor)
-    shape = (1, *(int(d.dim_value) for d in info.type.tensor_type.shape.dim[1:]))
-    kind = onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
+def _codes(design: Design, made: Mapping[str, Array]) -> dict[str, IntArray] | None:
     try:
-        head = extract(host.standard, [entry.tensor], [tensor])
-        at = [run_float(head, {entry.tensor: np.full(shape, v, dtype=kind)})[tensor].astype(np.float64) for v in (0, 1)]
-    except Exception:  # onnxruntime's exceptions share no base of their own
+        return design.host.codes(made)
+    except BroadaxeError:
         return None
-    slope = at[1] - at[0]
-    if at[0].shape != wanted.shape or shape != wanted.shape or not slope.all():
+
+
+def _confirmed(
+    design: Design, made: Mapping[str, Array] | None, codes: Mapping[str, IntArray]
+) -> dict[str, Array] | None:
+    """The inputs as the model takes them, if they have the codes."""
+    found = None if made is None else _codes(design, made)
+    if made is None or found is None:
         return None
-    back = (wanted - at[0]) / slope
-    return np.asarray(np.rint(back) if kind.kind in "iu" else back, dtype=kind)
+    same = all(np.array_equal(found[name], codes[name]) for name in design.graph.inputs)
+    return design.host.feeds(made) if same else None
+
+
+def _halved(design: Design, own: Mapping[str, Array], codes: Mapping[str, IntArray]) -> dict[str, Array] | None:
+    """Inputs found by halving, each element by itself; a first guess of the ends decides whether its codes rise or fall."""
+    entries = {entry.tensor: entry for entry in design.lowered.inputs}
+    kinds = {i.name: helper.tensor_dtype_to_np_dtype(i.type.tensor_type.elem_type) for i in design.model.graph.input}
+    whole = {name: kinds[name].kind in "iu" for name in own}
+    low, high = {}, {}
+    for name, x in own.items():
+        limits = np.iinfo(kinds[name]) if whole[name] else None
+        low[name] = np.full(x.shape, float(limits.min) if limits else -LARGEST)
+        high[name] = np.full(x.shape, float(limits.max) if limits else LARGEST)
+    wanted = {name: _laid_out(entry, codes) for name, entry in entries.items()}
+    ends = [_codes(design, low), _codes(design, high)]
+    if ends[0] is None or ends[1] is None:
+        return None
+    falls = {name: _laid_out(entry, ends[0]) > _laid_out(entry, ends[1]) for name, entry in entries.items()}
+    middle = {name: np.clip(np.rint(x), low[name], high[name]) if whole[name] else x for name, x in own.items()}
+    for _ in range(HALVINGS):
+        found = _codes(design, middle)
+        if found is None:
+            return None
+        done = True
+        for name, entry in entries.items():
+            seen = _laid_out(entry, found)
+            below = np.where(falls[name], seen > wanted[name], seen < wanted[name])
+            above = (seen != wanted[name]) & ~below
+            low[name], high[name] = np.where(below, middle[name], low[name]), np.where(above, middle[name], high[name])
+            done &= not (below | above).any()
+            between = _between(low[name], high[name])
+            middle[name] = np.where(below | above, np.rint(between) if whole[name] else between, middle[name])
+        if done:
+            break
+    return middle
+
+
+def _between(low: Array, high: Array) -> Array:
+    """A number between two others: their mean; where they are far apart one between their exponents, or 0."""
+    size = np.sqrt(np.maximum(np.abs(low), 1)) * np.sqrt(np.maximum(np.abs(high), 1))
+    apart = np.where(low >= 0, size, np.where(high <= 0, -size, 0.0))
+    far = np.maximum(np.abs(low), np.abs(high)) > 1e6
+    return np.where(far, apart, low / 2 + high / 2)
+
+
+def _laid_out(entry: HostInput, codes: Mapping[str, IntArray]) -> IntArray:
+    """Codes in the layout of the model's tensor."""
+    return np.asarray(codes[entry.value].reshape(-1)[entry.index].astype(np.int64))

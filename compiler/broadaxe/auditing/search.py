@@ -74,6 +74,24 @@ def search(
     return _Climb(graph, layer, limits, risky, seed).run(first, time.monotonic() + seconds)
 
 
+def variants(
+    graph: Graph, layer: Layer, limits: Limits, codes: Mapping[str, IntArray], *, count: int, seed: int
+) -> list[Codes]:
+    """Other inputs whose sums leave the limits too: some of the elements of one that does are moved to an end or anywhere."""
+    climb = _Climb(graph, layer, limits, (), seed)
+    share = np.geomspace(1 / 2, 1 / 256, climb.batch)
+    moved: Codes = {}
+    for name, (lo, hi) in climb.ends.items():
+        shape = (climb.batch, *lo.shape)
+        flips = climb.rng.random(shape) < share.reshape(-1, *[1] * lo.ndim)
+        anywhere = climb.rng.integers(lo, hi + 1, size=shape)
+        moved[name] = np.where(flips, anywhere, codes[name])
+    at = np.flatnonzero(climb.beyond(moved) > 0)[:count]
+    return [
+        {name: moved[name][i : i + 1] if name in moved else codes[name] for name in graph.inputs} for i in at.tolist()
+    ]
+
+
 class _Climb:
     def __init__(
         self, graph: Graph, layer: Layer, limits: Limits, risky: Sequence[tuple[int, bool]], seed: int
@@ -84,7 +102,8 @@ class _Climb:
         read = {name for node in nodes for name in node.inputs}
         self.all_inputs = graph.inputs
         inputs = tuple(name for name in graph.inputs if name in read)
-        self.graph = Graph("part", inputs, nodes, (layer.node.output,), graph.values)
+        values = {name: graph.values[name] for name in (*inputs, *needed)}
+        self.graph = Graph("part", inputs, nodes, (layer.node.output,), values)
         self.values = graph.values
         big = np.int64(1) << 62
         self.low = np.array([-big if pair is None else pair[0] for pair in limits], dtype=np.int64)
@@ -103,7 +122,8 @@ class _Climb:
             count = len(next(iter(first.values())))
             for at in range(0, count, self.batch):
                 self.look({name: first[name][at : at + self.batch] for name in self.graph.inputs})
-        self.look(self.extremes())
+        if self.best is None or self.excess <= 0:
+            self.look(self.extremes())
         for number in range(ROUNDS):
             if self.excess > 0 or time.monotonic() > deadline:
                 break
@@ -125,12 +145,16 @@ class _Climb:
 
     def look(self, codes: Codes) -> None:
         """Evaluate candidates and keep the one whose sum leaves its limits most, or stays inside them least."""
-        sums = run(self.graph, codes)[self.layer.node.output].astype(np.int64)
-        beyond = np.maximum(sums - self.high, self.low - sums).reshape(len(sums), -1).max(axis=1)
+        beyond = self.beyond(codes)
         index = int(beyond.argmax())
-        self.tried += len(sums)
+        self.tried += len(beyond)
         if self.best is None or int(beyond[index]) > self.best[0]:
             self.best = int(beyond[index]), {name: x[index : index + 1].copy() for name, x in codes.items()}
+
+    def beyond(self, codes: Codes) -> IntArray:
+        """By how much the worst sum of each candidate leaves its limits, shape (batch,)."""
+        sums = run(self.graph, codes)[self.layer.node.output].astype(np.int64)
+        return np.asarray(np.maximum(sums - self.high, self.low - sums).reshape(len(sums), -1).max(axis=1))
 
     def extremes(self) -> Codes:
         """Both constants, elements at either end with every probability between, and uniform integers."""
