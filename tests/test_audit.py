@@ -11,7 +11,7 @@ import onnx
 import pytest
 import yaml
 from models import Network, small_cnn
-from onnx import helper
+from onnx import helper, numpy_helper
 
 import broadaxe
 from broadaxe.auditing.declared import finn_type, hls_type
@@ -563,3 +563,106 @@ def test_pools_are_no_accumulators_of_finn():
     audit = broadaxe.audit(with_types(small_cnn(), conv1="INT40"))
     assert [entry.layer for entry in audit.accumulators] == ["conv1 (Conv)"]
     assert audit.undeclared == ("gemm1 (Gemm)",)
+
+
+# FINN's own nodes
+
+
+def mvau(weights, thresholds, x_type, w_type, name="mv", **attributes):
+    """One matrix-vector unit: x of `x_type`, weights (inputs, outputs), thresholds (outputs, steps) to UINT2 or none."""
+    depth, outputs = weights.shape
+    constants = [numpy_helper.from_array(weights.astype(np.float32), "w")]
+    reads = ["x", "w"]
+    if thresholds is not None:
+        constants.append(numpy_helper.from_array(thresholds.astype(np.float32), "t"))
+        reads.append("t")
+    node = helper.make_node(
+        "MVAU_hls",
+        reads,
+        ["y"],
+        name=name,
+        domain="finn.custom_op.fpgadataflow.hls",
+        MW=depth,
+        MH=outputs,
+        PE=1,
+        SIMD=1,
+        inputDataType=x_type,
+        weightDataType=w_type,
+        outputDataType="UINT2" if thresholds is not None else attributes.get("accDataType", "INT32"),
+        noActivation=int(thresholds is None),
+        ActVal=0,
+        numInputVectors=[1],
+        **attributes,
+    )
+    infos = [
+        helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, d]) for n, d in (("x", depth), ("y", outputs))
+    ]
+    graph = helper.make_graph([node], "finn", infos[:1], infos[1:], constants)
+    imports = [helper.make_opsetid("", 13), helper.make_opsetid("finn.custom_op.fpgadataflow.hls", 1)]
+    return annotated(helper.make_model(graph, opset_imports=imports, ir_version=8), x=x_type, w=w_type)
+
+
+def test_a_matrix_vector_unit():
+    rng = np.random.default_rng(0)
+    weights = rng.integers(-2, 2, (40, 3))
+    steps = np.sort(rng.integers(-90, 90, (3, 3)), axis=1)
+    hi = np.where(weights > 0, 3 * weights, 0).sum(axis=0).max()
+    lo = np.where(weights < 0, 3 * weights, 0).sum(axis=0).min()
+    bits = Interval(int(lo), int(hi)).signed_dtype.width
+    entry = broadaxe.audit(mvau(weights, steps, "UINT2", "INT2")).accumulators[0]
+    assert (entry.layer, entry.where, entry.declared) == ("mv (MVAU_hls)", "FINN's default", "INT32")
+    assert (entry.least, entry.greatest, entry.needed) == (lo, hi, f"INT{bits}")
+    audit = broadaxe.audit(mvau(weights, steps, "UINT2", "INT2", accDataType=f"INT{bits - 1}"))
+    found = audit.accumulators[0].overflow
+    sums = audit.witness["x"].astype(int) @ weights
+    assert sums[0, found.channel] == found.true_sum
+    codes = (wrapped(sums, bits - 1)[..., None] >= steps).sum(axis=-1)
+    right = (sums[..., None] >= steps).sum(axis=-1)
+    assert found.change.becomes == codes[found.change.index]
+    assert found.change.was == right[found.change.index]
+
+
+@pytest.mark.parametrize("xnor", [0, 1])
+def test_units_that_count_matching_bits(xnor):
+    """FINN counts matches of K bits: 0 to K whatever the weights, one bit more than the bits of K - 1."""
+    rng = np.random.default_rng(1)
+    weights = rng.integers(0, 2, (32, 3))
+    given = weights if xnor else 2 * weights - 1
+    kind = "BINARY" if xnor else "BIPOLAR"
+    steps = np.sort(rng.integers(5, 28, (3, 3)), axis=1)
+    model = mvau(given, steps, kind, kind, binaryXnorMode=xnor, accDataType="UINT6")
+    (entry,) = broadaxe.audit(model).accumulators
+    assert (entry.least, entry.greatest, entry.verdict, entry.needed) == (0, 32, "proven", "UINT6")
+    audit = broadaxe.audit(mvau(given, steps, kind, kind, binaryXnorMode=xnor, accDataType="UINT5"))
+    found = audit.accumulators[0].overflow
+    x = audit.witness["x"].astype(int)
+    matches = (x[0][:, None] == given).sum(axis=0)
+    assert (matches[found.channel], found.true_sum, found.held) == (32, 32, 0)
+
+
+def test_units_are_exported_with_their_own_attribute():
+    weights = np.random.default_rng(2).integers(-2, 2, (40, 3))
+    model = mvau(weights, np.array([[0, 5, 9]] * 3), "UINT2", "INT2")
+    made = broadaxe.export_finn(model)
+    (node,) = made.graph.node
+    kind = next(helper.get_attribute_value(a).decode() for a in node.attribute if a.name == "accDataType")
+    assert broadaxe.audit(made).accumulators[0].spare_bits == 0
+    node.attribute.remove(next(a for a in node.attribute if a.name == "accDataType"))
+    assert made == model
+    narrow = with_types(model, mv=f"INT{int(kind[3:]) - 1}")
+    assert broadaxe.audit(narrow).accumulators[0].verdict == "overflows"
+    matching = mvau(np.ones((8, 2)), np.array([[1, 2, 3]] * 2), "BIPOLAR", "BIPOLAR", binaryXnorMode=0)
+    (node,) = broadaxe.export_finn(matching).graph.node
+    assert [a.s for a in node.attribute if a.name == "accDataType"] == [b"UINT4"]
+
+
+def test_a_model_that_starts_with_thresholds():
+    """The host finds the level of each threshold; the witness is what the model takes."""
+    net = Network(4, batch=1)
+    steps = np.array([[-1.5, 0.25, 7.0]])
+    x = net.node("MultiThreshold", "x", steps, domain="qonnx.custom_op.general", out_dtype="UINT2")
+    model = net.finish(net.node("MatMul", x, net.quant(W1, 1.0, bits=4), name="fc"))
+    audit = broadaxe.audit(with_types(model, fc="INT5"))
+    found = audit.accumulators[0].overflow
+    codes = (audit.witness["x"][..., None] >= steps[0]).sum(axis=-1)
+    assert (codes @ W1)[0, found.channel] == found.true_sum
