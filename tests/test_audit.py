@@ -186,6 +186,23 @@ def test_taps_that_always_read_padding_need_no_bits():
     assert broadaxe.audit(with_types(model, c="INT6")).accumulators[0].verdict == "overflows"
 
 
+def test_the_search_finds_what_no_random_input_shows():
+    """Only the last of 15 levels overflows, and only sums near their greatest reach it: 52 inputs have to be nearly right."""
+    rng, step = np.random.default_rng(6), 80.0
+    w1 = rng.integers(-7, 8, (52, 3)).astype(float)
+    net = Network(52, batch=1)
+    y = net.node("MatMul", net.quant("x", 1.0, bits=4), net.quant(w1, 1.0, bits=4), name="fc1")
+    y = net.quant(net.node("Relu", y), step, bits=4, signed=0)
+    model = net.finish(net.node("MatMul", y, net.quant(np.array([[7.0], [0], [0]]), 1.0, bits=4), name="fc2"))
+    assert 14 * 7 * step < 2**13 <= 15 * 7 * step
+    some = rng.choice([-8.0, 7.0], (100_000, 52)) @ w1
+    assert some[:, 0].max() < 14.5 * step <= np.where(w1 > 0, 7 * w1, -8 * w1).sum(axis=0)[0]
+    audit = broadaxe.audit(with_types(model, fc2="INT14"))
+    (entry,) = audit.accumulators
+    assert (entry.verdict, entry.overflow.true_sum) == ("overflows", 15 * 7 * step)
+    assert (audit.witness["x"] @ w1)[0, 0] >= 14.5 * step
+
+
 def test_the_search_is_seeded():
     model = annotated(two_layers(), fc2_out="INT10")
     one, two = (broadaxe.audit(model, seed=3).witness["x"] for _ in range(2))
@@ -343,6 +360,11 @@ def test_a_saturating_accumulator():
     assert entry.verdict == "overflows"
     assert (entry.overflow.true_sum, entry.overflow.held) == (210, 127)
     assert broadaxe.audit(model, precisions(fc="fixed<9,9,TRN,SAT>")).ok
+    # it stops at 127 on the way: 105, 127, 127 - 35; the end of the sum, 175, is not what counts
+    row = np.array([[15.0, 15, 5]])
+    entry = broadaxe.audit(model, precisions(fc="fixed<8,8,TRN,SAT>"), data=row).accumulators[0]
+    assert (entry.overflow.true_sum, entry.overflow.held) == (175, 92)
+    assert (entry.overflow.change.was, entry.overflow.change.becomes) == (175, 92)
 
 
 def test_partial_sums_count_where_adders_saturate():
@@ -356,6 +378,10 @@ def test_partial_sums_count_where_adders_saturate():
     assert (entry.overflow.true_sum, entry.overflow.held) == (105, 63)
     assert entry.overflow.remark == "a partial sum may leave it, in some order of the products"
     assert broadaxe.audit(model, precisions(fc="fixed<8,8,TRN,SAT>")).ok
+    # in steps of 4: 7 * 15 = 105 is rounded to 104, 26 steps
+    entry = broadaxe.audit(model, precisions(fc="fixed<5,7,RND,SAT>")).accumulators[0]
+    assert (entry.verdict, entry.overflow.true_sum, entry.overflow.held) == ("may overflow", 104, 60)
+    assert broadaxe.audit(model, precisions(fc="fixed<6,8,RND,SAT>")).accumulators[0].verdict == "proven"
 
 
 def test_scales_that_are_no_powers_of_two_leave_the_product():

@@ -190,15 +190,17 @@ def test_layers_that_hls4ml_could_not_tell_apart():
     with pytest.raises(RequestError) as raised:
         broadaxe.export_hls4ml(dense(names=("fc", "FC")))
     assert str(raised.value) == "FC: two nodes have this name, and hls4ml tells layers by name; rename one"
-    with pytest.raises(RequestError) as raised:
-        broadaxe.export_hls4ml(unnamed())
-    assert str(raised.value) == "fc_out (MatMul): has no name, which hls4ml needs; name its nodes"
 
 
-def unnamed():
-    model = dense(names=("fc", "fc2"))
-    next(node for node in model.graph.node if node.name == "fc").name = ""
-    return model
+def test_nodes_without_names_have_those_of_the_cleaning(convert):
+    model = dense(0.25, 0.125, names=("fc", "fc2"))
+    for node in model.graph.node:
+        node.name = ""
+    config = parsed(model)
+    assert sorted(config["LayerName"]) == ["MatMul_0", "MatMul_1"]
+    kinds = {f"Dense_{name}": entry["Precision"]["accum"][:-1] for name, entry in config["LayerName"].items()}
+    assert {name: kind[: len(kinds[name])] for name, kind in accums(convert(model, config)).items()} == kinds
+    assert broadaxe.audit(model, config).ok
 
 
 def test_a_model_without_products():

@@ -123,31 +123,30 @@ def export_hls4ml(
 
     Every other precision is `auto`, as hls4ml.utils.config_from_onnx_model has it. Where a product is no multiple of any power
     of two the type has the fraction bits of the model's default precision, and a comment says `inexact`. Layers whose
-    arithmetic in hls4ml is not known stay at `auto`, with the reason in a comment.
+    arithmetic in hls4ml is not known stay at `auto`, with the reason in a comment. A node without a name has the one that
+    qonnx's cleaning gives it, which hls4ml's guide asks for.
 
     Raises:
-        RequestError: the model has no multiply-accumulate node, or a node without a name.
+        RequestError: the model has no multiply-accumulate node, or two of its nodes have one name.
         UnsupportedModelError: the model cannot be lowered to integers.
     """
     source, stem = load_model(model)
     lowered = _design(source, inputs, progress)
     lines = [
         f"# accumulators of {printable(stem)!a}, sized by broadaxe export --hls4ml",
+        "# layers have the names of the model's nodes: export from the model that hls4ml is given, after qonnx has cleaned it",
         yaml.safe_dump({"Model": MODEL}, sort_keys=False, allow_unicode=False).rstrip(),
         "LayerName:",
     ]
     layers = {layer.position: layer for layer in lowered.layers}
     seen: set[str] = set()
+    cleaned = hls4ml.cleaned_names(lowered)
     for position, proto in enumerate(source.graph.node):
         layer = layers.get(position)
         multiplies = layer is not None and not layer.pools
         if not multiplies and (not proto.name or _constant(lowered, proto)):
             continue
-        if not proto.name:
-            raise RequestError(
-                f"{printable(proto.output[0])} ({proto.op_type}): has no name, which hls4ml needs; name its nodes"
-            )
-        name = hls4ml.layer_name(proto)
+        name = hls4ml.layer_name(proto) if proto.name else cleaned[proto.output[0]]
         if name.lower() in seen:
             raise RequestError(
                 f"{printable(name)}: two nodes have this name, and hls4ml tells layers by name; rename one"

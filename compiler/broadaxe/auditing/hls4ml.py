@@ -142,15 +142,7 @@ class Names:
     @classmethod
     def of(cls, design: Design, configuration: Configuration) -> Names:
         own = frozenset(layer_name(proto).lower() for proto in design.model.graph.node if proto.name)
-        counts: dict[str, int] = {}
-        cleaned: dict[str, str] = {}
-        for proto in design.model.graph.node:
-            if all(name in design.constants for name in proto.output) and proto.op_type not in QUANTIZERS:
-                continue  # computed by the cleaning
-            kind = "MatMul" if proto.op_type == "Gemm" else proto.op_type
-            number = counts.get(kind, 0)
-            counts[kind] = number + 1
-            cleaned[proto.output[0]] = f"{kind}_{number}".lower()
+        cleaned = {tensor: name.lower() for tensor, name in cleaned_names(design).items()}
         return cls(own, cleaned, frozenset(configuration.names))
 
     def candidates(self, proto: onnx.NodeProto) -> tuple[str, ...]:
@@ -178,6 +170,19 @@ class Names:
             and SUFFIX.sub("", name) not in known
             and not any(name.endswith(k) for k in known if k[:1].isdigit())
         ]
+
+
+def cleaned_names(design: Design) -> dict[str, str]:
+    """The names that qonnx's cleaning gives to nodes, by their first output: operator and number, constants computed before."""
+    counts: dict[str, int] = {}
+    out = {}
+    for proto in design.model.graph.node:
+        if all(name in design.constants for name in proto.output) and proto.op_type not in QUANTIZERS:
+            continue
+        kind = "MatMul" if proto.op_type == "Gemm" else proto.op_type
+        out[proto.output[0]] = f"{kind}_{counts.get(kind, 0)}"
+        counts[kind] = counts.get(kind, 0) + 1
+    return out
 
 
 # what the accumulator holds

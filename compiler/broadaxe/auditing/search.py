@@ -16,7 +16,7 @@ import numpy as np
 
 from broadaxe.auditing.design import Layer
 from broadaxe.auditing.reach import ancestors
-from broadaxe.ir import Graph, IntArray
+from broadaxe.ir import WIDEST, Graph, IntArray
 from broadaxe.ops.concat import Concat
 from broadaxe.ops.mac import Mac
 from broadaxe.ops.rearrange import Rearrange
@@ -105,9 +105,10 @@ class _Climb:
         values = {name: graph.values[name] for name in (*inputs, *needed)}
         self.graph = Graph("part", inputs, nodes, (layer.node.output,), values)
         self.values = graph.values
-        big = np.int64(1) << 62
-        self.low = np.array([-big if pair is None else pair[0] for pair in limits], dtype=np.int64)
-        self.high = np.array([big if pair is None else pair[1] for pair in limits], dtype=np.int64)
+        big = 1 << WIDEST
+        held = [(-big, big) if pair is None else pair for pair in limits]
+        self.low = np.array([max(-big, min(big, lo)) for lo, _ in held], dtype=np.int64)
+        self.high = np.array([max(-big, min(big, hi)) for _, hi in held], dtype=np.int64)
         self.ends = {
             name: tuple(np.broadcast_to(e, graph.values[name].shape) for e in graph.values[name].ends())
             for name in inputs
