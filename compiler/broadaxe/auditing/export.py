@@ -22,6 +22,7 @@ from broadaxe.auditing.registers import Declaration, Register, spans
 from broadaxe.build import load_model
 from broadaxe.config import input_type
 from broadaxe.errors import RequestError
+from broadaxe.frontend.annotations import KEY
 from broadaxe.ops.importing import printable
 from broadaxe.types import Interval
 
@@ -108,9 +109,9 @@ def _annotate(model: onnx.ModelProto, tensor: str, kind: str) -> None:
     entries = [entry for entry in model.graph.quantization_annotation if entry.tensor_name == tensor]
     entry = entries[0] if entries else model.graph.quantization_annotation.add(tensor_name=tensor)
     for other in entries or [entry]:
-        for pair in [pair for pair in other.quant_parameter_tensor_names if pair.key == finn.DATATYPE]:
+        for pair in [pair for pair in other.quant_parameter_tensor_names if pair.key == KEY]:
             other.quant_parameter_tensor_names.remove(pair)
-    entry.quant_parameter_tensor_names.add(key=finn.DATATYPE, value=kind)
+    entry.quant_parameter_tensor_names.add(key=KEY, value=kind)
 
 
 def export_hls4ml(

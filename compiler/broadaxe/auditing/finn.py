@@ -15,11 +15,11 @@ from broadaxe.auditing.design import Design, Layer
 from broadaxe.auditing.registers import Declaration, Register
 from broadaxe.chain import spread
 from broadaxe.errors import RequestError
+from broadaxe.frontend.annotations import KEY
 from broadaxe.ops.importing import fractions, printable
 
 ACC = "accDataType"
 ACC_BITS = "broadaxe.acc_bits"
-DATATYPE = "finn_datatype"
 UNITS = (
     "MVAU",
     "VVAU",
@@ -40,12 +40,12 @@ def is_unit(proto: onnx.NodeProto) -> bool:
 
 
 def annotated(model: onnx.ModelProto) -> dict[str, str]:
-    """finn_datatype by tensor."""
+    """finn_datatype by tensor, as it is written: types that only accumulators have too."""
     return {
         entry.tensor_name: pair.value
         for entry in model.graph.quantization_annotation
         for pair in entry.quant_parameter_tensor_names
-        if pair.key == DATATYPE
+        if pair.key == KEY
     }
 
 
@@ -70,7 +70,7 @@ def declaration(design: Design, layer: Layer, tensors: dict[str, str]) -> Declar
         return _typed(layer, DEFAULT, "FINN's default", accumulator(design, layer))
     tensor = layer.proto.output[0]
     if tensor in tensors and not layer.pools:
-        return _typed(layer, tensors[tensor], DATATYPE, output_tensor(design, layer))
+        return _typed(layer, tensors[tensor], KEY, output_tensor(design, layer))
     return None
 
 
@@ -98,7 +98,7 @@ def accumulator(design: Design, layer: Layer) -> Register:
         return Register(tuple(half * a for a in register.gain), offset)
     # of 0 and 1: matches of x and w are x where w is 1 and 1 - x where it is 0, and (2 * w - 1) * x is what is multiplied
     weights = design.constants[layer.proto.input[1]]
-    zeros = (1 - weights).reshape(-1, weights.shape[-1]).sum(axis=0)
+    zeros = (1 - weights).sum(axis=0 if weights.ndim == 2 else (1, 2, 3))
     return Register(register.gain, tuple(b + Fraction(int(z)) for b, z in zip(register.offset, zeros, strict=True)))
 
 
