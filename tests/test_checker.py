@@ -25,11 +25,25 @@ from onnx import numpy_helper
 import broadaxe
 from broadaxe import emit
 from broadaxe.build import sha256
-from broadaxe.chain import ROUNDINGS, Affine, Chain, Clamp, Normalize, Quantizer, Snap, codes
+from broadaxe.chain import (
+    ROUNDINGS,
+    Affine,
+    Chain,
+    Clamp,
+    Ending,
+    Normalize,
+    Quantizer,
+    Snap,
+    Thresholded,
+    codes,
+    direction_on,
+)
 from broadaxe.errors import ProofError
+from broadaxe.functions import KINDS, Combined, Function, Leaky, Power
 from broadaxe.ir import Graph, Node, infer
 from broadaxe.ops import OPS, Mac, Requantize
 from broadaxe.ops.forms import Constant, Form, MultiplyShift, Shift, Table, Thresholds, ThresholdSearch
+from broadaxe.passes.choose_requantizers import examined
 from broadaxe.passes.offset_accumulators import offset_accumulators
 from broadaxe.prove import checker
 from broadaxe.prove.certificate import certificate, seal
@@ -77,12 +91,35 @@ def ties() -> onnx.ModelProto:
     return model
 
 
+def moving() -> onnx.ModelProto:
+    """Rearrangements: padded by a code, with channels exchanged, interleaved behind a transposed convolution."""
+    net = Network(2, 4, 4, seed=7, batch=1)
+    x = net.quant("x", 1 / 16, 3, bits=4, signed=0)
+    y = net.node("Pad", x, np.array([0, 0, 1, 0, 0, 0, 0, 2]), mode="constant")
+    y = net.quant(net.conv(net.node("Gather", y, np.array([1, 0, 1]), axis=1), (4, 3, 2, 2)), 0.25, bits=4)
+    y = net.quant(net.node("ConvTranspose", y, net.weights(4, 2, 2, 2), strides=[2, 2]), 0.5, bits=4)
+    return net.finish(net.quant(net.conv(y, (2, 2, 1, 1)), 0.5, bits=4), name="moving")
+
+
+def counts() -> onnx.ModelProto:
+    """Thresholds of the model's own, in any order, on rising and falling channels; a Sign that meets 0."""
+    net = Network(12, seed=7)
+    y = net.node("MatMul", net.quant("x", 0.25, bits=3), net.weights(12, 6))
+    y = net.node("Mul", y, [1.0, -1.0, 0.5, 2.0, 1.0, -3.0])
+    rows = net.rng.integers(-40, 40, (6, 5)) / 16
+    more = {"domain": "finn.custom_op.general", "out_dtype": "INT3", "out_scale": 0.5, "out_bias": -1.0}
+    y = net.node("Sign", net.node("MatMul", net.node("MultiThreshold", y, rows, **more), net.weights(6, 5)))
+    return net.finish(net.node("MatMul", y, net.weights(5, 3)), name="counts")
+
+
 NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any]]] = {
     "branches": (branches, {}),
     "thresholds": (branches, {"requantizers": {"*": "thresholds"}}),
     "search": (branches, {"requantizers": {"*": "threshold-search"}}),
     "table": (branches, {"requantizers": {"*": "table"}}),
     "ties": (ties, {}),
+    "moving": (moving, {}),
+    "counts": (counts, {}),
 }
 
 
@@ -178,8 +215,8 @@ def test_every_example_of_every_operator_holds(tmp_path: Path) -> None:
         if isinstance(op, Mac):
             op = replace(op, start=np.zeros_like(op.start))
         if isinstance(op, Requantize):
-            stairs = staircase(op.chain, op.quantizer, inputs[0].bounds)
-            op = replace(op, comparisons=prove(op.chosen(), op.chain, op.quantizer, stairs).comparisons)
+            examination, _ = examined(op, inputs[0].bounds)
+            op = replace(op, comparisons=examination.prove(op.chosen()).comparisons)
         out = infer(f"y{i}", op, inputs)
         values |= {value.name: value for value in (*inputs, out)}
         nodes.append(Node(out.name, op, tuple(x.name for x in inputs), out.name, example.label))
@@ -206,7 +243,7 @@ def test_the_checker_stands_alone(built: Path, tmp_path: Path) -> None:
     imported = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
     imported |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
     assert {name.partition(".")[0] for name in imported} <= set(sys.stdlib_module_names)
-    assert len(source.splitlines()) < 600
+    assert len(source.splitlines()) < 1000
     assert not [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, float)]
     assert not [
         n
@@ -724,8 +761,32 @@ def chain_codes(attributes: dict[str, Any], x: np.ndarray) -> np.ndarray:
             fields = {k: None if v is None else Fraction(v) for k, v in fields.items()}
         steps.append(kinds[step["is"]](**fields))
     chain: Chain = tuple(steps)
-    end = {k: read(v) for k, v in attributes["quantizer"].items() if k != "is"}
-    return codes(chain, Quantizer(**end), x.T.astype(object)).T
+    end = {k: v for k, v in attributes["quantizer"].items() if k != "is"}
+    if attributes["quantizer"].get("is") == "thresholded":
+        rows = {k: tuple(read(row) for row in end[k]) for k in ("reached", "passed")}
+        return codes(chain, Thresholded(**rows), x.T.astype(object)).T
+    return codes(chain, Quantizer(**{k: read(v) for k, v in end.items()}), x.T.astype(object)).T
+
+
+def test_every_threshold_counts(once: Callable[..., Path], tmp_path: Path) -> None:
+    """Each threshold of the model moved to the next value that an accumulator can have: caught, one by one."""
+    source = once("checker_counts", lambda path: broadaxe.compile(counts(), path))
+    folder = Path(shutil.copytree(source, tmp_path / "build"))
+    original = content_of(folder)
+    caught = moved = 0
+    for position, node in enumerate(nodes(original, "requantize")):
+        for kind in ("reached", "passed"):
+            for c, row in enumerate(node["quantizer"].get(kind, [])):
+                for k, threshold in enumerate(row):
+                    for by in (Fraction(1, 16), Fraction(-1, 16)):
+                        content = json.loads(json.dumps(original))
+                        changed = nodes(content, "requantize")[position]["quantizer"][kind][c]
+                        changed[k] = str(Fraction(threshold) + by)
+                        line = resealed(folder, content)
+                        assert (line is None) == same_codes(original, content), line
+                        moved, caught = moved + 1, caught + (line is not None)
+    assert moved == 2 * (30 + 2)
+    assert caught > moved // 2
 
 
 WIDE_FORMS = [  # factor or None, bias, shift; the domain is [-8, 7]
@@ -791,14 +852,58 @@ def test_exact_chains_are_those_of_the_compiler(rounding: str) -> None:
         )
 
     x = np.array([list(range(-40, 41))] * 3, dtype=object)
-    for _ in range(40):
+    for _ in range(30):
         chain = tuple(step() for _ in range(rng.randint(1, 4)))
         bipolar = rng.random() < 0.2
         ends = (0, 1) if bipolar else (-rng.randint(0, 9), rng.randint(0, 9))
-        quantizer = Quantizer(some("1/2", "1/4", "2", "3/5"), some("0", "1", "1/2"), *ends, rounding, bipolar)
+        quantizer: Ending = Quantizer(some("1/2", "1/4", "2", "3/5"), some("0", "1", "1/2"), *ends, rounding, bipolar)
+        if rng.random() < 0.2:
+            rows = [tuple(some("-7/2", "0", "1/3", "2", count=2) for _ in range(rng.choice((1, 3)))) for _ in range(2)]
+            reached, passed = (tuple(row[:1] for row in part) for part in rows)
+            quantizer = Thresholded(reached, passed, Fraction(-1, 2), Fraction(3))
         theirs = checker.Chain({"chain": plain(chain), "quantizer": plain(quantizer)}, 3)
         got = [[theirs.code(c, int(point)) for point in x[c]] for c in range(3)]
         assert got == codes(chain, quantizer, x).tolist()
+        domain = [Interval(lo, hi) for lo, hi in ((-40, 40), (3, 40), (-9, 0))]
+        turning = [theirs.turns(c, d.lo, d.hi) for c, d in enumerate(domain)]
+        assert turning == [sign is None for sign in direction_on(chain, domain)]
+
+
+FUNCTIONS = [Function(kind) for kind in KINDS if kind != "log"] + [
+    Leaky((Fraction(1, 8), Fraction(-1), Fraction(0))),
+    Leaky((Fraction(-2, 3),)),
+    Power(Fraction(2)),
+    Power(Fraction(3)),
+    Combined("Mul", (), (Function("sigmoid"),)),
+    Combined("Div", (Function("erf"),), (Function("exp"),)),
+    Combined("Sub", (Function("tanh"), Leaky((Fraction(1, 2),))), (Power(Fraction(2)),)),
+    Combined("Min", (Function("gelu"),), (Affine((Fraction(-1, 4),), (Fraction(1, 3),)), Function("softplus"))),
+    Combined("Max", (Function("sign"),), (Function("elu"), Affine((Fraction(-2),), (Fraction(0),)))),
+]
+POSITIVE = [
+    Function("log"),
+    *(Power(Fraction(*e)) for e in ((1, 2), (-1, 2), (3, 4), (-1, 1), (-2, 1), (-5, 3), (11, 8))),
+]
+
+
+@pytest.mark.parametrize("step", [*FUNCTIONS, *POSITIVE], ids=lambda step: " ".join(str(plain(step)).split())[:60])
+def test_functions_are_those_of_the_compiler(step: Any) -> None:
+    """Two implementations of every function, of its direction and of the precision it takes; exact points among them."""
+    rng = random.Random(SEED)
+    domain = [Interval(1, 17), Interval(3, 19), Interval(2, 18)]
+    if step in FUNCTIONS:
+        domain = [Interval(-8, 8), Interval(0, 16), Interval(-16, 0)]
+    x = np.array([range(d.lo, d.hi + 1) for d in domain], dtype=object)
+    for scales in ((Fraction(1, 4),), (Fraction(1, 3), Fraction(1), Fraction(2, 9))):
+        shift = (Fraction(0),) if step not in FUNCTIONS else (Fraction(0), Fraction(-1, 8), Fraction(0))
+        for middle in ((), (Normalize((Fraction(1),), (Fraction(0),), (Fraction(2),), (Fraction(0),)),)):
+            chain: Chain = (Affine(scales, shift), *middle, step)
+            quantizer = Quantizer((Fraction(3, 50),), (Fraction(rng.choice((0, 3))),), -40, 40, rng.choice(ROUNDINGS))
+            theirs = checker.Chain({"chain": plain(chain), "quantizer": plain(quantizer)}, 3)
+            got = [[theirs.code(c, int(point)) for point in x[c]] for c in range(3)]
+            assert got == codes(chain, quantizer, x).tolist()
+            turning = [theirs.turns(c, d.lo, d.hi) for c, d in enumerate(domain)]
+            assert turning == [sign is None for sign in direction_on(chain, domain)]
 
 
 # Whatever else

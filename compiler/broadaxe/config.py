@@ -10,8 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from broadaxe.errors import RequestError
+from broadaxe.frontend.annotations import WIDEST_INPUT
 from broadaxe.ir import Fold
-from broadaxe.lower import WIDEST_INPUT
 from broadaxe.schedule.folding import DEFAULT_MULTIPLIERS
 from broadaxe.types import IntType
 

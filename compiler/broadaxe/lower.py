@@ -18,12 +18,13 @@ import onnx
 from onnx import TensorProto, helper
 
 from broadaxe.chain import Affine, Chain, read_as, spread
-from broadaxe.constants import NO_NUMBERS, computed, constant, elements, evaluate, inferred, stored, type_of
+from broadaxe.constants import NO_NUMBERS, computed, constant, elements, evaluate_all, inferred, stored, type_of
 from broadaxe.errors import RequestError, UnsupportedModelError
-from broadaxe.frontend.annotations import Datatype, annotated
+from broadaxe.frontend.annotations import WIDEST_INPUT, Datatype, annotated, declared_layouts
 from broadaxe.frontend.finn import qonnx_from_finn
 from broadaxe.frontend.standard import CUSTOM, QONNX, REFUSED, operators
 from broadaxe.ir import Graph, IntArray, Shape, Value
+from broadaxe.layouts import Axes, stream_axes, wishes
 from broadaxe.ops import importing
 from broadaxe.ops.grids import followed, integer_grid
 from broadaxe.ops.importing import (
@@ -37,12 +38,11 @@ from broadaxe.ops.importing import (
     printable,
 )
 from broadaxe.ops.multithreshold import sign_of, thresholds_of
+from broadaxe.ops.pointwise import POINTWISE
 from broadaxe.ops.requantize import QuantAttributes, quant_attributes, quantize_constant, quantizer_of
 from broadaxe.types import Interval, IntType
 
 MALFORMED = (TypeError, ValueError, IndexError, KeyError, AttributeError, ArithmeticError, MemoryError)
-WIDEST_INPUT = 32
-"""Bits of an input that carries integers."""
 MAX_FRAME = 1 << 23
 """Elements of an input: the testbench holds several frames."""
 COMPUTED = 1 << 25
@@ -51,9 +51,24 @@ QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant")
 ENDINGS = dict.fromkeys(QUANTIZERS, quantizer_of) | {"MultiThreshold": thresholds_of, "Sign": sign_of}
 """What quantizes an input that the host sends, by operator."""
 HEAD_OPERATORS = {"Abs", "Add", "Cast", "Clip", "Div", "Flatten", "Identity", "Mul", "Neg", "Reshape", "Squeeze", "Sub"}
-HEAD_OPERATORS |= {"Relu", "Transpose", "Unsqueeze"}
+HEAD_OPERATORS |= {
+    "BatchNormalization",
+    "DepthToSpace",
+    "Expand",
+    "Gather",
+    "Pad",
+    "Relu",
+    "Resize",
+    "Slice",
+    "SpaceToDepth",
+}
+HEAD_OPERATORS |= {"Tile", "Transpose", "Unsqueeze", "Upsample"}
 TAIL_OPERATORS = {"ArgMax", "Cast", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze", "Tanh"}
 TAIL_OPERATORS |= {"TopK", "Unsqueeze"}
+HEAD_OPERATORS |= {*POINTWISE}
+TAIL_OPERATORS |= {*POINTWISE}
+MICROSOFT = ("com.microsoft", "Gelu")
+"""A domain of onnxruntime, and its operator that is one of later standard sets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,12 +178,13 @@ class Walk:
         self.host_inputs: list[HostInput] = []
         self.tensors: list[HostOutput] = []
         self.input_types = input_types
-        self.annotated = annotated(model)
+        self.annotated, self.layouts = annotated(model), declared_layouts(model)
         self.batch = 1
         self.heads: dict[str, str] = {}
         self.types: dict[str, onnx.TypeProto] = {}
         self.clips: dict[str, importing.Array] = {}
         self.room = COMPUTED
+        self.wishes = wishes(model.graph)
         graph = self.model.graph
         for tensor in graph.initializer:
             self.states[tensor.name] = self._initializer(tensor)
@@ -206,7 +222,7 @@ class Walk:
 
     def _integer_input(self, tensor: str, shape: Shape, declared: Datatype) -> Scaled:
         """An input that carries integers lo, lo + step, ..., hi; those of a step above 1 become the codes 0, 1, ..."""
-        stream, index = _stream_order(f"input {printable(tensor)}", shape)
+        stream, index = _stream_order(f"input {printable(tensor)}", shape, self._axes(tensor, shape))
         bounds, affine = declared.allowed, Affine((Fraction(1),), (Fraction(0),))
         if declared.step > 1:
             affine = Affine((Fraction(declared.step),), (Fraction(bounds.lo),))
@@ -229,10 +245,20 @@ class Walk:
             )
         return Constant(array, integer_grid(array), declared.dtype.width, declared.dtype.signed)
 
+    def _axes(self, tensor: str, shape: Shape) -> Axes:
+        """The order in which a tensor's first reader wants its axes; images stream their channels last, whoever reads them.
+
+        An image that the model declares to have its channels last streams as it is.
+        """
+        if self.layouts.get(tensor) == "NHWC":
+            return stream_axes((), len(shape))
+        default = None if len(shape) == 4 else ()
+        return stream_axes(self.wishes.get(tensor, default), len(shape))
+
     def _quantized_input(self, node: ModelNode, head: Head) -> Scaled:
         """The first quantizer on a path: the host quantizes, the hardware starts from its codes."""
         shape = self._head_shape(head.name)
-        stream, index = _stream_order(node.where, shape)
+        stream, index = _stream_order(node.where, shape, self._axes(node.output, shape))
         probe = Value("probe", stream, IntType(1, False), (IntType(1, False).range,) * stream[-1])
         builder = GraphBuilder("probe", values={"probe": probe})
         placed = Scaled("probe", index, (probe.affine,))
@@ -289,7 +315,7 @@ class Walk:
                 )
         known = operators(proto.domain)
         if known is None:
-            if proto.domain not in ("", "ai.onnx"):
+            if proto.domain not in ("", "ai.onnx") and (proto.domain, proto.op_type) != MICROSOFT:
                 raise UnsupportedModelError(
                     f"{where}: domain {printable(proto.domain)!r} is unknown; QONNX and standard ONNX operators are"
                     " supported"
@@ -313,6 +339,7 @@ class Walk:
             self.batch,
             {p.key: p.value for p in proto.metadata_props},
             tuple(proto.output),
+            proto,
         )
         made = self._import(node, proto)
         # one tensor alone is the first output; others, such as the indices of a MaxPool, are then never computed
@@ -402,7 +429,7 @@ class Walk:
             return Constant(array)
         made = computed(node, proto, arrays)
         self._take(node, made)
-        return followed(node, arrays, lambda given: evaluate(node, proto, given))
+        return followed(node, arrays, lambda given: list(evaluate_all(node, proto, given).values()))
 
     def _take(self, node: ModelNode, count: int) -> None:
         """Elements for one more computed constant."""
@@ -505,14 +532,12 @@ def _input_shape(info: onnx.ValueInfoProto) -> Shape:
     return shape
 
 
-def _stream_order(where: str, shape: Shape) -> tuple[Shape, IntArray]:
-    """The channels-last stream shape of a model tensor (batch 1), and where each of its elements goes."""
-    if len(shape) == 4:
-        _, channels, height, width = shape
-        importing.admit(where, (height, width, channels))
-        return (height, width, channels), importing.channels_first(height, width, channels)
-    importing.admit(where, shape[1:])
-    return shape[1:], np.arange(prod(shape)).reshape(shape)
+def _stream_order(where: str, shape: Shape, axes: Axes) -> tuple[Shape, IntArray]:
+    """The stream shape of a model tensor (batch 1) whose axes stream in this order, and where each of its elements goes."""
+    stream = tuple(shape[axis] for axis in axes)
+    importing.admit(where, stream)
+    places = np.arange(prod(shape), dtype=np.int64).reshape(stream)
+    return stream, np.ascontiguousarray(places.transpose(np.argsort(axes))[None])
 
 
 def _attribute(attribute: onnx.AttributeProto, where: str) -> Any:

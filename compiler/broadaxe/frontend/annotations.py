@@ -1,8 +1,9 @@
-"""Integer types that FINN's and QONNX's models declare for their tensors, as quantization annotations `finn_datatype`."""
+"""What FINN's and QONNX's models declare for their tensors in quantization annotations: integer types, and layouts."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,7 +14,9 @@ import onnx
 from broadaxe.types import Interval, IntType
 
 Array: TypeAlias = npt.NDArray[Any]
-KEY = "finn_datatype"
+WIDEST_INPUT = 32
+"""Bits of an input that carries integers."""
+KEY, LAYOUT_KEY = "finn_datatype", "tensor_layout"
 _TYPE = re.compile(r"(U?)INT([1-9][0-9]?)")
 _NAMED = {"BINARY": (0, 1), "BIPOLAR": (-1, 1), "TERNARY": (-1, 1)}
 
@@ -49,6 +52,18 @@ def datatype(name: str) -> Datatype | None:
 
 def annotated(model: onnx.ModelProto) -> dict[str, Datatype]:
     """Integer types by tensor name."""
-    entries = ((a.tensor_name, e) for a in model.graph.quantization_annotation for e in a.quant_parameter_tensor_names)
-    found = {name: datatype(entry.value) for name, entry in entries if entry.key == KEY}
+    found = {name: datatype(text) for name, text in _entries(model, KEY)}
     return {name: kind for name, kind in found.items() if kind is not None}
+
+
+def declared_layouts(model: onnx.ModelProto) -> dict[str, str]:
+    """Layouts by tensor name, such as NHWC."""
+    return {name: "".join(re.findall(r"[A-Za-z]", text)) for name, text in _entries(model, LAYOUT_KEY)}
+
+
+def _entries(model: onnx.ModelProto, key: str) -> Iterator[tuple[str, str]]:
+    """(tensor, text) of every annotation of a key."""
+    for annotation in model.graph.quantization_annotation:
+        for entry in annotation.quant_parameter_tensor_names:
+            if entry.key == key:
+                yield annotation.tensor_name, entry.value

@@ -123,7 +123,7 @@ class _Conversion:
     def run(self) -> None:
         for proto in self.graph.node:
             node, convert = _Node(proto), _converter(proto)
-            if proto.op_type == "MatMul" and proto.domain in ("", "ai.onnx") and proto.input[0] in self.patches:
+            if proto.op_type == "MatMul" and not proto.domain and self.patches.keys() & set(proto.input[:1]):
                 convert = _matmul
             if convert is None and proto.domain in HARDWARE:
                 known = ", ".join(sorted(CONVERTERS))

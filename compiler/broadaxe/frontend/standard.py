@@ -197,8 +197,8 @@ def _expand_trunc(node: onnx.NodeProto, writer: _NodeWriter, version: int) -> No
 
 def _expand_thresholds(node: onnx.NodeProto, writer: _NodeWriter) -> None:
     """Count the thresholds that x stays below; what is left of them is reached."""
-    rows = np.asarray(writer.known(node, 1, "thresholds"), dtype=np.float32)
-    x = node.input[0]
+    x, _ = _inputs(node, 2, writer)
+    rows = writer.known(node, 1, "thresholds")
     writer.begin(node)
     rows = rows.reshape(len(rows), -1)
     if len(rows) > 1:

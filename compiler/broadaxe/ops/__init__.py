@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from broadaxe.ir import Op
+from broadaxe.ops import conv_transpose as conv_transpose
 from broadaxe.ops import elementwise as elementwise
 from broadaxe.ops import linear as linear
+from broadaxe.ops import movement as movement
 from broadaxe.ops import multithreshold as multithreshold
+from broadaxe.ops import pointwise as pointwise
 from broadaxe.ops import pooling as pooling
+from broadaxe.ops import reductions as reductions
 from broadaxe.ops.concat import Concat
 from broadaxe.ops.grouped import GroupedMatVec
 from broadaxe.ops.mac import Mac
