@@ -12,7 +12,7 @@ from pathlib import Path
 from broadaxe.build import Build
 from broadaxe.csim import Simulator, ap_types
 
-from .check import Failed, check
+from .check import CheckError, check
 from .draft import Case
 from .generate import generate
 from .simulate import compare, simulate_exactly, simulators
@@ -69,7 +69,7 @@ def networks(
     with tempfile.TemporaryDirectory(prefix="fuzz") as base:
         waiting: list[tuple[Case, Build]] = []
 
-        def failed(case: Case, failure: Failed) -> None:
+        def failed(case: Case, failure: CheckError) -> None:
             report.failures.append(f"{case.seed} {case.index}: {failure}")
             if shrink and failure.kind not in kinds:
                 from .shrink import keep, shrunk
@@ -82,7 +82,7 @@ def networks(
             report.networks += 1
             try:
                 outcome = check(case, folder)
-            except Failed as failure:
+            except CheckError as failure:
                 failed(case, failure)
                 continue
             if outcome.build is None:
@@ -103,7 +103,7 @@ def networks(
 
 
 def _simulate(
-    waiting: list[tuple[Case, Build]], base: Path, report: Campaign, failed: Callable[[Case, Failed], None]
+    waiting: list[tuple[Case, Build]], base: Path, report: Campaign, failed: Callable[[Case, CheckError], None]
 ) -> None:
     """The designs that wait, in C: all native at once, some with the vendor's headers."""
     folder = base / "batch"
@@ -111,7 +111,7 @@ def _simulate(
         return
     try:
         made: list[Simulator | None] = [*simulators([build for _, build in waiting], folder)]
-    except Failed:  # one of them: each alone
+    except CheckError:  # one of them: each alone
         made = [None] * len(waiting)
     for i, ((case, build), simulator) in enumerate(zip(waiting, made, strict=True)):
         try:
@@ -120,7 +120,7 @@ def _simulate(
             if (report.simulated - 1) % EXACT_EACH == 0 and ap_types() is not None:
                 simulate_exactly(build)
                 report.exact += 1
-        except Failed as failure:
+        except CheckError as failure:
             failed(case, failure)
         shutil.rmtree(build.path, ignore_errors=True)
         shutil.rmtree(base / f"alone{i}", ignore_errors=True)

@@ -1,7 +1,7 @@
 """What every network has to pass, cheapest first; C++ is `simulate`'s, in batches.
 
 A network that the compiler refuses with `UnsupportedModelError` is refused, not wrong. Everything else that goes wrong is a
-`Failed` with a class: the name of the check that failed, or where an exception came from.
+`CheckError` with a class: the name of the check that failed, or where an exception came from.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FRAMES = 8
 Codes = dict[str, np.ndarray]
 
 
-class Failed(Exception):
+class CheckError(Exception):
     """A check that failed. `kind` stays the same while the network shrinks; `detail` says what was seen."""
 
     def __init__(self, kind: str, detail: str) -> None:
@@ -66,16 +66,16 @@ class Outcome:
 
 @contextmanager
 def stage(kind: str) -> Iterator[None]:
-    """An exception inside becomes `Failed`; its class names the function of ours that raised it."""
+    """An exception inside becomes `CheckError`; its class names the function of ours that raised it."""
     try:
         yield
-    except (Failed, UnsupportedModelError):
+    except (CheckError, UnsupportedModelError):
         raise
     except Exception as error:
         ours = [f for f in traceback.extract_tb(error.__traceback__) if "broadaxe" in Path(f.filename).parts]
         place = f"{Path(ours[-1].filename).name}:{ours[-1].name}" if ours else "outside"
         line = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-        raise Failed(f"{kind}, {type(error).__name__} in {place}", line) from error
+        raise CheckError(f"{kind}, {type(error).__name__} in {place}", line) from error
 
 
 def check(case: Case, folder: Path, frames: int = FRAMES) -> Outcome:
@@ -91,7 +91,7 @@ def check(case: Case, folder: Path, frames: int = FRAMES) -> Outcome:
     with stage("certificate"):
         checker.check(build.path)
     with stage("integers"):
-        _integers(build)
+        integers(build)
         _witnesses(build.graph)
     feeds = data(case, frames)
     feeds = {name: x for name, x in feeds.items() if name in build.host.inputs}
@@ -99,11 +99,11 @@ def check(case: Case, folder: Path, frames: int = FRAMES) -> Outcome:
         codes = build.host.codes(feeds)
         build.host.reals(run(build.graph, codes))
     with stage("oracle"):
-        _judge(case, build, feeds, codes, outcome)
+        judge(case, build, feeds, codes, outcome)
     with stage("float32"):
         report = compare_segments(build, feeds, codes)
     for line in (*report.unexplained, *report.beyond):
-        raise Failed("float32", line)
+        raise CheckError("float32", line)
     return outcome
 
 
@@ -160,7 +160,7 @@ def extremes(graph: Graph, count: int, seed: int = 1) -> Codes:
 # integers
 
 
-def _integers(build: Build) -> None:
+def integers(build: Build) -> None:
     """Reference and integer ONNX agree on every value, and every value lies inside its bounds."""
     inputs = extremes(build.graph, FRAMES)
     ours = run(build.graph, inputs, every_value=True)
@@ -171,11 +171,11 @@ def _integers(build: Build) -> None:
         lo, hi = value.ends()
         if (x < lo).any() or (x > hi).any():
             where = tuple(np.argwhere((x < lo) | (x > hi))[0])
-            raise Failed("bounds", f"{name}{where}: {x[where]} is outside {value.bounds[where[-1]]}")
+            raise CheckError("bounds", f"{name}{where}: {x[where]} is outside {value.bounds[where[-1]]}")
     for name, theirs in OnnxRun(build.graph)(inputs).items():
         if not np.array_equal(ours[name], theirs):
             where = tuple(np.argwhere(ours[name] != theirs)[0])
-            raise Failed("integer ONNX", f"{name}{where}: reference {ours[name][where]}, ONNX {theirs[where]}")
+            raise CheckError("integer ONNX", f"{name}{where}: reference {ours[name][where]}, ONNX {theirs[where]}")
 
 
 def _witnesses(graph: Graph) -> None:
@@ -191,7 +191,7 @@ def _witnesses(graph: Graph) -> None:
                 column = y.reshape(-1, out.channels)[:, channel]
                 wanted = getattr(out.bounds[channel], end)
                 if wanted not in column.tolist():
-                    raise Failed(
+                    raise CheckError(
                         "witness", f"{node.name} channel {channel}: {end} is {wanted}, attained {column.tolist()[:4]}"
                     )
 
@@ -199,7 +199,7 @@ def _witnesses(graph: Graph) -> None:
 # the oracle
 
 
-def _judge(case: Case, build: Build, feeds: Codes, codes: Codes, outcome: Outcome) -> None:
+def judge(case: Case, build: Build, feeds: Codes, codes: Codes, outcome: Outcome) -> None:
     """Every tensor of the model that has an integer value stands for exactly the oracle's numbers."""
     expected = oracle.evaluate(case.model, feeds, list(case.types))
     ours = run(build.graph, codes, every_value=True) | codes
@@ -209,23 +209,23 @@ def _judge(case: Case, build: Build, feeds: Codes, codes: Codes, outcome: Outcom
         if known is None:
             outcome.unjudged += 1
             continue
-        integers = ours[tensor.value]
-        mine = exactly(tensor.chain, integers)
+        codes_here = ours[tensor.value]
+        mine = exactly(tensor.chain, codes_here)
         if mine is None and tensor.tensor not in ends:
             continue
         outcome.judged += 1
         if mine is None:  # only the host's floats stand for it
-            _close(tensor, integers, known)
+            _close(tensor, codes_here, known)
             continue
-        flat = mine.num.reshape(len(integers), -1)[:, tensor.index.reshape(-1)]
-        picked = Exact(flat.reshape(len(integers), *tensor.index.shape[1:]), mine.den)
+        flat = mine.num.reshape(len(codes_here), -1)[:, tensor.index.reshape(-1)]
+        picked = Exact(flat.reshape(len(codes_here), *tensor.index.shape[1:]), mine.den)
         if picked.shape != known.shape:
-            raise Failed("oracle shape", f"{tensor.tensor}: {picked.shape}, the oracle has {known.shape}")
+            raise CheckError("oracle shape", f"{tensor.tensor}: {picked.shape}, the oracle has {known.shape}")
         wrong = np.asarray(picked.num * known.den != known.num * picked.den, dtype=bool)
         if wrong.any():
             where = tuple(int(i) for i in np.argwhere(wrong)[0])
             values = (float(Fraction(int(t.num[where]), t.den)) for t in (picked, known))
-            raise Failed("oracle", "{}{}: we have {}, the oracle has {}".format(tensor.tensor, where, *values))
+            raise CheckError("oracle", "{}{}: we have {}, the oracle has {}".format(tensor.tensor, where, *values))
 
 
 def _close(tensor: Any, integers: np.ndarray, known: Exact) -> None:
@@ -234,7 +234,7 @@ def _close(tensor: Any, integers: np.ndarray, known: Exact) -> None:
     wrong = ~(np.abs(mine - theirs) <= limit)
     if wrong.any():
         where = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise Failed("oracle, reals", f"{tensor.tensor}{where}: {mine[where]}, the oracle has {theirs[where]}")
+        raise CheckError("oracle, reals", f"{tensor.tensor}{where}: {mine[where]}, the oracle has {theirs[where]}")
 
 
 def exactly(chain: Chain, integers: np.ndarray) -> Exact | None:

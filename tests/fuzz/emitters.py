@@ -86,6 +86,8 @@ def _window(net: Draft, x: Wire, dims: int, dilations: bool = True) -> tuple[lis
         while (k - 1) * d + 1 > room:
             d -= 1
         s = net.choose((1, 2, 3), (6, 3, 1))
+        if auto.startswith("SAME"):  # a stride beyond the kernel would make onnxruntime's padding negative
+            s = min(s, k)
         pads[axis], pads[axis + dims] = min(pads[axis], k - 1), min(pads[axis + dims], k - 1)
         room = n + pads[axis] + pads[axis + dims]
         while (k - 1) * d + 1 > room:
@@ -405,6 +407,13 @@ def neg(net: Draft, x: Wire) -> Made:
 # functions of one number
 
 
+def _at_most(net: Draft, x: Wire, end: float) -> Wire:
+    """x cut off, so that an exponential of it stays small."""
+    if net.opset < 11:
+        return replace(x, name=net.node("Clip", x.name, max=end))
+    return replace(x, name=net.node("Clip", x.name, "", np.float32(end)))
+
+
 def _function(op_type: str, weight: float = 0.5, opset: int = 9, **ranges: tuple[float, float]) -> None:
     """An emitter of an elementwise function with random attributes."""
 
@@ -413,12 +422,7 @@ def _function(op_type: str, weight: float = 0.5, opset: int = 9, **ranges: tuple
         given = {name: float(np.float32(net.rng.uniform(*ends))) for name, ends in ranges.items()}
         positive = op_type in ("Abs", "Sigmoid", "HardSigmoid", "Exp")
         if op_type == "Exp":
-            x = replace(
-                x,
-                name=net.node("Clip" if net.opset < 11 else "Min", x.name, **({"max": 2.0} if net.opset < 11 else {})),
-            )
-            if net.opset >= 11:
-                net.nodes[-1].input.append(net.constant(np.float32(2.0)))
+            x = _at_most(net, x, 2.0)
         size = {"Sigmoid": 1, "HardSigmoid": 1, "Tanh": 1, "Erf": 1, "Sign": 1, "Exp": 8}.get(op_type, x.size)
         return reals(x, net.node(op_type, x.name, **given), positive=positive, size=float(size))
 

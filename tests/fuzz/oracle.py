@@ -139,7 +139,7 @@ class Node:
                 return x
             case Constant(array):
                 return lift(array)
-        raise Unknown
+        raise UnknownError
 
     def weight(self, position: int) -> Exact:
         """The same of an operand of a product, where a quantized constant stands for its integers times its scale."""
@@ -150,7 +150,7 @@ class Node:
         """A constant input."""
         tensor = self.inputs[position]
         if not isinstance(tensor, Constant):
-            raise Unknown
+            raise UnknownError
         return tensor.array
 
     def ints(self, position: int) -> list[int]:
@@ -172,7 +172,7 @@ class Node:
         return [a % rank for a in (range(rank) if given is None else given)]
 
 
-class Unknown(Exception):
+class UnknownError(Exception):
     """A tensor whose exact value is not defined here: what a float tail makes, and what follows it."""
 
 
@@ -194,7 +194,7 @@ def evaluate(model: onnx.ModelProto, feeds: Mapping[str, Array], integers: Seque
         node = Node(proto, inputs, attributes, versions.get(proto.domain, versions.get("", 1)))
         try:
             made = _run(node)
-        except Unknown:
+        except UnknownError:
             continue
         state |= dict(zip(proto.output, made if isinstance(made, list) else [made], strict=False))
     return {name: tensor for name, tensor in state.items() if isinstance(tensor, Exact)}
@@ -214,7 +214,7 @@ def _run(node: Node) -> Tensor | list[Tensor]:
         return _float(node)
     if op_type in MOVES:
         if not isinstance(first, Exact):
-            raise Unknown
+            raise UnknownError
         parts = MOVES[op_type](node, first.num)
         return (
             [Exact(_objects(p), first.den) for p in parts]
@@ -222,7 +222,7 @@ def _run(node: Node) -> Tensor | list[Tensor]:
             else Exact(_objects(parts), first.den)
         )
     if op_type not in EXACT:
-        raise Unknown
+        raise UnknownError
     return EXACT[op_type](node)
 
 
@@ -327,7 +327,7 @@ def _float(node: Node) -> Tensor:
     """An operator before the first quantizer, in float32."""
     tensors = [t.array if isinstance(t, Constant) else t for t in node.inputs]
     if any(isinstance(t, Exact) for t in tensors):
-        raise Unknown
+        raise UnknownError
     return np.asarray(_arithmetic(node, tensors))
 
 
@@ -372,7 +372,7 @@ def _arithmetic(node: Node, tensors: Sequence[Any]) -> Array:
             return np.concatenate(tensors, axis=node.get("axis"))
         case op_type if op_type in MOVES:
             return np.asarray(MOVES[op_type](node, x))
-    raise Unknown
+    raise UnknownError
 
 
 # moving elements: what they do to an array of anything
@@ -440,7 +440,7 @@ def _space_to_depth(node: Node, x: Array) -> Array:
 def _resize(node: Node, x: Array) -> Array:
     """Nearest neighbours by whole factors, where all the ways of counting that are used here agree."""
     if node.get("mode", "nearest") != "nearest":
-        raise Unknown
+        raise UnknownError
     scales = node.array(1) if node.proto.op_type == "Upsample" or len(node.inputs) == 2 else None
     if scales is None and len(node.inputs) == 4:
         factors = [b // a for a, b in zip(x.shape[1:], node.ints(3)[1:], strict=True)]
@@ -539,7 +539,7 @@ def _biased(node: Node, y: Exact, dims: int) -> Exact:
 def _conv_transpose(node: Node) -> Exact:
     """Every input number adds its multiple of the kernel to the output."""
     if node.get("auto_pad", "NOTSET") != "NOTSET" or node.given(3):
-        raise Unknown
+        raise UnknownError
     x, w = node.exact(0), node.weight(1)
     (n, channels, *size), (_, per_group, *kernel) = x.shape, w.shape
     dims, groups = len(kernel), node.get("group", 1)
@@ -645,7 +645,7 @@ def _padded(node: Node) -> Exact:
         pads = full
     widths = list(zip(pads[:rank], pads[rank:], strict=True))
     if any(min(w) < 0 for w in widths):
-        raise Unknown
+        raise UnknownError
     mode = node.get("mode", "constant")
     if mode != "constant":
         return Exact(_objects(np.pad(x.num, widths, mode=mode)), x.den)
@@ -748,7 +748,7 @@ def _hard_swish(node: Node) -> Exact:
 def _power(node: Node) -> Exact:
     (exponent,) = node.array(1).reshape(-1).tolist()
     if exponent != int(exponent) or exponent < 0:
-        raise Unknown
+        raise UnknownError
     x = node.exact(0)
     return Exact(_objects(x.num ** int(exponent)), x.den ** int(exponent))
 

@@ -15,7 +15,7 @@ from broadaxe.build import Build
 from broadaxe.csim import Mode, Simulator
 from broadaxe.reference import run
 
-from .check import Failed, extremes, stage
+from .check import CheckError, extremes, stage
 
 SYMBOLS = ("run", "trace_size", "trace_read", "trace_clear")
 STANDARD = ("algorithm", "cstdint", "cstdio", "cstring", "deque", "exception", "map", "stdexcept", "string", "vector")
@@ -57,7 +57,7 @@ def simulators(builds: Sequence[Build], folder: Path) -> list[Simulator]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if "error" in line] or ["?"]
-        raise Failed("g++", errors[0])
+        raise CheckError("g++", errors[0])
     library = ctypes.CDLL(str(target))
     made = []
     for i, build in enumerate(builds):
@@ -76,7 +76,7 @@ def compare(build: Build, simulator: Simulator) -> None:
     for name, x in traced.items():
         if not np.array_equal(x, expected[name]):
             where = tuple(int(i) for i in np.argwhere(x != expected[name])[0])
-            raise Failed(
+            raise CheckError(
                 f"C simulation ({simulator.mode.value})",
                 f"{name}{where}: reference {expected[name][where]}, simulated {x[where]}",
             )
