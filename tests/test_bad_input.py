@@ -581,6 +581,9 @@ refused(
     "a tensor's name that breaks lines",
     "it (Add): reads 'a?b', which nothing before it computes; sort the model's nodes",
 )(node("Add", "a\nb"))
+refused("an operator's name that breaks lines", "it (Er?f): operator Er?f is not supported; " + SUPPORTED)(
+    node("Er\nf", name="it")
+)
 refused("a long name", f"{'n' * 77}... (Erf): operator Erf is not supported; {SUPPORTED}")(node("Erf", name="n" * 200))
 
 

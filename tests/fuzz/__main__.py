@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from .campaign import networks
 
@@ -21,7 +22,7 @@ def main() -> int:
     if given.mutate:
         from .mutate import mutations
 
-        report = mutations(given.seed, given.count, only=given.only)
+        report = mutations(given.seed, given.count, only=given.only, keep=Path("build") / "fuzz")
     else:
         indices = range(given.count) if given.only is None else [given.only]
         report = networks(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from models import QONNX
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
@@ -591,7 +592,7 @@ def damaged(rng: Rng, model: ModelProto) -> tuple[bytes, list[str]]:
         names.append(name)
         try:
             data = DAMAGES[name](rng, copy)
-        except (IndexError, ValueError, UnicodeError):  # damaged too much for one more
+        except (IndexError, ValueError, UnicodeError, DecodeError):  # damaged too much for one more
             break
         if data is not None:
             return data, names
