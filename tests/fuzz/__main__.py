@@ -9,6 +9,10 @@ from pathlib import Path
 from .campaign import networks
 
 
+def flushed(line: str) -> None:
+    print(line, flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--count", type=int, default=500, help="networks, or files")
@@ -22,7 +26,7 @@ def main() -> int:
     if given.mutate:
         from .mutate import mutations
 
-        report = mutations(given.seed, given.count, only=given.only, keep=Path("build") / "fuzz")
+        report = mutations(given.seed, given.count, only=given.only, keep=Path("build") / "fuzz", said=flushed)
     else:
         indices = range(given.count) if given.only is None else [given.only]
         report = networks(

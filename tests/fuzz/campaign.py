@@ -54,7 +54,12 @@ class Campaign:
 
 
 def networks(
-    seed: int, indices: Iterable[int], csim: int = 4, shrink: bool = False, avoid: Collection[str] = ()
+    seed: int,
+    indices: Iterable[int],
+    csim: int = 4,
+    shrink: bool = False,
+    avoid: Collection[str] = (),
+    said: Callable[[str], None] = lambda _: None,
 ) -> Campaign:
     """Check networks of a seed.
 
@@ -62,6 +67,7 @@ def networks(
         indices: which of them.
         csim: each so many accepted ones are simulated in C; 0 for none.
         avoid: emitters to do without.
+        said: called with each failure as it comes.
         shrink: write a small network of each failure's kind into regressions/.
     """
     report = Campaign(seed)
@@ -71,6 +77,7 @@ def networks(
 
         def failed(case: Case, failure: CheckError) -> None:
             report.failures.append(f"{case.seed} {case.index}: {failure}")
+            said(f"FAILED {report.failures[-1]}")
             if shrink and failure.kind not in kinds:
                 from .shrink import keep, shrunk
 
@@ -106,16 +113,16 @@ def _simulate(
     waiting: list[tuple[Case, Build]], base: Path, report: Campaign, failed: Callable[[Case, CheckError], None]
 ) -> None:
     """The designs that wait, in C: all native at once, some with the vendor's headers."""
-    folder = base / "batch"
     if not waiting:
         return
+    folder = base / f"batch{report.networks}"  # a name of its own: the loader takes the same name for the same library
     try:
         made: list[Simulator | None] = [*simulators([build for _, build in waiting], folder)]
     except CheckError:  # one of them: each alone
         made = [None] * len(waiting)
-    for i, ((case, build), simulator) in enumerate(zip(waiting, made, strict=True)):
+    for (case, build), simulator in zip(waiting, made, strict=True):
         try:
-            compare(build, simulator or simulators([build], base / f"alone{i}")[0])
+            compare(build, simulator or simulators([build], base / f"alone{case.index}")[0])
             report.simulated += 1
             if (report.simulated - 1) % EXACT_EACH == 0 and ap_types() is not None:
                 simulate_exactly(build)
@@ -123,6 +130,6 @@ def _simulate(
         except CheckError as failure:
             failed(case, failure)
         shutil.rmtree(build.path, ignore_errors=True)
-        shutil.rmtree(base / f"alone{i}", ignore_errors=True)
+        shutil.rmtree(base / f"alone{case.index}", ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
     waiting.clear()

@@ -6,7 +6,7 @@ import multiprocessing
 import multiprocessing.connection
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -110,13 +110,21 @@ class Worker:
         return Answer(failure=problem)
 
 
-def mutations(seed: int, count: int, only: int | None = None, models: int = 25, keep: Path | None = None) -> Mutations:
+def mutations(
+    seed: int,
+    count: int,
+    only: int | None = None,
+    models: int = 25,
+    keep: Path | None = None,
+    said: Callable[[str], None] = lambda _: None,
+) -> Mutations:
     """Compile damaged files of a seed.
 
     Args:
         count: how many of them; `only` is one alone.
         models: sound models that they are made of.
         keep: a folder for the files that fail.
+        said: called with each failure as it comes.
     """
     report, sound = Mutations(seed), corpus(seed, models)
     indices: Iterable[int] = range(count) if only is None else [only]
@@ -124,6 +132,11 @@ def mutations(seed: int, count: int, only: int | None = None, models: int = 25, 
         workers = [Worker(Path(base) / str(i)) for i in range(min(WORKERS, count))]
         try:
             sent: dict[int, tuple[int, list[str], bytes]] = {}
+
+            def taken(i: int) -> None:
+                if _take(report, workers[i].answer(), *sent.pop(i), keep):
+                    said(f"FAILED {report.failures[-1]}")
+
             for index in indices:
                 free = next((i for i in range(len(workers)) if i not in sent), None)
                 if free is None:
@@ -131,20 +144,20 @@ def mutations(seed: int, count: int, only: int | None = None, models: int = 25, 
                         [workers[i].pipe for i in sent], SECONDS
                     )
                     free = next((i for i in sent if workers[i].pipe in ready), min(sent))
-                    _take(report, workers[free], *sent.pop(free), keep)
+                    taken(free)
                 data, names = file(sound, seed, index)
                 sent[free] = (index, names, data)
                 workers[free].pipe.send(data)
-            for i, waiting in sent.items():
-                _take(report, workers[i], *waiting, keep)
+            for i in list(sent):
+                taken(i)
         finally:
             for worker in workers:
                 worker.stop()
     return report
 
 
-def _take(report: Mutations, worker: Worker, index: int, names: list[str], data: bytes, keep: Path | None) -> None:
-    answer = worker.answer()
+def _take(report: Mutations, answer: Answer, index: int, names: list[str], data: bytes, keep: Path | None) -> bool:
+    """Count what came of a file; returns whether it failed."""
     report.files += 1
     report.slowest = max(report.slowest, answer.seconds)
     if answer.failure is not None:
@@ -156,3 +169,4 @@ def _take(report: Mutations, worker: Worker, index: int, names: list[str], data:
         report.compiled += 1
     else:
         report.refused[answer.refused] += 1
+    return answer.failure is not None
