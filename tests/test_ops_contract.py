@@ -106,7 +106,9 @@ def test_claimed_bounds_are_attained(example: Example) -> None:
     for channel, interval in enumerate(graph.values["y0"].bounds):
         attained = example.op.witnesses(example.inputs, channel)
         if attained is None:
-            assert example.op.kind in ("rearrange", "window", "view"), "only operators that move integers may claim nothing"
+            assert example.op.kind in ("rearrange", "window", "view"), (
+                "only operators that move integers may claim nothing"
+            )
             return
         for end, expected in zip(attained, (interval.lo, interval.hi), strict=True):
             feeds = {name: np.ascontiguousarray(x)[None] for name, x in zip(graph.inputs, end, strict=True)}
@@ -114,7 +116,7 @@ def test_claimed_bounds_are_attained(example: Example) -> None:
 
 
 def test_bounds_of_moved_integers_are_attained_too() -> None:
-    """Operators that only move integers claim no witnesses; with every input at an end, each of their channels still meets its bounds."""
+    """What only moves integers claims no witnesses; with every input at an end, each channel still meets its bounds."""
     for op, example in EXAMPLES:
         if op.kind not in ("rearrange", "window", "view"):
             continue

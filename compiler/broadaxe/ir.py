@@ -105,12 +105,14 @@ class Op(ABC):
     """An operator of the integer graph. Subclasses are frozen dataclasses; one file of `broadaxe.ops` holds each.
 
     `folds` says whether the operator has a folding of its own (PE x SIMD); others take their lanes from a neighbour.
-    `hardware` says whether it becomes a kernel; one that does not only renames a stream.
+    `hardware` says whether it becomes a kernel; one that does not only renames a stream. `moves` says that it only moves
+    elements: what comes out is what came in.
     """
 
     kind: ClassVar[str]
     folds: ClassVar[bool] = False
     hardware: ClassVar[bool] = True
+    moves: ClassVar[bool] = False
 
     @abstractmethod
     def shape(self, *inputs: Value) -> Shape:
