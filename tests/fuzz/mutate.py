@@ -37,13 +37,13 @@ class Mutations:
     files: int = 0
     compiled: int = 0
     refused: Counter[str] = field(default_factory=Counter)
-    slowest: float = 0.0
+    slowest: tuple[float, str] = (0.0, "none")
     failures: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [
             f"seed {self.seed}: {self.files} damaged files, {self.compiled} compiled, {sum(self.refused.values())} refused"
-            f" in one line; the slowest took {self.slowest:.1f} s"
+            f" in one line; the slowest, {self.slowest[1]}, took {self.slowest[0]:.1f} s"
         ]
         lines += [f"  {n:5}  {kind}" for kind, n in self.refused.most_common()]
         lines += [f"FAILED {line}" for line in self.failures]
@@ -159,7 +159,7 @@ def mutations(
 def _take(report: Mutations, answer: Answer, index: int, names: list[str], data: bytes, keep: Path | None) -> bool:
     """Count what came of a file; returns whether it failed."""
     report.files += 1
-    report.slowest = max(report.slowest, answer.seconds)
+    report.slowest = max(report.slowest, (answer.seconds, f"{index} ({', '.join(names)})"))
     if answer.failure is not None:
         report.failures.append(f"{report.seed} {index} ({', '.join(names)}): {answer.failure}")
         if keep is not None:

@@ -32,7 +32,7 @@ class Answer:
 
 def serve(pipe: Connection, folder: str) -> None:
     """Compile what comes through the pipe until it closes."""
-    import broadaxe
+    import broadaxe  # noqa: F401  before the limit: its libraries map more than they use
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -43,10 +43,10 @@ def serve(pipe: Connection, folder: str) -> None:
             data = pipe.recv()
         except EOFError:
             return
-        pipe.send(attempt(broadaxe, data, Path(folder)))
+        pipe.send(attempt(data, Path(folder)))
 
 
-def attempt(broadaxe: object, data: bytes, folder: Path) -> Answer:
+def attempt(data: bytes, folder: Path) -> Answer:
     """Compile, load and report one file in `folder`, which holds nothing else."""
     from broadaxe import BroadaxeError, compile, load, report
 
