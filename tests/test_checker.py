@@ -77,12 +77,23 @@ def ties() -> onnx.ModelProto:
     return model
 
 
+def moving() -> onnx.ModelProto:
+    """Rearrangements: padded by a code, with channels exchanged, interleaved behind a transposed convolution."""
+    net = Network(2, 4, 4, seed=7, batch=1)
+    x = net.quant("x", 1 / 16, 3, bits=4, signed=0)
+    y = net.node("Pad", x, np.array([0, 0, 1, 0, 0, 0, 0, 2]), mode="constant")
+    y = net.quant(net.conv(net.node("Gather", y, np.array([1, 0, 1]), axis=1), (4, 3, 2, 2)), 0.25, bits=4)
+    y = net.quant(net.node("ConvTranspose", y, net.weights(4, 2, 2, 2), strides=[2, 2]), 0.5, bits=4)
+    return net.finish(net.quant(net.conv(y, (2, 2, 1, 1)), 0.5, bits=4), name="moving")
+
+
 NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any]]] = {
     "branches": (branches, {}),
     "thresholds": (branches, {"requantizers": {"*": "thresholds"}}),
     "search": (branches, {"requantizers": {"*": "threshold-search"}}),
     "table": (branches, {"requantizers": {"*": "table"}}),
     "ties": (ties, {}),
+    "moving": (moving, {}),
 }
 
 

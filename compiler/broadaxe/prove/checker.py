@@ -188,7 +188,7 @@ def joined(kind: str, a: Value, b: Value, raw: Any) -> Value:
 
 def layer(kind: str, x: Value, raw: Any) -> tuple[Value, dict[str, Any]]:
     """A multiply-accumulate layer, and its entry: output o is start[o] + sum over i of weights[o][i] * x[index(o)[i]]."""
-    weights, tile = matrix(raw["weights"]), raw.get("tile")
+    weights, tile = matrix(raw["weights"]), raw["tile"] if kind == "matvec" else None
     outputs, depth, start = len(weights), len(weights[0]), integers(raw["start"], len(weights))
     groups, taps = (1, 1) if kind == "matvec" else integers([raw["groups"], raw["taps"]])
     held = range_of(raw["weight_dtype"])
@@ -422,6 +422,7 @@ def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None, size
 def moves(raw: Any, lanes: int, size: int) -> dict[str, list[int]]:
     """Tables of a rearrangement in words, and the first word that an outer index or a later one still reads."""
     tables = {name: [-1 if v < 0 else v // lanes for v in raw[name]] for name in ("outer", "middle")}
+    need(all(v < 0 or v % lanes == 0 for v in raw["outer"] + raw["middle"]), f"outer or middle: not in words of {lanes}")
     for first in range(0, len(raw["inner"]), lanes):
         run = raw["inner"][first : first + lanes]
         whole = [run[0] + i for i in range(lanes)] if run[0] >= 0 and run[0] % lanes == 0 else [-1] * lanes
