@@ -30,7 +30,7 @@ def main() -> int:
     else:
         indices = range(given.count) if given.only is None else [given.only]
         report = networks(
-            given.seed, indices, csim=given.csim, shrink=not given.no_shrink, avoid=given.avoid.split(",")
+            given.seed, indices, csim=given.csim, shrink=not given.no_shrink, avoid=given.avoid.split(","), said=flushed
         )
     print(report)
     return 1 if report.failures else 0

@@ -38,7 +38,7 @@ class Exact:
 
     def over(self, den: int) -> Array:
         """Numerators over another denominator, a multiple of this one."""
-        return self.num * (den // self.den)
+        return _objects(self.num * (den // self.den))
 
     def moved(self, order: Callable[[Array], Array]) -> Exact:
         return Exact(_objects(order(self.num)), self.den)
