@@ -16,7 +16,12 @@ from pathlib import Path
 import brevitas.nn as qnn
 import onnx
 import torch
-from brevitas.quant import Int8ActPerTensorFixedPoint, Uint8ActPerTensorFloat
+from brevitas.quant import (
+    Int8ActPerTensorFixedPoint,
+    SignedBinaryActPerTensorConst,
+    SignedBinaryWeightPerTensorConst,
+    Uint8ActPerTensorFloat,
+)
 from torch import nn
 
 CACHE = Path("build/networks")
@@ -104,6 +109,82 @@ def cnv_w2a2() -> nn.Module:
     return nn.Sequential(*layers, qnn.QuantLinear(inputs, 10, bias=True, weight_bit_width=2))
 
 
+def cnv_w1a1() -> nn.Module:
+    """CNV with weights and activations of -1 and +1; the first layer reads 8-bit pixels."""
+
+    def sign() -> nn.Module:
+        return qnn.QuantIdentity(act_quant=SignedBinaryActPerTensorConst, scaling_init=1.0, return_quant_tensor=False)
+
+    binary = {"weight_quant": SignedBinaryWeightPerTensorConst}
+    layers, inputs = [pixels()], 3
+    for outputs, pool in ((64, False), (64, True), (128, False), (128, True), (256, False), (256, False)):
+        layers += [qnn.QuantConv2d(inputs, outputs, 3, bias=False, **binary), nn.BatchNorm2d(outputs), sign()]
+        layers += [nn.MaxPool2d(2)] if pool else []
+        inputs = outputs
+    layers.append(nn.Flatten())
+    for outputs in (512, 512):
+        layers += [qnn.QuantLinear(inputs, outputs, bias=False, **binary), nn.BatchNorm1d(outputs), sign()]
+        inputs = outputs
+    return nn.Sequential(*layers, qnn.QuantLinear(inputs, 10, bias=False, **binary))
+
+
+def keywords() -> nn.Module:
+    """One-dimensional convolutions over 40 features of 98 frames, as small keyword spotters have them; W4A4, 12 classes."""
+    layers, inputs = [qnn.QuantIdentity(bit_width=8)], 40
+    for outputs, stride in ((64, 1), (64, 2), (96, 1), (96, 2)):
+        convolution = qnn.QuantConv1d(inputs, outputs, 5, stride=stride, padding=2, bias=False, weight_bit_width=4)
+        layers += [convolution, nn.BatchNorm1d(outputs), relu()]
+        inputs = outputs
+    layers += [nn.MaxPool1d(2), qnn.QuantConv1d(inputs, inputs, 3, groups=inputs, weight_bit_width=4), relu()]
+    average = qnn.QuantIdentity(bit_width=8, act_quant=Uint8ActPerTensorFloat)
+    return nn.Sequential(
+        *layers, nn.AvgPool1d(10), average, nn.Flatten(), qnn.QuantLinear(inputs, 12, weight_bit_width=4)
+    )
+
+
+class UNet(nn.Module):
+    """A U-Net of three levels: nearest upsampling, skips joined to what comes up, one class map for each of 4 classes; W4A4.
+
+    Both sides of a join share a quantizer, since the convolution behind it adds their channels up.
+    """
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.pixels = pixels()
+        self.joins = nn.ModuleList(qnn.QuantIdentity(bit_width=4, act_quant=Uint8ActPerTensorFloat) for _ in range(2))
+        self.down = nn.ModuleList([self.block(3, width), self.block(width, 2 * width)])
+        self.bottom = self.block(2 * width, 4 * width)
+        self.up = nn.ModuleList([self.block(6 * width, 2 * width), self.block(3 * width, width)])
+        self.classes = qnn.QuantConv2d(width, 4, 1, bias=True, weight_bit_width=4)
+        self.pool, self.nearest = nn.MaxPool2d(2), nn.Upsample(scale_factor=2, mode="nearest")
+
+    @staticmethod
+    def block(inputs: int, outputs: int) -> nn.Module:
+        return nn.Sequential(*conv(inputs, outputs), relu(), *conv(outputs, outputs), relu())
+
+    def forward(self, x):
+        first = self.joins[1](self.down[0](self.pixels(x)))
+        second = self.joins[0](self.down[1](self.pool(first)))
+        y = self.joins[0](self.nearest(self.bottom(self.pool(second))))
+        y = self.up[0](torch.cat([y, second], dim=1))
+        y = self.joins[1](self.nearest(y))
+        return self.classes(self.up[1](torch.cat([y, first], dim=1)))
+
+
+def autoencoder() -> nn.Module:
+    """A separable autoencoder: strided depthwise convolutions down, depthwise transposed convolutions up; W4A4."""
+    layers, inputs = [pixels(), *conv(1, 16), relu()], 16
+    for outputs in (32, 48):
+        layers += [*conv(inputs, inputs, stride=2, groups=inputs), relu(), *conv(inputs, outputs, 1), relu()]
+        inputs = outputs
+    for outputs in (32, 16):
+        transposed = {"stride": 2, "padding": 1, "groups": inputs, "bias": False, "weight_bit_width": 4}
+        layers += [qnn.QuantConvTranspose2d(inputs, inputs, 4, **transposed), nn.BatchNorm2d(inputs), relu()]
+        layers += [*conv(inputs, outputs, 1), relu()]
+        inputs = outputs
+    return nn.Sequential(*layers, qnn.QuantConv2d(inputs, 1, 3, padding=1, bias=True, weight_bit_width=4))
+
+
 def stack(depth: int) -> nn.Module:
     """`depth` equal convolutions, to see how time grows with depth."""
     layers = [pixels(), *conv(3, 32), relu()]
@@ -114,10 +195,10 @@ def stack(depth: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class Network:
-    """A network by its builder and the shape of one image."""
+    """A network by its builder and the shape of one input."""
 
     build: Callable[[], nn.Module]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
 
 
 NETWORKS = {
@@ -125,6 +206,10 @@ NETWORKS = {
     "resnet20": Network(lambda: resnet(3, shared=True), (3, 32, 32)),
     "mobilenet_v1": Network(mobilenet_v1, (3, 96, 96)),
     "cnv_w2a2": Network(cnv_w2a2, (3, 32, 32)),
+    "cnv_w1a1": Network(cnv_w1a1, (3, 32, 32)),
+    "keywords": Network(keywords, (40, 98)),
+    "unet": Network(UNet, (3, 32, 32)),
+    "autoencoder": Network(autoencoder, (1, 28, 28)),
 } | {f"stack{depth}": Network(lambda depth=depth: stack(depth), (3, 16, 16)) for depth in (5, 10, 20)}
 
 

@@ -836,7 +836,7 @@ SETTINGS = {
     ),
     "unknown type": (
         {"inputs": {"x": "float"}},
-        "input x: type 'float' is unknown; use int1 to int32 or uint1 to uint32",
+        "input x: type 'float' is unknown; use int1 to int32, uint1 to uint32 or float32",
     ),
     "unknown input": ({"inputs": {"y": "uint8"}}, "input y: the model has no such input; it has x"),
     "an input's name that breaks lines": (

@@ -25,7 +25,7 @@ from onnx import numpy_helper
 import broadaxe
 from broadaxe import emit
 from broadaxe.build import sha256
-from broadaxe.chain import ROUNDINGS, Affine, Chain, Clamp, Normalize, Quantizer, Snap, codes
+from broadaxe.chain import ROUNDINGS, Affine, Chain, Clamp, Ending, Normalize, Quantizer, Snap, Thresholded, codes
 from broadaxe.errors import ProofError
 from broadaxe.ir import Graph, Node, infer
 from broadaxe.ops import OPS, Mac, Requantize
@@ -87,6 +87,17 @@ def moving() -> onnx.ModelProto:
     return net.finish(net.quant(net.conv(y, (2, 2, 1, 1)), 0.5, bits=4), name="moving")
 
 
+def counts() -> onnx.ModelProto:
+    """Thresholds of the model's own, in any order, on rising and falling channels; a Sign that meets 0."""
+    net = Network(12, seed=7)
+    y = net.node("MatMul", net.quant("x", 0.25, bits=3), net.weights(12, 6))
+    y = net.node("Mul", y, [1.0, -1.0, 0.5, 2.0, 1.0, -3.0])
+    rows = net.rng.integers(-40, 40, (6, 5)) / 16
+    more = {"domain": "finn.custom_op.general", "out_dtype": "INT3", "out_scale": 0.5, "out_bias": -1.0}
+    y = net.node("Sign", net.node("MatMul", net.node("MultiThreshold", y, rows, **more), net.weights(6, 5)))
+    return net.finish(net.node("MatMul", y, net.weights(5, 3)), name="counts")
+
+
 NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any]]] = {
     "branches": (branches, {}),
     "thresholds": (branches, {"requantizers": {"*": "thresholds"}}),
@@ -94,6 +105,7 @@ NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any]]] = {
     "table": (branches, {"requantizers": {"*": "table"}}),
     "ties": (ties, {}),
     "moving": (moving, {}),
+    "counts": (counts, {}),
 }
 
 
@@ -735,8 +747,32 @@ def chain_codes(attributes: dict[str, Any], x: np.ndarray) -> np.ndarray:
             fields = {k: None if v is None else Fraction(v) for k, v in fields.items()}
         steps.append(kinds[step["is"]](**fields))
     chain: Chain = tuple(steps)
-    end = {k: read(v) for k, v in attributes["quantizer"].items() if k != "is"}
-    return codes(chain, Quantizer(**end), x.T.astype(object)).T
+    end = {k: v for k, v in attributes["quantizer"].items() if k != "is"}
+    if attributes["quantizer"].get("is") == "thresholded":
+        rows = {k: tuple(read(row) for row in end[k]) for k in ("reached", "passed")}
+        return codes(chain, Thresholded(**rows), x.T.astype(object)).T
+    return codes(chain, Quantizer(**{k: read(v) for k, v in end.items()}), x.T.astype(object)).T
+
+
+def test_every_threshold_counts(once: Callable[..., Path], tmp_path: Path) -> None:
+    """Each threshold of the model moved to the next value that an accumulator can have: caught, one by one."""
+    source = once("checker_counts", lambda path: broadaxe.compile(counts(), path))
+    folder = Path(shutil.copytree(source, tmp_path / "build"))
+    original = content_of(folder)
+    caught = moved = 0
+    for position, node in enumerate(nodes(original, "requantize")):
+        for kind in ("reached", "passed"):
+            for c, row in enumerate(node["quantizer"].get(kind, [])):
+                for k, threshold in enumerate(row):
+                    for by in (Fraction(1, 16), Fraction(-1, 16)):
+                        content = json.loads(json.dumps(original))
+                        changed = nodes(content, "requantize")[position]["quantizer"][kind][c]
+                        changed[k] = str(Fraction(threshold) + by)
+                        line = resealed(folder, content)
+                        assert (line is None) == same_codes(original, content), line
+                        moved, caught = moved + 1, caught + (line is not None)
+    assert moved == 2 * (30 + 2)
+    assert caught > moved // 2
 
 
 WIDE_FORMS = [  # factor or None, bias, shift; the domain is [-8, 7]
@@ -806,7 +842,11 @@ def test_exact_chains_are_those_of_the_compiler(rounding: str) -> None:
         chain = tuple(step() for _ in range(rng.randint(1, 4)))
         bipolar = rng.random() < 0.2
         ends = (0, 1) if bipolar else (-rng.randint(0, 9), rng.randint(0, 9))
-        quantizer = Quantizer(some("1/2", "1/4", "2", "3/5"), some("0", "1", "1/2"), *ends, rounding, bipolar)
+        quantizer: Ending = Quantizer(some("1/2", "1/4", "2", "3/5"), some("0", "1", "1/2"), *ends, rounding, bipolar)
+        if rng.random() < 0.2:
+            rows = [tuple(some("-7/2", "0", "1/3", "2", count=2) for _ in range(rng.choice((1, 3)))) for _ in range(2)]
+            reached, passed = (tuple(row[:1] for row in part) for part in rows)
+            quantizer = Thresholded(reached, passed, Fraction(-1, 2), Fraction(3))
         theirs = checker.Chain({"chain": plain(chain), "quantizer": plain(quantizer)}, 3)
         got = [[theirs.code(c, int(point)) for point in x[c]] for c in range(3)]
         assert got == codes(chain, quantizer, x).tolist()

@@ -1,7 +1,8 @@
 """Exact functions from integers through reals to integer codes: what stands between two integer tensors.
 
 A `Chain` is a tuple of monotone steps that act on each channel alone: first the affine map that gives an integer its real
-value, then whatever the model does before its next quantizer (bias, BatchNormalization, Relu, ...). A `Quantizer` ends it.
+value, then whatever the model does before its next quantizer (bias, BatchNormalization, Relu, ...). A `Quantizer` or
+`Thresholded` ends it.
 
 Everything is decided in exact arithmetic. A value is a rational num/den of Python integers; 1/sqrt(variance + eps), the one
 irrational constant, is enclosed between two rationals 2**-precision apart, and `codes` doubles the precision until no
@@ -10,11 +11,12 @@ code is in doubt. Arrays are numpy object arrays of Python integers, shape (chan
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from math import isqrt, lcm
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,8 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 PerChannel: TypeAlias = tuple[Fraction, ...]
 """One rational per channel, or a single one for all channels."""
+
+T = TypeVar("T")
 
 FIRST_PRECISION = 128
 LAST_PRECISION = 1 << 13
@@ -324,8 +328,100 @@ class Quantizer:
             return np.asarray(v >= 0, dtype=np.float64)
         return np.clip(_round_float(v, self.rounding), self.lo, self.hi)
 
+    def slopes(self) -> Floats | None:
+        """Codes per unit of x where nothing clamps, one per channel or one for all; None where the codes are no line."""
+        return None if self.bipolar else 1 / _float_column(self.scale)[:, 0]
 
-def codes(chain: Chain, quantizer: Quantizer, x: Exact) -> Ints:
+    def select(self, rows: npt.NDArray[np.intp]) -> Quantizer:
+        """The quantizer of some of the channels."""
+        return replace(self, scale=_take(self.scale, rows), zero_point=_take(self.zero_point, rows))
+
+
+@dataclass(frozen=True)
+class Thresholded:
+    """code = #{t in reached[c] : x >= t} + #{t in passed[c] : x > t}; real = scale * code + shift.
+
+    Both hold one row of thresholds per channel, in any order, or a single row for all channels; rows of one length.
+    """
+
+    reached: tuple[PerChannel, ...]
+    passed: tuple[PerChannel, ...] = ((),)
+    scale: Fraction = Fraction(1)
+    shift: Fraction = Fraction(0)
+
+    @property
+    def lo(self) -> int:
+        return 0
+
+    @property
+    def hi(self) -> int:
+        return len(self.reached[0]) + len(self.passed[0])
+
+    @property
+    def dtype(self) -> IntType:
+        return Interval(self.lo, self.hi).dtype
+
+    @property
+    def affine(self) -> Affine:
+        """The map from codes back to reals."""
+        return Affine((self.scale,), (self.shift,))
+
+    def exact(self, x: Reals) -> tuple[Exact, Exact]:
+        """Codes at both ends of each enclosure; they are equal where the enclosure decides the code."""
+        lo = self._count(x.lo, x.den)
+        return lo, (lo if x.exact else self._count(x.hi, x.den))
+
+    def _count(self, num: Exact, den: Exact) -> Exact:
+        """With n / d a threshold over a common denominator: x >= n / d iff floor(d*x) >= n, x > n / d iff ceil(d*x) > n."""
+        out = np.zeros(num.shape, dtype=object)
+        for rows, strict in ((self.reached, False), (self.passed, True)):
+            sorted_rows = [_common(row) for row in rows]
+            for channel, (values, below) in enumerate(zip(num, den[:, 0], strict=True)):
+                ends, common = sorted_rows[channel if len(rows) > 1 else 0]
+                if strict:
+                    out[channel] += [bisect_left(ends, -(-common * n // below)) for n in values]
+                else:
+                    out[channel] += [bisect_right(ends, common * n // below) for n in values]
+        return out
+
+    def approximate(self, x: Floats) -> Floats:
+        """Codes in float64, only good for guessing where a step is."""
+        out = np.zeros(x.shape)
+        for rows, side in ((self.reached, "right"), (self.passed, "left")):
+            ends = [np.sort(np.array([float(t) for t in row], dtype=np.float64)) for row in rows]
+            for channel, values in enumerate(x):
+                out[channel] += np.searchsorted(ends[channel if len(rows) > 1 else 0], values, side)  # type: ignore[call-overload]
+        return out
+
+    def slopes(self) -> Floats | None:
+        """Codes per unit of x between the lowest and the highest threshold; None where no channel has two apart."""
+        out = []
+        for channel in range(max(len(self.reached), len(self.passed))):
+            row = [*self._row(self.reached, channel), *self._row(self.passed, channel)]
+            span = max(row, default=Fraction(0)) - min(row, default=Fraction(0))
+            out.append(float((len(row) - 1) / span) if span else 0.0)
+        return np.array(out) if any(out) else None
+
+    @staticmethod
+    def _row(rows: tuple[PerChannel, ...], channel: int) -> PerChannel:
+        return rows[channel if len(rows) > 1 else 0]
+
+    def select(self, rows: npt.NDArray[np.intp]) -> Thresholded:
+        """The thresholds of some of the channels."""
+        return replace(self, reached=_take(self.reached, rows), passed=_take(self.passed, rows))
+
+
+Ending: TypeAlias = Quantizer | Thresholded
+"""What turns the reals of a chain into codes; codes rise with the reals."""
+
+
+def _common(row: PerChannel) -> tuple[list[int], int]:
+    """Rationals in ascending order as numerators over their common denominator."""
+    common = lcm(*(t.denominator for t in row))
+    return sorted(t.numerator * (common // t.denominator) for t in row), common
+
+
+def codes(chain: Chain, quantizer: Ending, x: Exact) -> Ints:
     """The exact codes quantizer(chain(x)) of integers x, shape (channels, points)."""
     ones = column([1] * x.shape[0])
     out = np.zeros(x.shape, dtype=np.int64)
@@ -353,7 +449,7 @@ def codes(chain: Chain, quantizer: Quantizer, x: Exact) -> Ints:
     return out
 
 
-def approximate_codes(chain: Chain, quantizer: Quantizer, x: Floats) -> Floats:
+def approximate_codes(chain: Chain, quantizer: Ending, x: Floats) -> Floats:
     """`codes` in float64: fast, almost always right, never to be relied on."""
     for step in chain:
         x = step.approximate(x)
@@ -383,7 +479,7 @@ def _absolute(values: PerChannel) -> PerChannel:
     return tuple(abs(v) for v in values)
 
 
-def _take(values: PerChannel, rows: npt.NDArray[np.intp]) -> PerChannel:
+def _take(values: tuple[T, ...], rows: npt.NDArray[np.intp]) -> tuple[T, ...]:
     return values if len(values) == 1 else tuple(values[r] for r in rows)
 
 
@@ -416,8 +512,6 @@ def _alike(step: Step) -> bool:
     return all(all(v == column[0] for v in column) for column in columns if isinstance(column, tuple) and column)
 
 
-def select(chain: Chain, quantizer: Quantizer, rows: npt.NDArray[np.intp]) -> tuple[Chain, Quantizer]:
+def select(chain: Chain, quantizer: Ending, rows: npt.NDArray[np.intp]) -> tuple[Chain, Ending]:
     """The chain and its quantizer on some of the channels."""
-    q = quantizer
-    part = Quantizer(_take(q.scale, rows), _take(q.zero_point, rows), q.lo, q.hi, q.rounding, q.bipolar)
-    return on_channels(chain, rows), part
+    return on_channels(chain, rows), quantizer.select(rows)

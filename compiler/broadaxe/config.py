@@ -10,13 +10,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from broadaxe.errors import RequestError
+from broadaxe.frontend.annotations import WIDEST_INPUT
 from broadaxe.ir import Fold
 from broadaxe.schedule.folding import DEFAULT_MULTIPLIERS
 from broadaxe.types import IntType
 
 RequantizerForm = Literal["constant", "shift", "multiply-shift", "thresholds", "threshold-search", "table"]
 _TYPE = re.compile(r"(u?)int([1-9][0-9]?)")
-WIDEST_INPUT = 32
 REMEDIES = {
     "greater_than_equal": "give {ge} or more",
     "literal_error": "use {expected}",
@@ -48,7 +48,11 @@ class CompileSettings(BaseModel):
         str | None, Field(description="the top-level function is NAME_top; default: from the model's file")
     ] = None
     inputs: Annotated[
-        dict[str, str], Field(description="integer types of inputs that need no quantizer, such as {image: uint8}")
+        dict[str, str],
+        Field(
+            description="integer types of inputs that need no quantizer, such as {image: uint8}; float32 for one that"
+            " carries reals although the model declares integers"
+        ),
     ] = {}
     folding: Annotated[
         dict[str, FoldSettings], Field(description="lanes per layer, such as {conv1: {pe: 8, simd: 4}}")
@@ -70,12 +74,12 @@ class CompileSettings(BaseModel):
     @classmethod
     def _known_types(cls, inputs: dict[str, str]) -> dict[str, str]:
         for name, text in inputs.items():
-            int_type(name, text)
+            input_type(name, text)
         return inputs
 
     @property
-    def input_types(self) -> dict[str, IntType]:
-        return {name: int_type(name, text) for name, text in self.inputs.items()}
+    def input_types(self) -> dict[str, IntType | None]:
+        return {name: input_type(name, text) for name, text in self.inputs.items()}
 
     @property
     def folding_place(self) -> str:
@@ -93,12 +97,14 @@ class CompileSettings(BaseModel):
         return {name: Fold(f.pe, f.simd) for name, f in self.folding.items()}
 
 
-def int_type(name: str, text: str) -> IntType:
-    """`uint8`, `int4`, ... as an integer type."""
+def input_type(name: str, text: str) -> IntType | None:
+    """`uint8`, `int4`, ... as an integer type; None of `float32`."""
+    if text == "float32":
+        return None
     match = _TYPE.fullmatch(text)
     if match is None or int(match[2]) > WIDEST_INPUT:
         raise RequestError(
-            f"input {name}: type {text!r} is unknown; use int1 to int{WIDEST_INPUT} or uint1 to uint{WIDEST_INPUT}"
+            f"input {name}: type {text!r} is unknown; use int1 to int{WIDEST_INPUT}, uint1 to uint{WIDEST_INPUT} or float32"
         )
     return IntType(int(match[2]), signed=not match[1])
 

@@ -62,7 +62,19 @@ FOLDED = {
     ),
     *("Pad", "Pow", "QuantizeLinear", "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp"),
     *("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Round"),
-    *("ScatterElements", "ScatterND", "Shape", "Sigmoid", "Sign", "Size", "Slice", "Softmax", "Softplus", "Sqrt"),
+    *(
+        "ScatterElements",
+        "ScatterND",
+        "Shape",
+        "Sigmoid",
+        "Sign",
+        "Size",
+        "Slice",
+        "Softmax",
+        "Softplus",
+        "Split",
+        "Sqrt",
+    ),
     *("Squeeze", "Sub", "Sum", "Tanh", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor"),
 }
 """Operators that are computed on constants: their work is in proportion to what they read and write."""
@@ -165,9 +177,10 @@ def computed(node: ModelNode, proto: onnx.NodeProto, arrays: Mapping[str, Array]
         raise node.fail(f"operator {printable(node.op_type)} is no standard ONNX operator; fold it before the export")
     if proto.domain not in ("", "ai.onnx") or node.op_type not in FOLDED:
         raise node.fail("is not supported on constants; fold it before the export")
-    if len(proto.output) != 1:
+    if len(proto.output) != 1 and node.op_type != "Split":
         raise node.fail("has several outputs; only one is supported on constants")
-    count = elements(inferred(node, proto, {n: type_of(a) for n, a in arrays.items()}, arrays))
+    made = all_inferred(node, proto, {n: type_of(a) for n, a in arrays.items()}, arrays)
+    count = sum(map(elements, made.values()))
     most = max(GROWTH, sum(a.size for a in arrays.values()))
     if count > most:
         raise node.fail(f"makes {count} elements of constants; at most {most} are possible here, shrink it")

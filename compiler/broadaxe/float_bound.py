@@ -6,8 +6,8 @@ roundings on any way from the segment's inputs to the value,
 
     |float32 - exact| <= gamma(n) * S,   gamma(n) = n*u / (1 - n*u).
 
-n counts 1 for an input, K + 2 for a layer of K products (weight, product, bias), as many for a mean of K values, 8 for a
-normalization and 1 for a step with a constant or the sum of two tensors.
+n counts 1 for an input, K + 3 for a layer of K products (two for a weight, which may be a product of its own; product, bias),
+K + 2 for a mean of K values, 8 for a normalization and 1 for a step with a constant or the sum of two tensors.
 """
 
 from __future__ import annotations
@@ -106,9 +106,9 @@ def _cost(node: onnx.NodeProto, constants: Mapping[str, Array], shapes: Mapping[
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     match node.op_type:
         case "Conv":
-            return 2 + int(prod(constants[node.input[1]].shape[1:]))
+            return 3 + int(prod(constants[node.input[1]].shape[1:]))
         case "MatMul" | "Gemm":
-            return 2 + int(constants[node.input[1]].shape[1 if attributes.get("transB", 0) else 0])
+            return 3 + int(constants[node.input[1]].shape[1 if attributes.get("transB", 0) else 0])
         case "AveragePool":
             return 2 + int(prod(attributes["kernel_shape"]))
         case "GlobalAveragePool" | "ReduceMean":

@@ -21,6 +21,7 @@ from broadaxe.chain import Floats, magnitudes
 from broadaxe.constants import run_float
 from broadaxe.errors import RequestError
 from broadaxe.frontend.batch import symbolic_batch
+from broadaxe.frontend.finn import qonnx_from_finn
 from broadaxe.frontend.standard import expand_quant, session
 from broadaxe.ir import Graph, IntArray, carrier
 from broadaxe.lower import HostInput, HostOutput, Lowered, extract
@@ -35,12 +36,15 @@ class Host:
 
     graph: Graph
     lowered: Lowered
+    qonnx: onnx.ModelProto
+    """The whole model in QONNX."""
     standard: onnx.ModelProto
     """The whole model in standard ONNX operators with an open batch axis."""
 
     @classmethod
     def of(cls, model: onnx.ModelProto, lowered: Lowered, graph: Graph) -> Host:
-        return cls(graph, lowered, symbolic_batch(expand_quant(model)))
+        qonnx = qonnx_from_finn(model)
+        return cls(graph, lowered, qonnx, symbolic_batch(expand_quant(qonnx)))
 
     @property
     def inputs(self) -> list[str]:
@@ -71,7 +75,10 @@ class Host:
         reals = self.feeds(data)
         for host in self.lowered.inputs:
             if host.quantized is None:
-                _check_integers(host.tensor, reals[host.tensor], self.graph.values[host.value].dtype.range)
+                value = self.graph.values[host.value]
+                (step,), (start,), codes = value.scale, value.shift, value.hull
+                allowed = Interval(*(int(step * end + start) for end in (codes.lo, codes.hi)))
+                _check_integers(host.tensor, reals[host.tensor], allowed, int(step))
         floats: dict[str, Array] = {}
         if any(i.quantized is not None for i in self.lowered.inputs):
             names = [o.name for o in self._session.get_outputs()]
@@ -157,11 +164,14 @@ def _checked(info: onnx.ValueInfoProto, data: Mapping[str, Array]) -> Array:
     return typed
 
 
-def _check_integers(name: str, x: Array, allowed: Interval) -> None:
-    """Data for an input that the user or the model declares to be integer."""
-    wrong = x[~np.isfinite(x) | (x < allowed.lo) | (x > allowed.hi) | (x != np.rint(x))]
+def _check_integers(name: str, x: Array, allowed: Interval, step: int = 1) -> None:
+    """Data for an input that the user or the model declares to be every `step`-th of the allowed integers."""
+    known = np.isfinite(x) & (x >= allowed.lo) & (x <= allowed.hi) & (x == np.rint(x))
+    if step > 1:
+        known[known] = (x[known] - allowed.lo) % step == 0
+    wrong = x[~known]
     if wrong.size:
+        ends = f"integers {allowed.lo} to {allowed.hi}" if step == 1 else f"{allowed.lo} or {allowed.hi}"
         raise RequestError(
-            f"input {name}: holds {wrong.flat[0]:g}; it was declared to hold integers {allowed.lo} to {allowed.hi},"
-            " clip or round the data"
+            f"input {name}: holds {wrong.flat[0]:g}; it was declared to hold {ends}, clip or round the data"
         )

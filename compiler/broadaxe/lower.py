@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from math import prod
 from typing import Any
 
@@ -16,12 +17,16 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from broadaxe.chain import Chain, read_as, spread
-from broadaxe.constants import NO_NUMBERS, computed, constant, elements, evaluate, inferred, stored, type_of
+from broadaxe.chain import Affine, Chain, read_as, spread
+from broadaxe.constants import NO_NUMBERS, computed, constant, elements, evaluate_all, inferred, stored, type_of
 from broadaxe.errors import RequestError, UnsupportedModelError
+from broadaxe.frontend.annotations import WIDEST_INPUT, Datatype, annotated, declared_layouts
+from broadaxe.frontend.finn import qonnx_from_finn
+from broadaxe.frontend.standard import CUSTOM, QONNX, REFUSED, operators
 from broadaxe.ir import Graph, IntArray, Shape, Value
 from broadaxe.layouts import Axes, stream_axes, wishes
 from broadaxe.ops import importing
+from broadaxe.ops.grids import followed, integer_grid
 from broadaxe.ops.importing import (
     Constant,
     GraphBuilder,
@@ -32,6 +37,7 @@ from broadaxe.ops.importing import (
     Tensor,
     printable,
 )
+from broadaxe.ops.multithreshold import sign_of, thresholds_of
 from broadaxe.ops.requantize import QuantAttributes, quant_attributes, quantize_constant, quantizer_of
 from broadaxe.types import Interval, IntType
 
@@ -41,7 +47,8 @@ MAX_FRAME = 1 << 23
 COMPUTED = 1 << 25
 """Elements of all constants that are computed, beyond four times what the file stores."""
 QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant")
-CUSTOM_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
+ENDINGS = dict.fromkeys(QUANTIZERS, quantizer_of) | {"MultiThreshold": thresholds_of, "Sign": sign_of}
+"""What quantizes an input that the host sends, by operator."""
 HEAD_OPERATORS = {"Abs", "Add", "Cast", "Clip", "Div", "Flatten", "Identity", "Mul", "Neg", "Reshape", "Squeeze", "Sub"}
 HEAD_OPERATORS |= {
     "BatchNormalization",
@@ -56,7 +63,7 @@ HEAD_OPERATORS |= {
 }
 HEAD_OPERATORS |= {"Tile", "Transpose", "Unsqueeze", "Upsample"}
 TAIL_OPERATORS = {"ArgMax", "Cast", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze", "Tanh"}
-TAIL_OPERATORS |= {"Unsqueeze"}
+TAIL_OPERATORS |= {"TopK", "Unsqueeze"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,19 +134,21 @@ class Lowered:
 
 def lower(
     model: onnx.ModelProto,
-    input_types: Mapping[str, IntType] | None = None,
+    input_types: Mapping[str, IntType | None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Lowered:
     """Lower a QONNX model.
 
     Args:
-        model: QONNX; shapes are static except for the batch axis.
-        input_types: integer types of inputs that carry integers and need no quantizer, by input name.
+        model: QONNX, or FINN's lowered or hardware operators; shapes are static except for the batch axis.
+        input_types: integer types of inputs that carry integers and need no quantizer, by input name; None for one that
+            carries reals, whatever the model's annotations say.
         progress: called with (nodes done, nodes in all).
 
     Raises:
         UnsupportedModelError: names the node, its operator, why it cannot be lowered and what would help.
     """
+    model = qonnx_from_finn(model)
     walk = Walk(model, dict(input_types or {}))
     for done, proto in enumerate(model.graph.node):
         walk.take(proto)
@@ -156,7 +165,7 @@ class Walk:
         builder: the integer graph so far.
     """
 
-    def __init__(self, model: onnx.ModelProto, input_types: dict[str, IntType]) -> None:
+    def __init__(self, model: onnx.ModelProto, input_types: Mapping[str, IntType | None]) -> None:
         self.model = model
         self.opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
         self.builder = GraphBuilder("network")
@@ -164,6 +173,7 @@ class Walk:
         self.host_inputs: list[HostInput] = []
         self.tensors: list[HostOutput] = []
         self.input_types = input_types
+        self.annotated, self.layouts = annotated(model), declared_layouts(model)
         self.batch = 1
         self.heads: dict[str, str] = {}
         self.types: dict[str, onnx.TypeProto] = {}
@@ -172,7 +182,7 @@ class Walk:
         self.wishes = wishes(model.graph)
         graph = self.model.graph
         for tensor in graph.initializer:
-            self.states[tensor.name] = Constant(stored(f"initializer {printable(tensor.name)}", tensor))
+            self.states[tensor.name] = self._initializer(tensor)
             self.room += 4 * prod(tensor.dims)
         for info in graph.input:
             if info.name not in self.states:
@@ -195,35 +205,63 @@ class Walk:
             self.batch = info.type.tensor_type.shape.dim[0].dim_value or 1
         self.heads[info.name] = info.name
         self.types[info.name] = helper.make_tensor_type_proto(info.type.tensor_type.elem_type, shape)
+        declared = self.annotated.get(info.name)
         if info.name in self.input_types:
-            self.states[info.name] = self._integer_input(info.name, info.name, shape, self.input_types[info.name])
-        else:
-            self.states[info.name] = Head(info.name)
+            chosen = self.input_types[info.name]
+            declared = None if chosen is None else Datatype(str(chosen), chosen.range)
+        elif declared is not None and declared.dtype.width > WIDEST_INPUT:
+            declared = None
+        self.states[info.name] = (
+            Head(info.name) if declared is None else self._integer_input(info.name, shape, declared)
+        )
 
-    def _integer_input(self, tensor: str, source: str, shape: Shape, dtype: IntType) -> Scaled:
-        stream, index = _stream_order(f"input {printable(source)}", shape, self._axes(tensor, shape))
-        bounds = (dtype.range,) * stream[-1]
-        value = self.builder.add_input(Value(self.builder.fresh("input"), stream, dtype, bounds))
-        quantized = None if tensor == source else tensor
-        self.host_inputs.append(HostInput(source, value.name, index, quantized))
-        return Scaled(value.name, index, (value.affine,))
+    def _integer_input(self, tensor: str, shape: Shape, declared: Datatype) -> Scaled:
+        """An input that carries integers lo, lo + step, ..., hi; those of a step above 1 become the codes 0, 1, ..."""
+        stream, index = _stream_order(f"input {printable(tensor)}", shape, self._axes(tensor, shape))
+        bounds, affine = declared.allowed, Affine((Fraction(1),), (Fraction(0),))
+        if declared.step > 1:
+            affine = Affine((Fraction(declared.step),), (Fraction(bounds.lo),))
+            bounds = Interval(0, bounds.span // declared.step)
+        name = self.builder.fresh("input")
+        self.builder.add_input(Value(name, stream, bounds.dtype, (bounds,) * stream[-1], affine.scale, affine.shift))
+        self.host_inputs.append(HostInput(tensor, name, index, None))
+        return Scaled(name, index, (affine,))
+
+    def _initializer(self, tensor: TensorProto) -> Constant:
+        """A constant of the file, with a grid of scale 1 where an annotation declares its integers."""
+        where = f"initializer {printable(tensor.name)}"
+        array, declared = stored(where, tensor), self.annotated.get(tensor.name)
+        if declared is None or array.dtype.kind not in "fiu":
+            return Constant(array)
+        wrong = declared.refused(array)
+        if wrong.size:
+            raise UnsupportedModelError(
+                f"{where}: is annotated {declared.name} but holds {wrong[0]:g}; correct the annotation or the values"
+            )
+        return Constant(array, integer_grid(array), declared.dtype.width, declared.dtype.signed)
 
     def _axes(self, tensor: str, shape: Shape) -> Axes:
-        """The order in which a tensor's first reader wants its axes; images stream their channels last, whoever reads them."""
+        """The order in which a tensor's first reader wants its axes; images stream their channels last, whoever reads them.
+
+        An image that the model declares to have its channels last streams as it is.
+        """
+        if self.layouts.get(tensor) == "NHWC":
+            return stream_axes((), len(shape))
         default = None if len(shape) == 4 else ()
         return stream_axes(self.wishes.get(tensor, default), len(shape))
 
     def _quantized_input(self, node: ModelNode, head: Head) -> Scaled:
         """The first quantizer on a path: the host quantizes, the hardware starts from its codes."""
-        spec = quant_attributes(node)
         shape = self._head_shape(head.name)
         stream, index = _stream_order(node.where, shape, self._axes(node.output, shape))
         probe = Value("probe", stream, IntType(1, False), (IntType(1, False).range,) * stream[-1])
         builder = GraphBuilder("probe", values={"probe": probe})
         placed = Scaled("probe", index, (probe.affine,))
-        quantizer = quantizer_of(builder, node, placed)
-        affine = quantizer.affine
-        bounds = (self._head_codes(head, spec),) * stream[-1]
+        quantizer = ENDINGS[node.op_type](builder, node, placed)
+        affine, codes = quantizer.affine, Interval(quantizer.lo, quantizer.hi)
+        if node.op_type in QUANTIZERS:
+            codes = self._head_codes(head, quant_attributes(node))
+        bounds = (codes,) * stream[-1]
         name = self.builder.fresh("input")
         value = Value(name, stream, quantizer.dtype, bounds, affine.scale, affine.shift)
         self.builder.add_input(value)
@@ -270,18 +308,20 @@ class Walk:
                 raise UnsupportedModelError(
                     f"{where}: writes {printable(tensor)!r}, which is written already; give every tensor one writer"
                 )
-        custom = proto.op_type in (*QUANTIZERS, "Trunc")
-        if proto.domain in ("", "ai.onnx") and custom:
+        known = operators(proto.domain)
+        if known is None:
+            if proto.domain not in ("", "ai.onnx"):
+                raise UnsupportedModelError(
+                    f"{where}: domain {printable(proto.domain)!r} is unknown; QONNX and standard ONNX operators are"
+                    " supported"
+                )
+            if proto.op_type in CUSTOM:
+                raise UnsupportedModelError(f"{where}: domain {proto.domain!r} has no such operator; set it to {QONNX}")
+        elif proto.op_type in REFUSED:
+            raise UnsupportedModelError(f"{where}: {REFUSED[proto.op_type]}")
+        elif proto.op_type not in known:
             raise UnsupportedModelError(
-                f"{where}: domain {proto.domain!r} has no such operator; set it to {CUSTOM_DOMAINS[0]}"
-            )
-        if proto.domain in CUSTOM_DOMAINS and not custom:
-            raise UnsupportedModelError(
-                f"{where}: domain {proto.domain!r} has no such operator; set it to '' (standard ONNX)"
-            )
-        if proto.domain not in ("", "ai.onnx", *CUSTOM_DOMAINS):
-            raise UnsupportedModelError(
-                f"{where}: domain {printable(proto.domain)!r} is unknown; QONNX and standard ONNX operators are supported"
+                f"{where}: domain {printable(proto.domain)!r} has no such operator; set it to '' (standard ONNX)"
             )
         node = ModelNode(
             name,
@@ -313,7 +353,7 @@ class Walk:
             return self._fold(node, proto)
         if node.op_type == "Shape":
             return self._shape(node)
-        if node.op_type in QUANTIZERS and isinstance(live[0], Head):
+        if node.op_type in ENDINGS and isinstance(live[0], Head):
             return self._quantized_input(node, live[0])
         heads = [t for t in live if isinstance(t, Head)]
         if heads and node.op_type in HEAD_OPERATORS and all(isinstance(t, Head | Constant) for t in live):
@@ -358,7 +398,7 @@ class Walk:
             raise node.fail(f"makes {elements(made)} elements; at most {MAX_FRAME} are supported here")
         return made
 
-    def _tail(self, node: ModelNode, ends: list[Tail]) -> Tail:
+    def _tail(self, node: ModelNode, ends: list[Tail]) -> tuple[Tail, ...]:
         starts = {s for tail in ends for s in tail.starts}
         origin = ends[0].origin if ends else node.where
         for name, tensor in zip(node.input_names, node.inputs, strict=True):
@@ -366,9 +406,9 @@ class Walk:
                 if tensor.pools:
                     raise node.fail("reads a MaxPool that no Quant follows; put a Quant behind the pool")
                 starts.add(name)
-        return Tail(node.output, tuple(sorted(starts)), origin)
+        return tuple(Tail(name, tuple(sorted(starts)), origin) for name in node.outputs)
 
-    def _fold(self, node: ModelNode, proto: onnx.NodeProto) -> Constant:
+    def _fold(self, node: ModelNode, proto: onnx.NodeProto) -> Constant | tuple[Constant, ...]:
         arrays = _arrays(node)
         if node.op_type in QUANTIZERS:
             try:
@@ -376,11 +416,6 @@ class Walk:
                 return quantize_constant(node)
             except MALFORMED as error:
                 raise node.fail(f"has inputs that do not fit it ({type(error).__name__}); repair the model") from error
-        if node.op_type == "Transpose" and isinstance(node.inputs[0], Constant) and node.inputs[0].grid is not None:
-            source, grid = node.inputs[0], node.inputs[0].grid
-            perm = node.attribute("perm", list(range(source.array.ndim))[::-1])
-            turned = importing.Grid(grid.integers.transpose(perm), grid.scale.transpose(perm))
-            return Constant(source.array.transpose(perm), turned, source.bits, source.signed)
         if node.op_type == "Identity" and isinstance(node.inputs[0], Constant):
             return node.inputs[0]
         if node.op_type == "Constant":
@@ -389,7 +424,7 @@ class Walk:
             return Constant(array)
         made = computed(node, proto, arrays)
         self._take(node, made)
-        return Constant(evaluate(node, proto, arrays))
+        return followed(node, arrays, lambda given: list(evaluate_all(node, proto, given).values()))
 
     def _take(self, node: ModelNode, count: int) -> None:
         """Elements for one more computed constant."""

@@ -23,9 +23,9 @@ import onnx
 import onnxruntime
 
 from broadaxe.build import Array, Build
-from broadaxe.chain import FIRST_PRECISION, Chain, PerChannel, Quantizer, Reals, Snap, column, select
+from broadaxe.chain import FIRST_PRECISION, Chain, Ending, PerChannel, Reals, Snap, Thresholded, column, select
 from broadaxe.float_bound import FloatBound
-from broadaxe.frontend.standard import is_quantizer, session
+from broadaxe.frontend.standard import session, writes_codes
 from broadaxe.host import real, rounding
 from broadaxe.ir import Graph, IntArray, Node
 from broadaxe.lower import HostOutput, extract
@@ -84,7 +84,7 @@ def compare_segments(build: Build, data: Mapping[str, Array], codes: Mapping[str
     compared = [*names, *(o.tensor for o in outputs)]
     cut = _cut_session(build, names, compared)
     whole = session(extract(build.host.standard, build.host.inputs, compared))
-    sources = {n.output[0]: n.input[0] for n in build.model.graph.node if n.output[0] in names}
+    sources = {n.output[0]: n.input[0] for n in build.host.qonnx.graph.node if n.output[0] in names}
     starts = [*names, *(i.tensor for i in build.lowered.inputs), *(t.tensor for t in _input_tensors(build))]
     shapes = {t.tensor: t.index.shape for t in (*build.lowered.inputs, *build.lowered.tensors, *_input_tensors(build))}
     bound = FloatBound.of(build.host.standard, starts, list(sources.values()), shapes)
@@ -124,7 +124,7 @@ def compare_segments(build: Build, data: Mapping[str, Array], codes: Mapping[str
 
 def _quantized(build: Build) -> list[HostOutput]:
     """Tensors that a quantizer of the model writes, with their integer values, in the model's order."""
-    writers = {node.output[0] for node in build.model.graph.node if is_quantizer(node)}
+    writers = {node.output[0] for node in build.host.qonnx.graph.node if writes_codes(node)}
     return [t for t in build.lowered.tensors if t.tensor in writers and build.graph.producer(t.value) is not None]
 
 
@@ -140,11 +140,11 @@ def _input_tensors(build: Build) -> list[HostOutput]:
 def _reals(build: Build) -> list[HostOutput]:
     """Tensors that the host makes of the last integers and no quantizer writes."""
     writers = _writers(build)
-    return [o for o in build.lowered.outputs if o.tensor in writers and not is_quantizer(writers[o.tensor])]
+    return [o for o in build.lowered.outputs if o.tensor in writers and not writes_codes(writers[o.tensor])]
 
 
 def _writers(build: Build) -> dict[str, onnx.NodeProto]:
-    return {name: node for node in build.model.graph.node for name in node.output if name}
+    return {name: node for node in build.host.qonnx.graph.node for name in node.output if name}
 
 
 def _uncompared(build: Build) -> list[str]:
@@ -153,7 +153,7 @@ def _uncompared(build: Build) -> list[str]:
     lines = []
     for name in build.lowered.outputs_of_model:
         if name not in known:
-            tail = extract(build.model, known, [name]).graph.node
+            tail = extract(build.host.qonnx, known, [name]).graph.node
             operators = dict.fromkeys(node.op_type for node in tail)
             starts = [s for s in known if any(s in node.input for node in tail)]
             lines.append(
@@ -229,10 +229,11 @@ def _explain(
         exact = reals if exact is None else _larger(exact, reals)
     if exact is None or quantizer is None or steps is None:
         return f"float32 gives {float_value:g} for an input code"
-    grid = steps[0] if steps else quantizer
     lo, hi = Fraction(exact.lo.item(), exact.den.item()), Fraction(exact.hi.item(), exact.den.item())
-    step, zero = grid.scale[0], grid.zero_point[0]
-    slack = error + QUANTIZER_ROUNDINGS * UNIT * (max(abs(lo), abs(hi)) + step * (abs(zero) + 1))
+    grid, slack = steps[0] if steps else quantizer, error
+    if not isinstance(grid, Thresholded):  # a comparison with a threshold does not round
+        step, zero = grid.scale[0], grid.zero_point[0]
+        slack += QUANTIZER_ROUNDINGS * UNIT * (max(abs(lo), abs(hi)) + step * (abs(zero) + 1))
     right, _ = _codes(steps, quantizer, lo, hi)
     lower, upper = _codes(steps, quantizer, lo - slack, hi + slack)
     theirs = (Fraction(float_value) - _at(value.shift, channel)) / _at(value.scale, channel)
@@ -278,7 +279,7 @@ def _larger(a: Reals, b: Reals) -> Reals:
     return a if a.lo.item() * b.den.item() >= b.lo.item() * a.den.item() else b
 
 
-def _codes(steps: tuple[Snap, ...], quantizer: Quantizer, lo: Fraction, hi: Fraction) -> tuple[int, int]:
+def _codes(steps: tuple[Snap, ...], quantizer: Ending, lo: Fraction, hi: Fraction) -> tuple[int, int]:
     """The codes of both ends of an interval of reals."""
     den = lcm(lo.denominator, hi.denominator)
     ends = [column([int(v * den)]) for v in (lo, hi)]

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from broadaxe.chain import Chain, Ints, Quantizer, approximate_codes, codes, select
+from broadaxe.chain import Chain, Ending, Ints, approximate_codes, codes, select
 from broadaxe.errors import UnsupportedModelError
 from broadaxe.types import Interval
 
@@ -48,7 +48,7 @@ class Staircase:
         return tuple(Interval(min(a, b), max(a, b)) for a, b in zip(self.first.tolist(), last.tolist(), strict=True))
 
 
-def staircase(chain: Chain, quantizer: Quantizer, domain: Sequence[Interval]) -> Staircase:
+def staircase(chain: Chain, quantizer: Ending, domain: Sequence[Interval]) -> Staircase:
     """The exact staircase of a chain on a proven domain (one interval per channel; ends within 2**62)."""
     ends = np.array([[d.lo, d.hi] for d in domain], dtype=np.int64)
     at_ends = codes(chain, quantizer, ends.astype(object))
@@ -88,7 +88,7 @@ def staircase(chain: Chain, quantizer: Quantizer, domain: Sequence[Interval]) ->
 
 
 def _exact_rows(
-    chain: Chain, quantizer: Quantizer, ends: Ints, target: Ints, direction: Ints, rows: npt.NDArray[np.intp]
+    chain: Chain, quantizer: Ending, ends: Ints, target: Ints, direction: Ints, rows: npt.NDArray[np.intp]
 ) -> Ints:
     """Bisection in exact arithmetic, for the channels where float64 guessed wrong."""
     part, ending = select(chain, quantizer, rows)

@@ -6,6 +6,7 @@ Each quantizer becomes the chain of float32 operators that the qonnx package exe
     BipolarQuant  x >= 0 ? s : -s
     Trunc v1      round to even x/s + z, divide by 2**(input bits - output bits), round by mode, (q - z)*s
     Trunc v2      round to even x/s + z, divide by t = 2**round(log2(s_out/s)), clamp, round by mode, (q - z/t)*s_out
+    MultiThreshold  out_scale * #{k : x >= thresholds[c, k]} + out_bias
 
 The result is the same float32 number bit for bit, save that a zero may change its sign (Max(-0, 0) is either).
 Nothing here is newer than operator set 9, except Round (11), which has an exact substitute.
@@ -13,7 +14,7 @@ Nothing here is newer than operator set 9, except Round (11), which has an exact
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,29 +24,59 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from broadaxe.errors import UnsupportedModelError
+from broadaxe.frontend.finn import qonnx_from_finn
 
-DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
+QONNX = "qonnx.custom_op.general"
 QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant", "Trunc")
+CUSTOM = (*QUANTIZERS, "MultiThreshold")
+"""Operators that `expand_quant` rewrites; each makes a tensor of its first input's shape."""
+DOMAINS: dict[str, tuple[str, ...]] = {QONNX: CUSTOM, "finn.custom_op.general": CUSTOM, "onnx.brevitas": QUANTIZERS}
+"""The domains of these operators, and which each has. A domain may end in a name of its own behind a dot."""
+REFUSED = {
+    "FloatQuant": "rounds to floating-point numbers, which have no integers behind them; quantize to integers with Quant",
+    "GenericPartition": "stands for a network in another file; put that network's nodes in its place",
+}
+"""Operators of these domains that nothing here can compile, and what to do."""
 ROUNDING_MODES = ("ROUND", "HALF_EVEN", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
 
 IR_VERSION = 10
 LOWEST_OPSET = 9  # Where and Sign
 ROUND_OPSET = 11
+LAYOUTS = {2: "NC", 3: "NWC", 4: "NCHW"}
+"""What the empty data_layout of a MultiThreshold stands for, by rank."""
+SUMMED = 16
+"""Comparisons that are added up at a time: what bounds the memory that many thresholds take."""
 
 Array = npt.NDArray[Any]
 
 
+def operators(domain: str) -> tuple[str, ...] | None:
+    """The operators of a custom domain; None of a domain that is none of these."""
+    return next((known for name, known in DOMAINS.items() if f"{domain}.".startswith(f"{name}.")), None)
+
+
 def is_quantizer(node: onnx.NodeProto) -> bool:
+    """Whether the node rounds to a grid that its own inputs describe: Quant, IntQuant, BipolarQuant or Trunc."""
+    return node.op_type in QUANTIZERS and node.op_type in (operators(node.domain) or ())
+
+
+def is_custom(node: onnx.NodeProto) -> bool:
     """Whether `expand_quant` rewrites this node."""
-    return node.domain in DOMAINS and node.op_type in QUANTIZERS
+    return node.op_type in (operators(node.domain) or ())
+
+
+def writes_codes(node: onnx.NodeProto) -> bool:
+    """Whether what the node writes are integers on a grid, whatever it reads."""
+    return is_custom(node) or (node.op_type == "Sign" and node.domain in ("", "ai.onnx"))
 
 
 def expand_quant(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Rewrite every Quant, IntQuant, BipolarQuant and Trunc node into standard operators.
+    """Rewrite every Quant, IntQuant, BipolarQuant, Trunc and MultiThreshold node, and FINN's, into standard operators.
 
     Scales and zero points may be any tensor, bit widths must be constants. Every tensor of `model` keeps its name, its
     value and its place in the order of nodes; `model` itself is not changed.
     """
+    model = qonnx_from_finn(model)
     versions = {entry.domain: entry.version for entry in model.opset_import}
     opset = versions.get("", versions.get("ai.onnx", 1))
     if opset < LOWEST_OPSET:
@@ -60,8 +91,10 @@ def expand_quant(model: onnx.ModelProto) -> onnx.ModelProto:
     expanded.ir_version = IR_VERSION
     writer = _NodeWriter(expanded.graph, opset)
     for node in model.graph.node:
-        if not is_quantizer(node):
+        if not is_custom(node):
             writer.nodes.append(node)
+        elif node.op_type == "MultiThreshold":
+            _expand_thresholds(node, writer)
         elif node.op_type == "BipolarQuant":
             _expand_bipolar(node, writer)
         elif node.op_type == "Trunc":
@@ -162,13 +195,40 @@ def _expand_trunc(node: onnx.NodeProto, writer: _NodeWriter, version: int) -> No
         writer.op("Mul", y, rest[0], output=node.output[0])
 
 
+def _expand_thresholds(node: onnx.NodeProto, writer: _NodeWriter) -> None:
+    """Count the thresholds that x stays below; what is left of them is reached."""
+    x, _ = _inputs(node, 2, writer)
+    rows = writer.known(node, 1, "thresholds")
+    writer.begin(node)
+    rows = rows.reshape(len(rows), -1)
+    if len(rows) > 1:
+        layout = _layout(node, lambda: writer.rank(x))
+        behind = len(layout) - 1 - layout.index("C") if "C" in layout else len(layout) - 2
+        rows = rows.reshape(len(rows), *[1] * behind, -1)
+    below, levels = writer.constant(0), rows.shape[-1]
+    for at in range(0, levels, SUMMED):
+        tests = [writer.op("Less", x, writer.constant(rows[..., k])) for k in range(at, min(at + SUMMED, levels))]
+        below = writer.op("Sum", below, *(writer.op("Cast", test, to=onnx.TensorProto.FLOAT) for test in tests))
+    scale, bias = (float(attribute(node, name, default)) for name, default in (("out_scale", 1.0), ("out_bias", 0.0)))
+    y = writer.op("Mul", writer.op("Sub", writer.constant(levels), below), writer.constant(scale))
+    writer.op("Add", y, writer.constant(bias), output=node.output[0])
+
+
+def _layout(node: onnx.NodeProto, rank: Callable[[], int]) -> str:
+    """The data layout of a MultiThreshold; without one it follows from the rank."""
+    given = attribute(node, "data_layout", b"")
+    text = given.decode() if isinstance(given, bytes) else str(given)
+    return text or LAYOUTS.get(rank(), "NC")
+
+
 class _NodeWriter:
     """The nodes and constants of an expanded graph, in the making."""
 
     def __init__(self, graph: onnx.GraphProto, opset: int) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.new_constants: list[onnx.TensorProto] = []
-        self._opset = opset
+        self._graph, self._opset = graph, opset
+        self._ranks: dict[str, int] | None = None
         self._constants = _constants(graph)
         self._names = {name for node in graph.node for name in (*node.input, *node.output)}
         self._names |= set(self._constants) | {value.name for value in (*graph.input, *graph.output)}
@@ -179,10 +239,10 @@ class _NodeWriter:
         """What follows takes the place of `node`."""
         self._prefix = node.output[0]
 
-    def op(self, op_type: str, *inputs: str, output: str | None = None) -> str:
+    def op(self, op_type: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         """Append a node; returns the name of its output."""
         output = output or self._fresh(f"{self._prefix}/{op_type}")
-        self.nodes.append(helper.make_node(op_type, inputs, [output], name=output))
+        self.nodes.append(helper.make_node(op_type, inputs, [output], **attributes))
         return output
 
     def constant(self, value: float | Array) -> str:
@@ -226,6 +286,21 @@ class _NodeWriter:
         tie_of_odd = self.op("And", self.op("Not", self.op("Less", fraction, half)), self.op("Greater", parity, half))
         step = self.op("Where", self.op("Or", above, tie_of_odd), one, self.constant(0))
         return self.op("Mul", self.op("Sign", x), self.op("Add", floor, step))
+
+    def rank(self, name: str) -> int:
+        """How many axes a tensor of the model has; 0 where its shape cannot be inferred."""
+        if self._ranks is None:
+            plain = onnx.ModelProto(ir_version=IR_VERSION, opset_import=[helper.make_opsetid("", self._opset)])
+            plain.graph.CopyFrom(self._graph)
+            for node in plain.graph.node:
+                if is_custom(node):
+                    node.CopyFrom(helper.make_node("Identity", node.input[:1], node.output))
+            graph = onnx.shape_inference.infer_shapes(plain).graph
+            infos = (*graph.input, *graph.value_info, *graph.output)
+            self._ranks = {
+                i.name: len(i.type.tensor_type.shape.dim) for i in infos if i.type.tensor_type.HasField("shape")
+            }
+        return self._ranks.get(name, 0)
 
     def known(self, node: onnx.NodeProto, index: int, what: str) -> Array:
         """The value of a constant input."""
@@ -324,7 +399,7 @@ def _refuse_subgraphs(node: onnx.NodeProto) -> None:
     for entry in node.attribute:
         bodies = [entry.g] if entry.type == onnx.AttributeProto.GRAPH else list(entry.graphs)
         for inner in (inner for body in bodies for inner in body.node):
-            if is_quantizer(inner):
+            if is_custom(inner):
                 raise UnsupportedModelError(
                     f"{_where(node)}: a quantizer stands in its subgraph, {_where(inner)}; unroll the control flow"
                 )
@@ -333,7 +408,7 @@ def _refuse_subgraphs(node: onnx.NodeProto) -> None:
 
 def _drop_unused(model: onnx.ModelProto) -> None:
     """Drop what only the quantizers needed: their local functions and their operator sets."""
-    functions = [entry for entry in model.functions if not (entry.domain in DOMAINS and entry.name in QUANTIZERS)]
+    functions = [entry for entry in model.functions if entry.name not in (operators(entry.domain) or ())]
     del model.functions[:]
     model.functions.extend(functions)
     domains = {node.domain for node in model.graph.node} | {entry.domain for entry in functions} | {"", "ai.onnx"}

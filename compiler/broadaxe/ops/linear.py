@@ -15,6 +15,7 @@ import numpy as np
 from broadaxe.chain import Affine, PerChannel, spread
 from broadaxe.ir import IntArray, Value
 from broadaxe.ops.geometry import Geometry
+from broadaxe.ops.grids import integer_grid
 from broadaxe.ops.grouped import GroupedMatVec
 from broadaxe.ops.importing import (
     Array,
@@ -205,12 +206,13 @@ def weight_rows(node: ModelNode, constant: Constant, axes: tuple[int, ...], lead
 
 
 def quantized_weights(node: ModelNode, constant: Constant) -> Grid:
-    """The integers behind weights; fails where no Quant made them."""
+    """The integers behind weights; fails where no Quant made them and they are none themselves."""
     if constant.grid is None and constant.bits is not None:
         raise node.fail("the zero point of its weights is not an integer; use an integer zero point")
-    if constant.grid is None:
+    grid = constant.grid or integer_grid(constant.array)
+    if grid is None:
         raise node.fail("weights are not quantized; put a Quant on the weight input")
-    return constant.grid
+    return grid
 
 
 def declared(constant: Constant, integers: IntArray) -> IntType:

@@ -18,11 +18,13 @@ from broadaxe.chain import (
     Affine,
     Chain,
     Clamp,
+    Ending,
     Ints,
     Normalize,
     PerChannel,
     Quantizer,
     Snap,
+    Thresholded,
     codes,
     read_as,
     spread,
@@ -53,7 +55,7 @@ class Requantize(Op):
 
     kind = "requantize"
     chain: Chain
-    quantizer: Quantizer
+    quantizer: Ending
     form: Form | None = None
     comparisons: int = 0
 
@@ -120,6 +122,9 @@ class Requantize(Op):
         norm = (Normalize((half, -third, half, half), (Fraction(3),), (Fraction(2),), (Fraction(1, 7),)),)
         yield _example("normalization", norm, Quantizer((Fraction(3),), (Fraction(0),), -7, 7), x)
         yield _example("bipolar", norm, Quantizer((half,), (Fraction(0),), 0, 1, bipolar=True), x)
+        rows = tuple((Fraction(7 - c, 2), Fraction(-3), Fraction(c, 3), Fraction(20)) for c in range(4))
+        yield _example("thresholds of the model's own", gains, Thresholded(rows, scale=Fraction(-2), shift=half), x)
+        yield _example("sign", gains, Thresholded(((Fraction(0),),), ((Fraction(0),),), shift=Fraction(-1)), x)
         quarter = (Affine((Fraction(1, 4),), (Fraction(1, 2), Fraction(0), Fraction(-3), Fraction(1))),)
         even = Shift(constant_array([2, 0, -12, 4]), 2, True, -8, 7, x.hull)
         yield Example("shift, half to even", cls(quarter, Quantizer((Fraction(1),), (Fraction(0),), -8, 7), even), (x,))
@@ -148,7 +153,7 @@ class Requantize(Op):
         yield Example("multiply-shift, rounding down", cls(slopes, replace(signed, rounding="FLOOR"), down), (x,))
 
 
-def _example(label: str, chain: Chain, quantizer: Quantizer, x: Value) -> Example:
+def _example(label: str, chain: Chain, quantizer: Ending, x: Value) -> Example:
     form = Thresholds.of(staircase(chain, quantizer, x.bounds))
     return Example(label, Requantize(chain, quantizer, form), (x,))
 
@@ -157,10 +162,13 @@ def _example(label: str, chain: Chain, quantizer: Quantizer, x: Value) -> Exampl
 def import_quant(graph: GraphBuilder, node: ModelNode) -> Tensor:
     """A quantizer on an integer tensor: one Requantize, then the MaxPools that waited for it."""
     x = node.scaled(0)
-    quantizer = quantizer_of(graph, node, x)
-    source = graph.values[x.value]
+    return requantized(graph, node, x, quantizer_of(graph, node, x))
+
+
+def requantized(graph: GraphBuilder, node: ModelNode, x: Scaled, quantizer: Ending) -> Scaled:
+    """x behind a quantizer with one row of constants per channel of x's value."""
     op = Requantize(x.chain, quantizer)
-    out = graph.add(graph.fresh("quant"), op, [source.name], node.where, quantizer.affine)
+    out = graph.add(graph.fresh("quant"), op, [x.value], node.where, quantizer.affine)
     for pool in x.pools:
         out = emit_pool(graph, pool, out)
     return Scaled(out.name, x.index, (quantizer.affine,))

@@ -21,7 +21,7 @@ import hashlib
 import json
 import re
 import sys
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from math import isqrt, lcm, prod
 from operator import mul
@@ -244,17 +244,39 @@ def rounded(num: int, den: int, mode: str) -> int:
     return down + (down % 2 if mode == "ROUND" else (num >= 0) == (mode == "HALF_UP"))
 
 
+def ascending(row: Any) -> tuple[list[int], int]:
+    """A row of rationals as sorted numerators over one denominator."""
+    pairs = column(row, len(row)) if row else []
+    common = lcm(*(over for _, over in pairs))
+    return sorted(num * (common // over) for num, over in pairs), common
+
+
 class Chain:
-    """The exact function of each channel: affine, normalize, clamp and snap steps, then a quantizer, all of them monotone."""
+    """The exact function of each channel: affine, normalize, clamp and snap steps, then a quantizer, all of them monotone.
+
+    A quantizer rounds and clamps, or counts thresholds: those that a value reaches, and those that it passes.
+    """
 
     def __init__(self, raw: Any, channels: int) -> None:
         self.steps: list[tuple[str, list[list[Pair]], str]] = []
-        for step in (*raw["chain"], raw["quantizer"] | {"is": "snap"}):
+        self.rows: list[list[tuple[list[int], int]]] = []
+        end = raw["quantizer"]
+        counts = end.get("is") == "thresholded"
+        for step in (*raw["chain"], *([] if counts else [end | {"is": "snap"}])):
             kind, mode = step["is"], str(step.get("rounding"))
             values = [column(step[name], channels) for name in STEPS[kind].split()]
             need(kind != "snap" or (min(values[0])[0] > 0 and mode in ROUNDINGS), "chain: a scale or rounding is wrong")
             need(kind != "normalize" or min(values[2])[0] > 0, "chain: a variance is not positive")
             self.steps.append((kind, values, mode))
+        if counts:
+            for rows in (end["reached"], end["passed"]):
+                need(
+                    len(rows) in (1, channels) and len({len(row) for row in rows}) == 1, "quantizer: uneven thresholds"
+                )
+                self.rows.append([ascending(row) for row in rows] * (channels // len(rows)))
+            need(column([end["scale"], end["shift"]], 2)[0][0], "quantizer.scale: is 0")
+            self.lo, self.hi = 0, sum(len(rows[0][0]) for rows in self.rows)
+            return
         _, (self.scale, self.zero_point), self.mode = self.steps.pop()
         self.lo, self.hi = integers([raw["quantizer"]["lo"], raw["quantizer"]["hi"]])
         self.bipolar = raw["quantizer"]["bipolar"]
@@ -296,6 +318,12 @@ class Chain:
                     large = small + 1
                 lo, hi, den = lo * (small if lo >= 0 else large), hi * (large if hi >= 0 else small), den * over
                 affine((1, 1), beta)
+        if self.rows:
+            (reached, one), (passed, other) = (rows[c] for rows in self.rows)
+            codes = {
+                bisect_right(reached, one * v // den) + bisect_left(passed, -(-other * v // den)) for v in {lo, hi}
+            }
+            return codes.pop() if len(codes) == 1 else self.code(c, x, 2 * precision)
         affine(self.scale[c][::-1], self.zero_point[c])
         codes = {min(max(rounded(end, den, self.mode), self.lo), self.hi) for end in {lo, hi}}
         codes = {int(lo >= 0), int(hi >= 0)} if self.bipolar else codes
@@ -422,7 +450,9 @@ def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None, size
 def moves(raw: Any, lanes: int, size: int) -> dict[str, list[int]]:
     """Tables of a rearrangement in words, and the first word that an outer index or a later one still reads."""
     tables = {name: [-1 if v < 0 else v // lanes for v in raw[name]] for name in ("outer", "middle")}
-    need(all(v < 0 or v % lanes == 0 for v in raw["outer"] + raw["middle"]), f"outer or middle: not in words of {lanes}")
+    need(
+        all(v < 0 or v % lanes == 0 for v in raw["outer"] + raw["middle"]), f"outer or middle: not in words of {lanes}"
+    )
     for first in range(0, len(raw["inner"]), lanes):
         run = raw["inner"][first : first + lanes]
         whole = [run[0] + i for i in range(lanes)] if run[0] >= 0 and run[0] % lanes == 0 else [-1] * lanes

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from broadaxe.chain import Affine, Chain, Clamp, Ints, Normalize, Quantizer, spread
+from broadaxe.chain import Affine, Chain, Clamp, Ending, Ints, Normalize, Quantizer, spread
 from broadaxe.ir import constant_array, hull
 from broadaxe.ops.forms import MultiplyShift
 from broadaxe.staircase import Staircase
@@ -25,10 +25,10 @@ HEADROOM = 60
 """m * x + b stays below 2**60, so int64 holds every bound."""
 
 
-def multiply_shift_candidate(chain: Chain, quantizer: Quantizer, stairs: Staircase) -> MultiplyShift | None:
+def multiply_shift_candidate(chain: Chain, quantizer: Ending, stairs: Staircase) -> MultiplyShift | None:
     """The multiply-shift with the smallest shift, rounding down; None if none up to LARGEST_SHIFT bits does."""
     channels, levels = stairs.steps.shape
-    slope = None if quantizer.bipolar or levels == 0 else _slopes(chain, quantizer, channels)
+    slope = None if levels == 0 else _slopes(chain, quantizer, channels)
     if slope is None:
         return None
     ends = np.array([[d.lo, d.hi] for d in stairs.domain], dtype=np.int64)
@@ -71,13 +71,15 @@ def multiply_shift_candidate(chain: Chain, quantizer: Quantizer, stairs: Stairca
     return None
 
 
-def dyadic_candidate(chain: Chain, quantizer: Quantizer, stairs: Staircase) -> MultiplyShift | None:
+def dyadic_candidate(chain: Chain, quantizer: Ending, stairs: Staircase) -> MultiplyShift | None:
     """factor / 2**shift equal to the chain's own slope, half to even; None unless slopes and offsets are dyadic.
 
     With codes = round((m*x + B) / 2**shift) and B an integer, x meets ties, which a floor cannot round to even.
     """
     affine = chain[0]
-    if quantizer.bipolar or quantizer.rounding != "ROUND" or not isinstance(affine, Affine):
+    if not isinstance(quantizer, Quantizer) or quantizer.bipolar:
+        return None
+    if quantizer.rounding != "ROUND" or not isinstance(affine, Affine):
         return None
     if not all(isinstance(step, Clamp) for step in chain[1:]):
         return None
@@ -113,8 +115,11 @@ def _mirrored(steps: Ints, counts: Ints) -> Ints:
     return np.asarray(out)
 
 
-def _slopes(chain: Chain, quantizer: Quantizer, channels: int) -> npt.NDArray[np.float64] | None:
+def _slopes(chain: Chain, quantizer: Ending, channels: int) -> npt.NDArray[np.float64] | None:
     """Codes per unit of x where nothing clamps, in float64; None for a chain that is not one straight line."""
+    codes_per_unit = quantizer.slopes()
+    if codes_per_unit is None:
+        return None
     slope = np.ones((channels, 1))
     for step in chain:
         match step:
@@ -124,7 +129,7 @@ def _slopes(chain: Chain, quantizer: Quantizer, channels: int) -> npt.NDArray[np
                 pass
             case _:
                 return None
-    return np.asarray(np.abs(slope[:, 0] / np.array([float(s) for s in quantizer.scale])))
+    return np.asarray(np.abs(slope[:, 0] * codes_per_unit))
 
 
 def _factors(slope: npt.NDArray[np.float64], scale: int) -> list[Ints]:

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from broadaxe.chain import Affine, Chain, Clamp, Ints, Quantizer, codes, spread
+from broadaxe.chain import Affine, Chain, Clamp, Ending, Ints, Quantizer, codes, spread
 from broadaxe.errors import ProofError
 from broadaxe.ir import WIDEST, constant_array, hull
 from broadaxe.ops.forms import Constant, Form, MultiplyShift, Shift, Table, Thresholds, ThresholdSearch
@@ -40,7 +40,7 @@ class Examination:
     comparisons: int
 
     @classmethod
-    def of(cls, chain: Chain, quantizer: Quantizer, stairs: Staircase) -> Examination:
+    def of(cls, chain: Chain, quantizer: Ending, stairs: Staircase) -> Examination:
         points = check_points(stairs)
         comparisons = int(2 * stairs.counts.sum() + 2 * len(stairs.domain))
         return cls(points, codes(chain, quantizer, points.astype(object)), comparisons)
@@ -66,7 +66,7 @@ class Examination:
         return RequantizerProof(form.name, self.comparisons)
 
 
-def prove(form: Form, chain: Chain, quantizer: Quantizer, stairs: Staircase) -> RequantizerProof:
+def prove(form: Form, chain: Chain, quantizer: Ending, stairs: Staircase) -> RequantizerProof:
     """Check the form against exact evaluation of the chain; ProofError names the first channel and input that differ."""
     return Examination.of(chain, quantizer, stairs).prove(form)
 
@@ -80,7 +80,7 @@ def check_points(stairs: Staircase) -> Ints:
     return np.concatenate([lo, hi, before, at], axis=1)
 
 
-def candidates(chain: Chain, quantizer: Quantizer, stairs: Staircase) -> list[Form]:
+def candidates(chain: Chain, quantizer: Ending, stairs: Staircase) -> list[Form]:
     """Forms that may compute the staircase; each still has to be proven. Thresholds always can be."""
     if not stairs.counts.any():
         return [Constant(constant_array(stairs.first))]
@@ -100,14 +100,16 @@ def candidates(chain: Chain, quantizer: Quantizer, stairs: Staircase) -> list[Fo
     return forms
 
 
-def shift_candidates(chain: Chain, quantizer: Quantizer, stairs: Staircase) -> list[Shift]:
+def shift_candidates(chain: Chain, quantizer: Ending, stairs: Staircase) -> list[Shift]:
     """Shifts that the chain's slope and offset suggest; none unless every channel has the same slope 2**-shift.
 
     With codes = round((x + B) / 2**shift), rounding is a floor after a bias of floor(B + 2**(shift - 1)) wherever no
     integer x meets a tie. Where B is an integer x does, and half to even needs its own rounding.
     """
     affine = chain[0]
-    if quantizer.bipolar or quantizer.rounding not in ("ROUND", "FLOOR", "HALF_UP"):
+    if not isinstance(quantizer, Quantizer) or quantizer.bipolar:
+        return []
+    if quantizer.rounding not in ("ROUND", "FLOOR", "HALF_UP"):
         return []
     if not isinstance(affine, Affine) or not all(isinstance(step, Clamp) for step in chain[1:]):
         return []
