@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.connection
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -22,10 +23,10 @@ from broadaxe.lower import lower
 
 from .damage import damaged
 from .generate import generate
-from .sandbox import Answer, serve
+from .sandbox import SECONDS, Answer, serve
 
-SECONDS = 20
-"""What one file may take; a worker that takes longer is ended."""
+PATIENCE = 20 * SECONDS
+"""Seconds after which a worker that neither answers nor computes is ended; machines may be busy."""
 WORKERS = 2
 
 
@@ -97,14 +98,15 @@ class Worker:
 
     def answer(self) -> Answer:
         """What came of the file that was sent; the worker is new after it where that ended or stopped it."""
-        problem = f"takes more than {SECONDS} s"
+        problem = f"does not answer in {PATIENCE} s"
         try:
-            if self.pipe.poll(SECONDS):
+            if self.pipe.poll(PATIENCE):
                 got: Answer = self.pipe.recv()
                 return got
         except EOFError:
             self.process.join()
-            problem = f"ends the process, exit code {self.process.exitcode}"
+            slow = self.process.exitcode == -signal.SIGXCPU
+            problem = f"takes more than {SECONDS} s" if slow else f"ends the process, exit code {self.process.exitcode}"
         self.stop()
         self.start()
         return Answer(failure=problem)
@@ -141,7 +143,7 @@ def mutations(
                 free = next((i for i in range(len(workers)) if i not in sent), None)
                 if free is None:
                     ready: list[Connection] = multiprocessing.connection.wait(  # type: ignore[assignment]
-                        [workers[i].pipe for i in sent], SECONDS
+                        [workers[i].pipe for i in sent], PATIENCE
                     )
                     free = next((i for i in sent if workers[i].pipe in ready), min(sent))
                     taken(free)

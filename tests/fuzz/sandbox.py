@@ -15,6 +15,8 @@ from .damage import MARK
 
 MEMORY = 3 << 30
 """Address space of a worker."""
+SECONDS = 20
+"""Processor time that one file may take; the process ends there."""
 BINARY = (".onnx", ".json")
 """Files of a build that may hold names of the model: the model itself, and quoted by json."""
 BROKEN = ("GraphError", "VerificationError")
@@ -43,6 +45,9 @@ def serve(pipe: Connection, folder: str) -> None:
             data = pipe.recv()
         except EOFError:
             return
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        allowed = int(used.ru_utime + used.ru_stime) + 1 + SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (allowed, resource.RLIM_INFINITY))
         pipe.send(attempt(data, Path(folder)))
 
 
@@ -56,7 +61,7 @@ def attempt(data: bytes, folder: Path) -> Answer:
     model, output = folder / "in" / "model.onnx", folder / "out" / "build"
     model.write_bytes(data)
     os.chdir(folder / "cwd")
-    answer, began = Answer(), time.monotonic()
+    answer, began = Answer(), time.process_time()
     try:
         compile(model, output)
         report(load(output))
@@ -65,7 +70,7 @@ def attempt(data: bytes, folder: Path) -> Answer:
         answer.failure = _message(str(error), answer.refused)
     except BaseException as error:
         answer.failure = f"{type(error).__name__}: {str(error)[:200]!r}"
-    answer.seconds = time.monotonic() - began
+    answer.seconds = time.process_time() - began
     answer.failure = answer.failure or _traces(folder, data, output, answer.refused is None)
     return answer
 
