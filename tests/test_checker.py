@@ -25,11 +25,25 @@ from onnx import numpy_helper
 import broadaxe
 from broadaxe import emit
 from broadaxe.build import sha256
-from broadaxe.chain import ROUNDINGS, Affine, Chain, Clamp, Ending, Normalize, Quantizer, Snap, Thresholded, codes
+from broadaxe.chain import (
+    ROUNDINGS,
+    Affine,
+    Chain,
+    Clamp,
+    Ending,
+    Normalize,
+    Quantizer,
+    Snap,
+    Thresholded,
+    codes,
+    direction_on,
+)
 from broadaxe.errors import ProofError
+from broadaxe.functions import KINDS, Combined, Function, Leaky, Power
 from broadaxe.ir import Graph, Node, infer
 from broadaxe.ops import OPS, Mac, Requantize
 from broadaxe.ops.forms import Constant, Form, MultiplyShift, Shift, Table, Thresholds, ThresholdSearch
+from broadaxe.passes.choose_requantizers import examined
 from broadaxe.passes.offset_accumulators import offset_accumulators
 from broadaxe.prove import checker
 from broadaxe.prove.certificate import certificate, seal
@@ -201,8 +215,8 @@ def test_every_example_of_every_operator_holds(tmp_path: Path) -> None:
         if isinstance(op, Mac):
             op = replace(op, start=np.zeros_like(op.start))
         if isinstance(op, Requantize):
-            stairs = staircase(op.chain, op.quantizer, inputs[0].bounds)
-            op = replace(op, comparisons=prove(op.chosen(), op.chain, op.quantizer, stairs).comparisons)
+            examination, _ = examined(op, inputs[0].bounds)
+            op = replace(op, comparisons=examination.prove(op.chosen()).comparisons)
         out = infer(f"y{i}", op, inputs)
         values |= {value.name: value for value in (*inputs, out)}
         nodes.append(Node(out.name, op, tuple(x.name for x in inputs), out.name, example.label))
@@ -838,7 +852,7 @@ def test_exact_chains_are_those_of_the_compiler(rounding: str) -> None:
         )
 
     x = np.array([list(range(-40, 41))] * 3, dtype=object)
-    for _ in range(40):
+    for _ in range(30):
         chain = tuple(step() for _ in range(rng.randint(1, 4)))
         bipolar = rng.random() < 0.2
         ends = (0, 1) if bipolar else (-rng.randint(0, 9), rng.randint(0, 9))
@@ -850,6 +864,46 @@ def test_exact_chains_are_those_of_the_compiler(rounding: str) -> None:
         theirs = checker.Chain({"chain": plain(chain), "quantizer": plain(quantizer)}, 3)
         got = [[theirs.code(c, int(point)) for point in x[c]] for c in range(3)]
         assert got == codes(chain, quantizer, x).tolist()
+        domain = [Interval(lo, hi) for lo, hi in ((-40, 40), (3, 40), (-9, 0))]
+        turning = [theirs.turns(c, d.lo, d.hi) for c, d in enumerate(domain)]
+        assert turning == [sign is None for sign in direction_on(chain, domain)]
+
+
+FUNCTIONS = [Function(kind) for kind in KINDS if kind != "log"] + [
+    Leaky((Fraction(1, 8), Fraction(-1), Fraction(0))),
+    Leaky((Fraction(-2, 3),)),
+    Power(Fraction(2)),
+    Power(Fraction(3)),
+    Combined("Mul", (), (Function("sigmoid"),)),
+    Combined("Div", (Function("erf"),), (Function("exp"),)),
+    Combined("Sub", (Function("tanh"), Leaky((Fraction(1, 2),))), (Power(Fraction(2)),)),
+    Combined("Min", (Function("gelu"),), (Affine((Fraction(-1, 4),), (Fraction(1, 3),)), Function("softplus"))),
+    Combined("Max", (Function("sign"),), (Function("elu"), Affine((Fraction(-2),), (Fraction(0),)))),
+]
+POSITIVE = [
+    Function("log"),
+    *(Power(Fraction(*e)) for e in ((1, 2), (-1, 2), (3, 4), (-1, 1), (-2, 1), (-5, 3), (11, 8))),
+]
+
+
+@pytest.mark.parametrize("step", [*FUNCTIONS, *POSITIVE], ids=lambda step: " ".join(str(plain(step)).split())[:60])
+def test_functions_are_those_of_the_compiler(step: Any) -> None:
+    """Two implementations of every function, of its direction and of the precision it takes; exact points among them."""
+    rng = random.Random(SEED)
+    domain = [Interval(1, 17), Interval(3, 19), Interval(2, 18)]
+    if step in FUNCTIONS:
+        domain = [Interval(-8, 8), Interval(0, 16), Interval(-16, 0)]
+    x = np.array([range(d.lo, d.hi + 1) for d in domain], dtype=object)
+    for scales in ((Fraction(1, 4),), (Fraction(1, 3), Fraction(1), Fraction(2, 9))):
+        shift = (Fraction(0),) if step not in FUNCTIONS else (Fraction(0), Fraction(-1, 8), Fraction(0))
+        for middle in ((), (Normalize((Fraction(1),), (Fraction(0),), (Fraction(2),), (Fraction(0),)),)):
+            chain: Chain = (Affine(scales, shift), *middle, step)
+            quantizer = Quantizer((Fraction(3, 50),), (Fraction(rng.choice((0, 3))),), -40, 40, rng.choice(ROUNDINGS))
+            theirs = checker.Chain({"chain": plain(chain), "quantizer": plain(quantizer)}, 3)
+            got = [[theirs.code(c, int(point)) for point in x[c]] for c in range(3)]
+            assert got == codes(chain, quantizer, x).tolist()
+            turning = [theirs.turns(c, d.lo, d.hi) for c, d in enumerate(domain)]
+            assert turning == [sign is None for sign in direction_on(chain, domain)]
 
 
 # Whatever else

@@ -1,16 +1,17 @@
 """Exact functions from integers through reals to integer codes: what stands between two integer tensors.
 
-A `Chain` is a tuple of monotone steps that act on each channel alone: first the affine map that gives an integer its real
-value, then whatever the model does before its next quantizer (bias, BatchNormalization, Relu, ...). A `Quantizer` or
-`Thresholded` ends it.
+A `Chain` is a tuple of steps that act on each channel alone: first the affine map that gives an integer its real value, then
+whatever the model does before its next quantizer (bias, BatchNormalization, Relu, Sigmoid, ...). A `Quantizer` or
+`Thresholded` ends it. The steps of this file are monotone; `broadaxe.functions` has others.
 
-Everything is decided in exact arithmetic. A value is a rational num/den of Python integers; 1/sqrt(variance + eps), the one
-irrational constant, is enclosed between two rationals 2**-precision apart, and `codes` doubles the precision until no
-code is in doubt. Arrays are numpy object arrays of Python integers, shape (channels, points).
+Everything is decided in exact arithmetic. A value is a rational num/den of Python integers; what is irrational is enclosed
+between two rationals about 2**-precision apart, and `codes` doubles the precision until no code is in doubt. Arrays are
+numpy object arrays of Python integers, shape (channels, points).
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -35,11 +36,13 @@ T = TypeVar("T")
 
 FIRST_PRECISION = 128
 LAST_PRECISION = 1 << 13
+HOST_UNIT = 2.0**-49
+"""What a step of a few float64 operations adds to an error: 16 roundings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reals:
-    """Enclosures lo/den <= x <= hi/den; den > 0, shape (channels, 1); lo is hi where the value is known exactly."""
+    """Enclosures lo/den <= x <= hi/den; den > 0, shape (channels, 1 or points); lo is hi where all values are exact."""
 
     lo: Exact
     hi: Exact
@@ -57,24 +60,57 @@ def column(values: Sequence[int]) -> Exact:
     return out
 
 
-def _rationals(values: PerChannel) -> tuple[Exact, Exact]:
+def rationals(values: PerChannel) -> tuple[Exact, Exact]:
     return column([v.numerator for v in values]), column([v.denominator for v in values])
 
 
-def _float_column(values: PerChannel) -> Floats:
+def float_column(values: PerChannel) -> Floats:
     return np.array([float(v) for v in values], dtype=np.float64)[:, None]
 
 
+Signs: TypeAlias = tuple[int | None, ...]
+"""Per channel, or a single one for all: 1 where a function rises, -1 where it falls, 0 where it is constant, None where it
+does none of these, or is not known to."""
+
+
+class Step(ABC):
+    """One function of a chain, on each channel alone. Subclasses are frozen dataclasses of rationals."""
+
+    @abstractmethod
+    def exact(self, x: Reals, precision: int) -> Reals:
+        """Enclosures of the function, about 2**-precision wide where those of x are points."""
+
+    @abstractmethod
+    def approximate(self, x: Floats) -> Floats:
+        """The function in float64."""
+
+    @abstractmethod
+    def error(self, x: Floats, off: Floats) -> Floats:
+        """How far `approximate(x)` may be from the exact function of any number within `off` of x."""
+
+    @abstractmethod
+    def direction(self) -> Signs:
+        """How the function moves on all reals that it is defined on."""
+
+    def direction_between(self, ends: Reals) -> Signs:
+        """The same between two numbers of each channel, `ends` of shape (channels, 2)."""
+        return self.direction()
+
+    @abstractmethod
+    def select(self, rows: npt.NDArray[np.intp]) -> Step:
+        """The step on some of the channels."""
+
+
 @dataclass(frozen=True)
-class Affine:
+class Affine(Step):
     """y = scale * x + shift."""
 
     scale: PerChannel
     shift: PerChannel
 
     def exact(self, x: Reals, precision: int) -> Reals:
-        a, a_den = _rationals(self.scale)
-        b, b_den = _rationals(self.shift)
+        a, a_den = rationals(self.scale)
+        b, b_den = rationals(self.shift)
         den = np.frompyfunc(lcm, 2, 1)(a_den, b_den)
         a, b = a * (den // a_den), b * (den // b_den) * x.den
         lo = a * x.lo + b
@@ -84,14 +120,21 @@ class Affine:
         return Reals(np.minimum(lo, hi), np.maximum(lo, hi), den * x.den)
 
     def approximate(self, x: Floats) -> Floats:
-        return _float_column(self.scale) * x + _float_column(self.shift)
+        return float_column(self.scale) * x + float_column(self.shift)
 
-    def direction(self) -> tuple[int, ...]:
+    def error(self, x: Floats, off: Floats) -> Floats:
+        gain = np.abs(float_column(self.scale))
+        return np.asarray(gain * off + HOST_UNIT * (gain * (np.abs(x) + off) + np.abs(float_column(self.shift))))
+
+    def direction(self) -> Signs:
         return tuple((s > 0) - (s < 0) for s in self.scale)
+
+    def select(self, rows: npt.NDArray[np.intp]) -> Affine:
+        return Affine(take(self.scale, rows), take(self.shift, rows))
 
 
 @dataclass(frozen=True)
-class Normalize:
+class Normalize(Step):
     """y = gamma * (x - mean) / sqrt(variance) + beta: BatchNormalization; variance includes eps and is positive."""
 
     gamma: PerChannel
@@ -121,15 +164,23 @@ class Normalize:
         return column(low), column(high), column(den)
 
     def approximate(self, x: Floats) -> Floats:
-        gain = _float_column(self.gamma) / np.sqrt(_float_column(self.variance))
-        return gain * (x - _float_column(self.mean)) + _float_column(self.beta)
+        gain = float_column(self.gamma) / np.sqrt(float_column(self.variance))
+        return gain * (x - float_column(self.mean)) + float_column(self.beta)
 
-    def direction(self) -> tuple[int, ...]:
+    def error(self, x: Floats, off: Floats) -> Floats:
+        gain = np.abs(float_column(self.gamma) / np.sqrt(float_column(self.variance)))
+        size = gain * (np.abs(x) + off + np.abs(float_column(self.mean))) + np.abs(float_column(self.beta))
+        return np.asarray(gain * off + HOST_UNIT * size)
+
+    def direction(self) -> Signs:
         return tuple((g > 0) - (g < 0) for g in self.gamma)
+
+    def select(self, rows: npt.NDArray[np.intp]) -> Normalize:
+        return Normalize(*(take(v, rows) for v in (self.gamma, self.mean, self.variance, self.beta)))
 
 
 @dataclass(frozen=True)
-class Clamp:
+class Clamp(Step):
     """y = min(max(x, lo), hi); an end that is None does not clamp. Relu is Clamp(0, None)."""
 
     lo: Fraction | None
@@ -151,8 +202,18 @@ class Clamp:
         hi = np.inf if self.hi is None else float(self.hi)
         return np.clip(x, lo, hi)
 
-    def direction(self) -> tuple[int, ...]:
+    def error(self, x: Floats, off: Floats) -> Floats:
+        reach = max((abs(float(end)) for end in (self.lo, self.hi) if end is not None), default=0.0)
+        return np.asarray(off + HOST_UNIT * reach)
+
+    def direction(self) -> Signs:
         return (1,)
+
+    def select(self, rows: npt.NDArray[np.intp]) -> Clamp:
+        return self
+
+
+Chain: TypeAlias = tuple[Step, ...]
 
 
 def _products(a: PerChannel, b: PerChannel, sign: int) -> PerChannel:
@@ -204,17 +265,48 @@ def moved(chain: Chain, offsets: Sequence[int]) -> Chain:
     return read_as(chain, (Fraction(1),), tuple(Fraction(-int(v)) for v in offsets))
 
 
-def direction(chain: Chain, channels: int) -> tuple[int, ...]:
-    """+1, 0 or -1 per channel: whether the chain rises, is constant, or falls."""
-    total = [1] * channels
+def direction(chain: Chain, channels: int) -> Signs:
+    """How the chain moves on all integers, per channel."""
+    total: Signs = (1,) * channels
     for step in chain:
-        signs = step.direction()
-        total = [t * (signs[0] if len(signs) == 1 else signs[c]) for c, t in enumerate(total)]
-    return tuple(total)
+        total = turned(total, step.direction())
+    return total
+
+
+def turned(before: Signs, after: Signs) -> Signs:
+    """How a function moves whose argument moves itself: by channel of the argument."""
+    wide = after * len(before) if len(after) == 1 else after
+    return tuple(
+        0 if 0 in (a, b) else None if a is None or b is None else a * b for a, b in zip(before, wide, strict=True)
+    )
+
+
+def course(chain: Chain, ends: Reals) -> tuple[Signs, Reals]:
+    """How the chain moves between two numbers of each channel, `ends` of shape (channels, 2), and its values at both.
+
+    Where a sign is not None, all values of the channel lie between those two.
+    """
+    total: Signs = (1,) * len(ends.lo)
+    for step in chain:
+        total = turned(total, step.direction_between(ends))
+        ends = step.exact(ends, FIRST_PRECISION)
+    return total, ends
+
+
+def direction_on(chain: Chain, domain: Sequence[Interval]) -> Signs:
+    """How the chain moves on its proven domain, one interval of integers per channel."""
+    signs = direction(chain, len(domain))
+    return course(chain, points([[d.lo, d.hi] for d in domain]))[0] if None in signs else signs
+
+
+def points(rows: npt.ArrayLike) -> Reals:
+    """Integers as exact reals, shape (channels, points)."""
+    x = np.array(rows, dtype=object)
+    return Reals(x, x, column([1] * len(x)))
 
 
 @dataclass(frozen=True)
-class Snap:
+class Snap(Step):
     """y = scale * (round(x / scale + zero_point) - zero_point): one rounding inside a chain, no clamp."""
 
     scale: PerChannel
@@ -229,19 +321,25 @@ class Snap:
         return Affine(scale, tuple(-s * z for s, z in zip(scale, zero, strict=True))).exact(codes, precision)
 
     def approximate(self, x: Floats) -> Floats:
-        scale, zero = _float_column(self.scale), _float_column(self.zero_point)
+        scale, zero = float_column(self.scale), float_column(self.zero_point)
         return scale * (_round_float(x / scale + zero, self.rounding) - zero)
 
-    def direction(self) -> tuple[int, ...]:
+    def error(self, x: Floats, off: Floats) -> Floats:
+        """The whole jump wherever one may lie in between."""
+        scale, zero = float_column(self.scale), float_column(self.zero_point)
+        wide = off + HOST_UNIT * (np.abs(x) + scale * np.abs(zero))
+        low, high = self.approximate(x - wide), self.approximate(x + wide)
+        return np.asarray(high - low + HOST_UNIT * (np.maximum(np.abs(low), np.abs(high)) + scale * np.abs(zero)))
+
+    def direction(self) -> Signs:
         return (1,)
+
+    def select(self, rows: npt.NDArray[np.intp]) -> Snap:
+        return Snap(take(self.scale, rows), take(self.zero_point, rows), self.rounding)
 
 
 ROUNDINGS = ("ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
 """QONNX rounding modes; ROUND is half to even, UP and HALF_UP go away from zero, DOWN and HALF_DOWN towards it."""
-
-
-Step: TypeAlias = Affine | Normalize | Clamp | Snap
-Chain: TypeAlias = tuple[Step, ...]
 
 
 def round_rational(num: Exact, den: Exact, rounding: str) -> Exact:
@@ -273,9 +371,24 @@ def round_rational(num: Exact, den: Exact, rounding: str) -> Exact:
 
 
 def _round_float(v: Floats, rounding: str) -> Floats:
-    """Rounding in float64 that is right except near ties and, for UP and DOWN, for negative values."""
-    shift = {"FLOOR": 0.0, "DOWN": 0.0, "CEIL": 1.0, "UP": 1.0}.get(rounding, 0.5)
-    return np.asarray(np.floor(v + shift))
+    """A float64 number rounded to an integer, as `round_rational` does."""
+    size = np.abs(v)
+    match rounding:
+        case "FLOOR":
+            return np.asarray(np.floor(v))
+        case "CEIL":
+            return np.asarray(np.ceil(v))
+        case "ROUND":
+            return np.asarray(np.rint(v))
+        case "UP":
+            size = np.ceil(size)
+        case "DOWN":
+            size = np.floor(size)
+        case "HALF_UP":
+            size = np.floor(size) + (size - np.floor(size) >= 0.5)
+        case _:
+            size = np.ceil(size) - (np.ceil(size) - size >= 0.5)
+    return np.asarray(np.copysign(size, v))
 
 
 @dataclass(frozen=True)
@@ -323,18 +436,18 @@ class Quantizer:
 
     def approximate(self, x: Floats) -> Floats:
         """Codes in float64, only good for guessing where a step is."""
-        v = x / _float_column(self.scale) + _float_column(self.zero_point)
+        v = x / float_column(self.scale) + float_column(self.zero_point)
         if self.bipolar:
             return np.asarray(v >= 0, dtype=np.float64)
         return np.clip(_round_float(v, self.rounding), self.lo, self.hi)
 
     def slopes(self) -> Floats | None:
         """Codes per unit of x where nothing clamps, one per channel or one for all; None where the codes are no line."""
-        return None if self.bipolar else 1 / _float_column(self.scale)[:, 0]
+        return None if self.bipolar else 1 / float_column(self.scale)[:, 0]
 
     def select(self, rows: npt.NDArray[np.intp]) -> Quantizer:
         """The quantizer of some of the channels."""
-        return replace(self, scale=_take(self.scale, rows), zero_point=_take(self.zero_point, rows))
+        return replace(self, scale=take(self.scale, rows), zero_point=take(self.zero_point, rows))
 
 
 @dataclass(frozen=True)
@@ -408,7 +521,7 @@ class Thresholded:
 
     def select(self, rows: npt.NDArray[np.intp]) -> Thresholded:
         """The thresholds of some of the channels."""
-        return replace(self, reached=_take(self.reached, rows), passed=_take(self.passed, rows))
+        return replace(self, reached=take(self.reached, rows), passed=take(self.passed, rows))
 
 
 Ending: TypeAlias = Quantizer | Thresholded
@@ -456,60 +569,28 @@ def approximate_codes(chain: Chain, quantizer: Ending, x: Floats) -> Floats:
     return quantizer.approximate(x)
 
 
-def magnitudes(chain: Chain, x: Floats) -> Floats:
-    """The chain on absolute values, in which nothing cancels: the sum of all that `approximate` adds up, without signs.
-
-    For chains that round nowhere: those of outputs, no `Snap` among their steps.
-    """
-    for step in chain:
-        match step:
-            case Affine(scale, shift):
-                x = Affine(_absolute(scale), _absolute(shift)).approximate(x)
-            case Normalize(gamma, mean, variance, beta):
-                below = tuple(-abs(v) for v in mean)
-                x = Normalize(_absolute(gamma), below, variance, _absolute(beta)).approximate(x)
-            case Clamp(lo, hi):
-                x = np.maximum(x, max((abs(float(end)) for end in (lo, hi) if end is not None), default=0.0))
-            case Snap():
-                raise ValueError("a rounding has no bound of its error")
-    return x
-
-
-def _absolute(values: PerChannel) -> PerChannel:
-    return tuple(abs(v) for v in values)
-
-
-def _take(values: tuple[T, ...], rows: npt.NDArray[np.intp]) -> tuple[T, ...]:
+def take(values: tuple[T, ...], rows: npt.NDArray[np.intp]) -> tuple[T, ...]:
     return values if len(values) == 1 else tuple(values[r] for r in rows)
-
-
-def _select(step: Step, rows: npt.NDArray[np.intp]) -> Step:
-    """The step on some of the channels."""
-    match step:
-        case Affine(scale, shift):
-            return Affine(_take(scale, rows), _take(shift, rows))
-        case Normalize(gamma, mean, variance, beta):
-            return Normalize(_take(gamma, rows), _take(mean, rows), _take(variance, rows), _take(beta, rows))
-        case Clamp():
-            return step
-        case Snap(scale, zero_point, rounding):
-            return Snap(_take(scale, rows), _take(zero_point, rows), rounding)
 
 
 def on_channels(chain: Chain, rows: npt.NDArray[np.intp]) -> Chain:
     """The chain for a value whose channel i is channel rows[i] of the chain's own."""
-    return tuple(_select(step, rows) for step in chain)
+    return tuple(step.select(rows) for step in chain)
 
 
 def narrowed(chain: Chain) -> Chain:
     """The chain with a single entry wherever a step has the same constants in all channels."""
-    return tuple(_select(step, np.zeros(1, dtype=np.intp)) if _alike(step) else step for step in chain)
+    return tuple(step.select(np.zeros(1, dtype=np.intp)) if _alike(step) else step for step in chain)
 
 
 def _alike(step: Step) -> bool:
-    """Whether a step's columns hold one value each."""
-    columns = [getattr(step, field.name) for field in fields(step)]
-    return all(all(v == column[0] for v in column) for column in columns if isinstance(column, tuple) and column)
+    """Whether a step's columns hold one value each; those of the chains that it combines, too."""
+    columns = [column for field in fields(step) if isinstance(column := getattr(step, field.name), tuple)]  # type: ignore[arg-type]
+    return all(
+        all(_alike(v) for v in column) if isinstance(column[0], Step) else all(v == column[0] for v in column)
+        for column in columns
+        if column
+    )
 
 
 def select(chain: Chain, quantizer: Ending, rows: npt.NDArray[np.intp]) -> tuple[Chain, Ending]:

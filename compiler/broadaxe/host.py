@@ -17,7 +17,7 @@ import onnx
 import onnxruntime
 from onnx import helper
 
-from broadaxe.chain import Floats, magnitudes
+from broadaxe.chain import Floats
 from broadaxe.constants import run_float
 from broadaxe.errors import RequestError
 from broadaxe.frontend.batch import symbolic_batch
@@ -122,13 +122,13 @@ def real(output: HostOutput, integers: IntArray) -> Array:
 
 
 def rounding(output: HostOutput, integers: IntArray) -> Array:
-    """How far `real` may be from the exact reals, float64: the steps of the chain in float64, then one float32 number.
-
-    A step rounds at most 9 times, constants included; 64 leave room for the second order and for this sum itself.
-    """
-    size = _placed(output, magnitudes(output.chain, np.abs(_by_channel(integers))), len(integers))
+    """How far `real` may be from the exact reals, float64: the steps of the chain in float64, then one float32 number."""
+    x = _by_channel(integers)
+    off = np.zeros_like(x)
+    for step in output.chain:
+        x, off = step.approximate(x), step.error(x, off)
     limits = np.finfo(np.float32)
-    steps = 64 * 2.0**-53 * len(output.chain) * size
+    steps = _placed(output, off, len(integers))
     return np.asarray(limits.eps / 2 * np.abs(real(output, integers)) + steps + float(limits.smallest_subnormal))
 
 

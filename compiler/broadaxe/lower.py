@@ -38,6 +38,7 @@ from broadaxe.ops.importing import (
     printable,
 )
 from broadaxe.ops.multithreshold import sign_of, thresholds_of
+from broadaxe.ops.pointwise import POINTWISE
 from broadaxe.ops.requantize import QuantAttributes, quant_attributes, quantize_constant, quantizer_of
 from broadaxe.types import Interval, IntType
 
@@ -64,6 +65,10 @@ HEAD_OPERATORS |= {
 HEAD_OPERATORS |= {"Tile", "Transpose", "Unsqueeze", "Upsample"}
 TAIL_OPERATORS = {"ArgMax", "Cast", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze", "Tanh"}
 TAIL_OPERATORS |= {"TopK", "Unsqueeze"}
+HEAD_OPERATORS |= {*POINTWISE}
+TAIL_OPERATORS |= {*POINTWISE}
+MICROSOFT = ("com.microsoft", "Gelu")
+"""A domain of onnxruntime, and its operator that is one of later standard sets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,7 +315,7 @@ class Walk:
                 )
         known = operators(proto.domain)
         if known is None:
-            if proto.domain not in ("", "ai.onnx"):
+            if proto.domain not in ("", "ai.onnx") and (proto.domain, proto.op_type) != MICROSOFT:
                 raise UnsupportedModelError(
                     f"{where}: domain {printable(proto.domain)!r} is unknown; QONNX and standard ONNX operators are"
                     " supported"

@@ -23,7 +23,19 @@ import onnx
 import onnxruntime
 
 from broadaxe.build import Array, Build
-from broadaxe.chain import FIRST_PRECISION, Chain, Ending, PerChannel, Reals, Snap, Thresholded, column, select
+from broadaxe.chain import (
+    FIRST_PRECISION,
+    Chain,
+    Ending,
+    PerChannel,
+    Reals,
+    Snap,
+    Thresholded,
+    codes,
+    column,
+    points,
+    select,
+)
 from broadaxe.float_bound import FloatBound
 from broadaxe.frontend.standard import session, writes_codes
 from broadaxe.host import real, rounding
@@ -108,7 +120,7 @@ def compare_segments(build: Build, data: Mapping[str, Array], codes: Mapping[str
                 errors = bound.errors(floats | mine)
             for place in map(tuple, np.argwhere(apart).tolist()):
                 report.flips += 1
-                error = Fraction(float(errors[sources[tensor.tensor]][place]))
+                error = float(errors[sources[tensor.tensor]][place])
                 problem = _explain(build, tensor, ours, place, error, float(theirs[tensor.tensor][place]))
                 if problem is not None:
                     report.unexplained.append(f"{tensor.tensor} {(at + place[0], *place[1:])}: {problem}")
@@ -211,7 +223,7 @@ def _explain(
     tensor: HostOutput,
     ours: Mapping[str, IntArray],
     index: tuple[int, ...],
-    error: Fraction,
+    error: float,
     float_value: float,
 ) -> str | None:
     """None if float32, `error` off before rounding, may give its code; else our code, its value and the exact one."""
@@ -219,22 +231,26 @@ def _explain(
     position = int(tensor.index[0].reshape(-1)[np.ravel_multi_index(index[1:], tensor.index.shape[1:])])
     value, channel = graph.values[tensor.value], position % graph.values[tensor.value].channels
     code = int(ours[tensor.value][index[0]].reshape(-1)[position])
-    steps, quantizer, exact = None, None, None
+    writer = next(node for node in build.model.graph.node if tensor.tensor in node.output)
+    steps, quantizer, exact, right = None, None, None, None
     for node, place in _requantized(graph, tensor.value, position):
         assert isinstance(node.op, Requantize)
         (x,) = graph.inputs_of(node)
         integer = int(ours[x.name][index[0]].reshape(-1)[place])
         chain, quantizer = select(node.op.chain, node.op.quantizer, np.array([place % x.channels]))
-        steps, reals = _run(chain, Reals(column([integer]), column([integer]), column([1])))
+        decided = int(codes(chain, quantizer, column([integer])).item())
+        right = decided if right is None else max(right, decided)
+        steps, reals = _run(chain, integer, writer.op_type == "Trunc")
         exact = reals if exact is None else _larger(exact, reals)
     if exact is None or quantizer is None or steps is None:
         return f"float32 gives {float_value:g} for an input code"
     lo, hi = Fraction(exact.lo.item(), exact.den.item()), Fraction(exact.hi.item(), exact.den.item())
-    grid, slack = steps[0] if steps else quantizer, error
+    if not np.isfinite(error):  # float32 overflows
+        return None if code == right else f"our code is {code}, exactly {float(lo):.9g} before rounding"
+    grid, slack = steps[0] if steps else quantizer, Fraction(error)
     if not isinstance(grid, Thresholded):  # a comparison with a threshold does not round
         step, zero = grid.scale[0], grid.zero_point[0]
         slack += QUANTIZER_ROUNDINGS * UNIT * (max(abs(lo), abs(hi)) + step * (abs(zero) + 1))
-    right, _ = _codes(steps, quantizer, lo, hi)
     lower, upper = _codes(steps, quantizer, lo - slack, hi + slack)
     theirs = (Fraction(float_value) - _at(value.shift, channel)) / _at(value.scale, channel)
     if code == right and lower <= round(theirs) <= upper:
@@ -267,12 +283,14 @@ def _requantized(graph: Graph, name: str, position: int) -> Iterator[tuple[Node,
         yield from _requantized(graph, source.name, position)
 
 
-def _run(chain: Chain, reals: Reals) -> tuple[tuple[Snap, ...], Reals]:
-    """What the chain's steps before a rounding make of an integer, and the rounding steps that are left."""
-    steps = [step for step in chain if not isinstance(step, Snap)]
-    for step in steps:
+def _run(chain: Chain, integer: int, truncates: bool) -> tuple[tuple[Snap, ...], Reals]:
+    """What a chain makes of an integer before its quantizer rounds; the first rounding of a Trunc is left over."""
+    last = chain[-1]
+    left = (last,) if truncates and isinstance(last, Snap) else ()
+    reals = points([[integer]])
+    for step in chain[: len(chain) - len(left)]:
         reals = step.exact(reals, FIRST_PRECISION)
-    return tuple(step for step in chain if isinstance(step, Snap)), reals
+    return left, reals
 
 
 def _larger(a: Reals, b: Reals) -> Reals:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from broadaxe.chain import Affine, Clamp, Normalize, Snap, Thresholded
+from broadaxe.chain import Step, Thresholded
 from broadaxe.ir import Graph
 from broadaxe.ops.forms import Form
 from broadaxe.types import Interval, IntType
@@ -61,4 +61,4 @@ def plain(value: Any) -> Any:
 
 def _is_variant(value: Any) -> bool:
     """Chain steps, requantizer forms and what ends a chain are told apart by a tag; a rounding quantizer has none."""
-    return isinstance(value, Affine | Normalize | Clamp | Snap | Thresholded | Form)
+    return isinstance(value, Step | Thresholded | Form)

@@ -1,13 +1,15 @@
 """Integer staircases: a monotone function of one integer per channel, kept as its first value and its steps.
 
 `staircase` turns an exact chain and its quantizer into one. Float64 bisection proposes where each step is; exact
-evaluation on both sides of every step decides, and what it rejects is searched again in exact arithmetic.
+evaluation on both sides of every step decides, and what it rejects is searched again in exact arithmetic. A chain that turns
+is evaluated exactly on its whole domain instead (`tabulate`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -15,6 +17,7 @@ import numpy.typing as npt
 
 from broadaxe.chain import Chain, Ending, Ints, approximate_codes, codes, select
 from broadaxe.errors import UnsupportedModelError
+from broadaxe.functions import check_tables
 from broadaxe.types import Interval
 
 MOST_STEPS = 1 << 22
@@ -48,8 +51,45 @@ class Staircase:
         return tuple(Interval(min(a, b), max(a, b)) for a, b in zip(self.first.tolist(), last.tolist(), strict=True))
 
 
+@lru_cache(maxsize=16)
+def tabulate(chain: Chain, quantizer: Ending, domain: tuple[Interval, ...]) -> Ints:
+    """The exact codes of every integer from the least to the greatest of all channels, shape (channels, span), read-only.
+
+    Beyond a channel's own domain stands the code of its nearer end. UnsupportedModelError where it would be too large.
+    """
+    check_tables(domain)
+    least, greatest = min(d.lo for d in domain), max(d.hi for d in domain)
+    inputs = np.arange(least, greatest + 1)
+    rows = np.empty((len(domain), len(inputs)), dtype=np.int64)
+    known: dict[tuple[Chain, Ending, Interval], Ints] = {}
+    for c, interval in enumerate(domain):
+        part = (*select(chain, quantizer, np.array([c])), interval)
+        if part not in known:
+            inside = np.arange(interval.lo, interval.hi + 1)[None].astype(object)
+            known[part] = codes(part[0], part[1], inside)[0]
+        rows[c] = known[part][np.clip(inputs, interval.lo, interval.hi) - interval.lo]
+    rows.setflags(write=False)
+    return rows
+
+
+def stairs_of(rows: Ints, domain: Sequence[Interval]) -> Staircase | None:
+    """The staircase of tabulated codes; None where those of a channel rise and fall."""
+    moves = np.diff(rows, axis=1)
+    rising, falling = (moves > 0).any(axis=1), (moves < 0).any(axis=1)
+    if (rising & falling).any():
+        return None
+    least = min(d.lo for d in domain)
+    counts = np.abs(moves).sum(axis=1)
+    steps = np.full((len(rows), int(counts.max(initial=0))), 0, dtype=np.int64)
+    steps[:] = np.array([d.hi + 1 for d in domain], dtype=np.int64)[:, None]
+    for c, row in enumerate(np.abs(moves)):
+        steps[c, : counts[c]] = np.repeat(np.arange(least + 1, least + 1 + len(row)), row)
+    direction = np.where(falling, -1, 1).astype(np.int64)
+    return Staircase(tuple(domain), rows[:, 0].copy(), direction, steps)
+
+
 def staircase(chain: Chain, quantizer: Ending, domain: Sequence[Interval]) -> Staircase:
-    """The exact staircase of a chain on a proven domain (one interval per channel; ends within 2**62)."""
+    """The exact staircase of a chain that does not turn on a proven domain (one interval per channel; ends within 2**62)."""
     ends = np.array([[d.lo, d.hi] for d in domain], dtype=np.int64)
     at_ends = codes(chain, quantizer, ends.astype(object))
     first, last = at_ends[:, 0], at_ends[:, 1]

@@ -8,6 +8,7 @@ from broadaxe.ops import elementwise as elementwise
 from broadaxe.ops import linear as linear
 from broadaxe.ops import movement as movement
 from broadaxe.ops import multithreshold as multithreshold
+from broadaxe.ops import pointwise as pointwise
 from broadaxe.ops import pooling as pooling
 from broadaxe.ops import reductions as reductions
 from broadaxe.ops.concat import Concat

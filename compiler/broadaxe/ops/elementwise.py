@@ -1,5 +1,5 @@
-"""Elementwise operators with constants: they never become hardware of their own. Each extends the exact chain of its
-input by one monotone step, and the next quantizer turns the whole chain into one integer staircase."""
+"""Arithmetic with constants: it never becomes hardware of its own. Each operator extends the exact chain of its input by one
+monotone step, and the next quantizer turns the whole chain into one integer staircase."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from broadaxe.ops.importing import (
     imports,
     per_channel,
 )
+from broadaxe.ops.pointwise import divided_by, of_one_value
 from broadaxe.ops.scaled_add import add_activations
 
 ONE, ZERO = (Fraction(1),), (Fraction(0),)
@@ -29,6 +30,8 @@ def import_arithmetic(graph: GraphBuilder, node: ModelNode) -> Tensor:
     """x op constant, or constant op x where that is affine in x."""
     left, right = node.inputs[0], node.inputs[1]
     if isinstance(left, Scaled) and isinstance(right, Scaled):
+        if (combined := of_one_value(graph, node, left, right)) is not None:
+            return combined
         if node.op_type in ("Add", "Sub"):
             return add_activations(graph, node, left, right, 1 if node.op_type == "Add" else -1)
         raise node.fail("combines two activations; only a constant on one side is supported so far")
@@ -45,7 +48,7 @@ def import_arithmetic(graph: GraphBuilder, node: ModelNode) -> Tensor:
             step = Affine(ONE, _negated(constant)) if position == 0 else Affine((Fraction(-1),), constant)
         case _:
             if position == 1:
-                raise node.fail("divides a constant by an activation; only division by a constant is supported")
+                return divided_by(graph, node, constant, x)
             if not all(constant):
                 raise node.fail("divides by zero; repair the model")
             step = Affine(tuple(1 / c for c in constant), ZERO)

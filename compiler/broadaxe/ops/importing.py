@@ -269,13 +269,9 @@ def along_channels(x: Scaled, values: Array) -> Array:
 
 
 def extend(graph: GraphBuilder, node: ModelNode, x: Scaled, step: Step) -> Scaled:
-    """x followed by one more monotone step."""
-    if x.pools:
-        signs = step.direction()
-        if any(sign < 0 for sign in signs):
-            raise node.fail(
-                "turns values round after a MaxPool that has no Quant before it; put a Quant before the pool"
-            )
+    """x followed by one more step; behind a MaxPool that waits only one that rises."""
+    if x.pools and any(sign is None or sign < 0 for sign in step.direction()):
+        raise node.fail("turns values round after a MaxPool that has no Quant before it; put a Quant before the pool")
     return replace(x, chain=then(x.chain, step))
 
 
@@ -337,7 +333,7 @@ def per_tap(affine: Affine, kernel: tuple[int, int]) -> Affine:
 
 def rises(x: Scaled, channels: int) -> bool:
     """Whether x's reals grow with its integers in every channel."""
-    return all(sign > 0 for sign in direction(x.chain, channels))
+    return all(sign is not None and sign > 0 for sign in direction(x.chain, channels))
 
 
 def image(graph: GraphBuilder, node: ModelNode, x: Scaled) -> Scaled:

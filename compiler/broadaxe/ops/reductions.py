@@ -11,7 +11,7 @@ from math import prod
 
 import numpy as np
 
-from broadaxe.chain import Affine, direction
+from broadaxe.chain import Affine
 from broadaxe.ir import IntArray, Shape
 from broadaxe.ops.grouped import GroupedMatVec
 from broadaxe.ops.importing import (
@@ -23,6 +23,7 @@ from broadaxe.ops.importing import (
     gathered_chain,
     imports,
     integers,
+    rises,
     stream_axes,
 )
 from broadaxe.ops.matvec import MatVec
@@ -101,7 +102,7 @@ def _reduced_max(graph: GraphBuilder, node: ModelNode, x: Scaled, axes: tuple[in
     """The largest integer over axes, which is the largest real where all of them share one rising chain."""
     wanted, channels, kept = _vectors(x, axes)
     chain = gathered_chain(graph, node, x, wanted.reshape(-1, channels))
-    if min(direction(chain, channels)) <= 0:
+    if not rises(replace(x, chain=chain), channels):
         raise node.fail("chooses among values that a constant turns round; put a Quant before it")
     vectors = arranged(graph, node, x, wanted, np.arange(wanted.size).reshape(1, *wanted.shape))
     affine = chain[0] if isinstance(chain[0], Affine) else None

@@ -26,17 +26,19 @@ from broadaxe.chain import (
     Snap,
     Thresholded,
     codes,
+    direction_on,
     read_as,
     spread,
     then,
 )
-from broadaxe.errors import GraphError
-from broadaxe.ir import WIDEST, Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, constant_array
+from broadaxe.errors import GraphError, ProofError, UnsupportedModelError
+from broadaxe.functions import Combined, Function, Leaky, Power
+from broadaxe.ir import WIDEST, Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, constant_array, hull
 from broadaxe.ops.forms import Constant as ConstantForm
 from broadaxe.ops.forms import Form, MultiplyShift, Shift, Table, Thresholds, ThresholdSearch
 from broadaxe.ops.importing import Array, Constant, GraphBuilder, Grid, ModelNode, Scaled, Tensor, imports, per_channel
 from broadaxe.ops.window_max import emit_pool
-from broadaxe.staircase import staircase
+from broadaxe.staircase import staircase, tabulate
 from broadaxe.types import Interval, IntType
 
 MAX_BITS = 16
@@ -63,9 +65,20 @@ class Requantize(Op):
         return inputs[0].shape
 
     def bounds(self, *inputs: Value) -> Bounds:
-        """Codes at both ends of each channel; the chain is monotone, so everything else lies between them."""
-        at_ends = self.codes(np.stack(inputs[0].ends(), axis=1))
-        return tuple(Interval(min(a, b), max(a, b)) for a, b in at_ends.tolist())
+        """Codes at both ends of each channel, between which everything lies; of all integers where the chain turns."""
+        found = self.table(inputs[0].bounds) if self.turns(inputs[0].bounds) else self._at_ends(inputs[0])
+        return tuple(map(Interval, found.min(axis=1).tolist(), found.max(axis=1).tolist()))
+
+    def turns(self, domain: Bounds) -> bool:
+        """Whether a channel is not known to rise, to fall or to be constant on its domain."""
+        return None in direction_on(self.chain, domain)
+
+    def table(self, domain: Bounds) -> Ints:
+        """Exact codes on the whole domain; see `tabulate`."""
+        return tabulate(self.chain, self.quantizer, domain)
+
+    def _at_ends(self, x: Value) -> Ints:
+        return self.codes(np.stack(x.ends(), axis=1))
 
     def dtype(self, *inputs: Value) -> IntType:
         return self.quantizer.dtype
@@ -96,8 +109,14 @@ class Requantize(Op):
     def witnesses(self, inputs: Sequence[Value], channel: int) -> tuple[list[IntArray], list[IntArray]] | None:
         (x,) = inputs
         lo, hi = x.ends()
-        first, last = self.codes(np.stack([lo, hi], axis=1))[channel]
-        low, high = (lo, hi) if first <= last else (hi, lo)
+        if self.turns(x.bounds):
+            row, inside = self.table(x.bounds)[channel], x.bounds[channel]
+            row = row[inside.lo - x.hull.lo : inside.hi - x.hull.lo + 1]
+            low, high = (np.full_like(lo, inside.lo + int(at)) for at in (row.argmin(), row.argmax()))
+            low, high = (np.clip(end, lo, hi) for end in (low, high))
+        else:
+            first, last = self._at_ends(x)[channel]
+            low, high = (lo, hi) if first <= last else (hi, lo)
         return [np.broadcast_to(low, x.shape)], [np.broadcast_to(high, x.shape)]
 
     def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
@@ -132,6 +151,7 @@ class Requantize(Op):
         floor = Quantizer((Fraction(1),), (Fraction(0),), 0, 15, "FLOOR")
         yield Example("shift, rounding down", cls(quarter, floor, down), (x,))
         yield from cls._form_examples(gains, unsigned, x)
+        yield from cls._turning_examples()
         flat = Quantizer((Fraction(1000),), (Fraction(0),), 0, 15)
         yield Example("constant", cls(gains, flat, ConstantForm(constant_array([0, 0, 0, 0]))), (x,))
 
@@ -152,6 +172,26 @@ class Requantize(Op):
         down = MultiplyShift(factors, biases, 3, False, -8, 7, x.hull)
         yield Example("multiply-shift, rounding down", cls(slopes, replace(signed, rounding="FLOOR"), down), (x,))
 
+    @classmethod
+    def _turning_examples(cls) -> Iterable[Example]:
+        """Chains that rise and fall, so that only a table holds their codes."""
+        x = Value("x", (2, 4), IntType(6, signed=True), tuple(Interval(-30 + 3 * c, 31 - c) for c in range(4)))
+        start, half = (
+            Affine((Fraction(1, 8), Fraction(-1, 5), Fraction(1, 7), Fraction(3)), (Fraction(0),)),
+            Fraction(1, 2),
+        )
+        leaky = Leaky((Fraction(-1), -half, Fraction(1, 10), Fraction(0)))
+        silu = Combined("Mul", (), (Function("sigmoid"),))
+        quantizer = Quantizer((Fraction(1, 16),), (Fraction(0),), -16, 15)
+        for label, step in (
+            ("slopes", leaky),
+            ("gelu", Function("gelu")),
+            ("silu", silu),
+            ("square", Power(Fraction(2))),
+        ):
+            op = cls((start, step), quantizer)
+            yield Example(f"{label} that turn", replace(op, form=Table(op.table(x.bounds), x.hull)), (x,))
+
 
 def _example(label: str, chain: Chain, quantizer: Ending, x: Value) -> Example:
     form = Thresholds.of(staircase(chain, quantizer, x.bounds))
@@ -168,7 +208,10 @@ def import_quant(graph: GraphBuilder, node: ModelNode) -> Tensor:
 def requantized(graph: GraphBuilder, node: ModelNode, x: Scaled, quantizer: Ending) -> Scaled:
     """x behind a quantizer with one row of constants per channel of x's value."""
     op = Requantize(x.chain, quantizer)
-    out = graph.add(graph.fresh("quant"), op, [x.value], node.where, quantizer.affine)
+    try:
+        out = graph.add(graph.fresh("quant"), op, [x.value], node.where, quantizer.affine)
+    except (ProofError, UnsupportedModelError) as error:
+        raise node.fail(str(error)) from None
     for pool in x.pools:
         out = emit_pool(graph, pool, out)
     return Scaled(out.name, x.index, (quantizer.affine,))
@@ -205,8 +248,8 @@ def import_trunc(graph: GraphBuilder, node: ModelNode) -> Tensor:
     chain = then(x.chain, Snap(scale, zero, "ROUND"))
     source = graph.values[x.value]
     if version == 1:  # nothing clamps, so the codes' range is what the proven bounds give
-        ends = codes(chain, coarse, np.stack(source.ends(), axis=1).astype(object))
-        coarse = replace(coarse, lo=int(ends.min()), hi=int(ends.max()))
+        made = hull(Requantize(chain, coarse).bounds(source))
+        coarse = replace(coarse, lo=made.lo, hi=made.hi)
     s, z = spread(out_scale, coarse.zero_point if version == 2 else zero)
     affine = Affine(s, tuple(-a * b for a, b in zip(s, z, strict=True)))
     out = graph.add(graph.fresh("quant"), Requantize(chain, coarse), [source.name], node.where, affine)

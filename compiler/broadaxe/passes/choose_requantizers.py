@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from broadaxe.errors import ProofError, RequestError, UnsupportedModelError
-from broadaxe.ir import Graph, Node
-from broadaxe.ops.forms import Constant, Form
+from broadaxe.ir import Bounds, Graph, Node, hull
+from broadaxe.ops.forms import Constant, Form, Table
 from broadaxe.ops.requantize import Requantize
 from broadaxe.prove.requantizers import Examination, candidates
-from broadaxe.staircase import staircase
+from broadaxe.staircase import staircase, stairs_of
 
 NOMINAL_LANES = 4
 """Lanes that the cost of a form is compared at; folding comes later."""
@@ -36,16 +36,26 @@ def choose_requantizers(graph: Graph, forced: Mapping[str, str] | None = None) -
     return replace(graph, nodes=nodes)
 
 
+def examined(op: Requantize, domain: Bounds) -> tuple[Examination, list[Form]]:
+    """What decides whether a form is right, and forms that may be."""
+    if not op.turns(domain):
+        stairs = staircase(op.chain, op.quantizer, domain)
+        return Examination.of(op.chain, op.quantizer, stairs), candidates(op.chain, op.quantizer, stairs)
+    rows = op.table(domain)
+    found = stairs_of(rows, domain)
+    forms: list[Form] = [Table(rows, hull(domain))] if found is None else candidates(op.chain, op.quantizer, found)
+    return Examination.whole(rows, domain), forms
+
+
 def _with_form(graph: Graph, node: Node, op: Requantize, wishes: Mapping[str, str]) -> Requantize:
     wish, wish_for_all = wishes.get(node.name, wishes.get("*")), node.name not in wishes
     (x,) = graph.inputs_of(node)
     try:
-        stairs = staircase(op.chain, op.quantizer, x.bounds)
+        examination, forms = examined(op, x.bounds)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{node.origin}: {error}") from None
-    examination = Examination.of(op.chain, op.quantizer, stairs)
     proven: list[Form] = []
-    for form in candidates(op.chain, op.quantizer, stairs):
+    for form in forms:
         try:
             examination.prove(form)
         except ProofError:

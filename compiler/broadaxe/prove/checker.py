@@ -6,8 +6,9 @@ Run `python -m broadaxe.prove.checker BUILD` or, copied anywhere, `python checke
     operator's rule is exact on a box of inputs, so what is stored has to be equal, not only wide enough.
   * Accumulators: each channel's [lo, hi] and prefix hull, starts, every width (the narrowest that holds its interval, those
     of tiles included), and the inputs that attain both ends of the channel that sets the width.
-  * Requantizers: the exact chain is monotone; the form that hardware computes is constant between its own steps, which
-    follow from its constants. Where both agree at both ends of every such run, they agree on the whole proven domain.
+  * Requantizers: the form that hardware computes is constant between its own steps, which follow from its constants. Where
+    the exact chain is monotone and both agree at both ends of every such run, they agree on the whole proven domain. Where
+    it is not known to be, they are compared at every integer of the domain.
   * Sources: declared types, the kernels' own types and parameters, and all constants in their memories are the graph's.
 What it does not: that the graph is the model's (`broadaxe verify` derives it again and compares), and what kernels do (held by
 hashes; verify runs them). Bounds of inputs and scale and shift of values are statements to the host, not theorems. The digest
@@ -23,7 +24,8 @@ import re
 import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from math import isqrt, lcm, prod
+from functools import cache
+from math import gcd, isqrt, lcm, prod
 from operator import mul
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,9 +33,14 @@ from typing import Any, NamedTuple
 FORMAT, WIDEST, FIRST_PRECISION, LAST_PRECISION = 1, 62, 128, 1 << 13
 MOST_LEVELS, MOST_CHANNELS, LARGEST_FILE = 1 << 17, 1 << 26, 1 << 30
 STEPS = {"affine": "scale shift", "clamp": "lo hi", "normalize": "gamma mean variance beta", "snap": "scale zero_point"}
+STEPS |= {"leaky": "slope", "power": "exponent", "function": "", "combined": ""}
+# functions that fall and then rise, and rationals between which they turn; those that only rise
+TURNS = {"gelu": ((-752, 1000), (-7517, 10000)), "gelu_tanh": ((-753, 1000), (-752, 1000)), "hardswish": ((-3, 2),) * 2}
+RISES = ("exp", "log", "erf", "sigmoid", "tanh", "softplus", "softsign", "elu", "sign")
 ROUNDINGS = ("ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
 MEMORIES = ("weights", "start", "pad", "values", "rows", "thresholds", "factor", "bias", "base", "direction")
 Pair = tuple[int, int]  # the integers lo .. hi; or a rational, numerator and positive denominator
+Ends = tuple[int, int, int]  # lo, hi and their positive denominator: an enclosure
 
 
 class CertificateError(Exception):
@@ -251,33 +258,245 @@ def ascending(row: Any) -> tuple[list[int], int]:
     return sorted(num * (common // over) for num, over in pairs), common
 
 
+def up(num: int, den: int) -> int:
+    """num / den, rounded up."""
+    return -(-num // den)
+
+
+def exp(num: int, den: int, p: int) -> Ends:
+    """e**x by Taylor's series at x / 2**k, floors below and ceilings above, squared k times."""
+    if num < 0:
+        if -num > den * p:  # e**-p < 2**-p
+            return 0, 1, 1 << p
+        lo, hi, one = exp(-num, den, p)
+        return one * one // hi, up(one * one, lo), one
+    k = (num // den).bit_length() + 8
+    need(k < 24, "chain: an exponent is too large")
+    one, n = 1 << (p + k + 16), 0
+    lo = hi = low = high = one
+    while high > 1:
+        n, over = n + 1, (n + 1) * den << k
+        low, high = low * num // over, up(high * num, over)
+        lo, hi = lo + low, hi + high
+    hi += high  # all terms that are left out together
+    for _ in range(k):
+        lo, hi = lo * lo // one, up(hi * hi, one)
+    return lo, hi, one
+
+
+def log(num: int, den: int, p: int) -> Ends:
+    """k * log(2) + log(m), and log(m) = 2 * atanh((m - 1) / (m + 1)) for m between 1/2 and 2."""
+    need(num > 0, "chain: the logarithm of a number that is not positive")
+    k = num.bit_length() - den.bit_length()
+    num, den, one = num << max(-k, 0), den << max(k, 0), 1 << (p + 8 + k.bit_length())
+
+    def series(z: int, over: int) -> Pair:
+        if z < 0:
+            lo, hi = series(-z, over)
+            return -hi, -lo
+        low, high, n = 2 * one * z // over, up(2 * one * z, over), 1
+        lo, hi = low, high
+        while high > 1:
+            n, low, high = n + 2, low * z * z // over**2, up(high * z * z, over**2)
+            lo, hi = lo + low // n, hi + up(high, n)
+        return lo, hi + high
+
+    (lo, hi), two = series(num - den, num + den), [k * end for end in series(1, 3)]
+    return lo + min(two), hi + max(two), one
+
+
+@cache
+def root_of_pi(p: int) -> Pair:
+    """The square root of pi in units of 2**-p: pi is 6 * arcsin(1/2)."""
+    low = high = lo = hi = 3 << (2 * p)
+    n = 0
+    while high > 1:
+        n += 1
+        low, high = low * (2 * n - 1) // (8 * n), up(high * (2 * n - 1), 8 * n)
+        lo, hi = lo + low // (2 * n + 1), hi + up(high, 2 * n + 1)
+    return isqrt(lo), isqrt(hi + 1) + 1
+
+
+def erf(num: int, den: int, p: int) -> Ends:
+    """2 / sqrt(pi) times the alternating sum of x**(2n + 1) / (n! * (2n + 1))."""
+    if num < 0:
+        lo, hi, one = erf(-num, den, p)
+        return -hi, -lo, one
+    square, over = num * num, den * den
+    if square > p * over:  # 1 - erf(x) <= e**(-x * x) < 2**-p
+        return (1 << p) - 1, 1 << p, 1 << p
+    if num == 0:
+        return 0, 0, 1
+    bits, n = p + 3 * (square // over + 1) + 16, 0
+    one = 1 << bits
+    low, high = one * num // den, up(one * num, den)
+    least, most = one * square // over, up(one * square, over)
+    lo, hi, term = low, high, high
+    while term > 1 or n * over < 2 * square:
+        n, low, high = n + 1, low * least // ((n + 1) * one), up(high * most, (n + 1) * one)
+        small, term = low // (2 * n + 1), up(high, 2 * n + 1)
+        lo, hi = (lo - term, hi - small) if n % 2 else (lo + small, hi + term)
+    small, large = root_of_pi(bits)
+    return 2 * max(lo - 1, 0) * one // large, up(2 * (hi + 1) * one, small), one
+
+
+def function(kind: str, num: int, den: int, p: int) -> Ends:
+    """A function of a rational."""
+    one, size = 1 << p, abs(num)
+    match kind:
+        case "exp":
+            return exp(num, den, p)
+        case "log":
+            return log(num, den, p)
+        case "erf":
+            return erf(num, den, p)
+        case "sign":
+            return (num > 0) - (num < 0), (num > 0) - (num < 0), 1
+        case "softsign":
+            return num, num, den + size
+        case "hardswish":
+            value = num * min(max(num + 3 * den, 0), 6 * den)
+            return value, value, 6 * den * den
+        case "sigmoid" | "tanh":
+            lo, hi, unit = exp(-(1 + (kind == "tanh")) * size, den, p + 4)
+            tops = (unit, unit) if kind == "sigmoid" else (unit - hi, unit - lo)
+            lo, hi = one * tops[0] // (unit + hi), up(one * tops[1], unit + lo)
+            if num < 0:
+                lo, hi = (one - hi, one - lo) if kind == "sigmoid" else (-hi, -lo)
+            return lo, hi, one
+        case "softplus":
+            lo, hi, unit = exp(-size, den, p + 4)
+            least, most = log(unit + lo, unit, p + 4), log(unit + hi, unit, p + 4)
+            more = max(num, 0) * least[2]
+            return max(least[0], 0) * den + more, most[1] * den + more, den * least[2]
+        case "elu":
+            lo, hi, unit = exp(min(num, 0), den, p)
+            return (lo - unit, hi - unit, unit) if num < 0 else (num, num, den)
+    # x / 2 * (1 + g), the gate g between -1 and 1 and of the sign of x
+    p += max(0, size.bit_length() - den.bit_length()) + 4
+    if kind == "gelu":
+        root = isqrt((num * num << (2 * p)) // (2 * den * den))
+        gate, top, unit = erf(root, 1 << p, p)
+        top += (2 * unit >> p) + 1 if num else 0  # root is rounded down, and erf steeper than 2 nowhere
+    else:
+        small, large = root_of_pi(p)
+        inner, over = size * (10**6 * den * den + 44715 * num * num), 10**6 * den**3
+        two = isqrt(2 << (2 * p))
+        below, above = ((inner * two, over * large), (inner * (two + 1), over * small))
+        gate, top, unit = spanned(function("tanh", *below, p), function("tanh", *above, p))
+    ends = (unit + gate, unit + top) if num >= 0 else (unit - gate, unit - top)
+    return num * ends[0], num * ends[1], 2 * den * unit
+
+
+def power(num: int, den: int, exponent: Pair, p: int) -> Ends:
+    """x**(a / b) for a rational that is not negative and b > 1."""
+    (a, b), common = exponent, gcd(num, den)
+    num, den = num // common, den // common
+    need(num > 0 or (num == 0 < a), "chain: a root of a number that is too small")
+    while b % 2 == 0 and isqrt(num) ** 2 == num and isqrt(den) ** 2 == den:
+        num, den, b = isqrt(num), isqrt(den), b >> 1
+    num, den = (num, den) if a > 0 else (den, num)
+    if num in (0, den):
+        return int(num > 0), int(num > 0), 1
+    if b == 1:
+        return num ** abs(a), num ** abs(a), den ** abs(a)
+    if b == 2:
+        root = isqrt((num ** abs(a) << (2 * p)) // den ** abs(a))
+        return root, root + 1, 1 << p
+    bits = abs(a) * (abs(num.bit_length() - den.bit_length()) + 1) // b
+    lo, hi, one = log(num, den, p + 2 * bits + 16)
+    lower, upper = exp(abs(a) * lo, b * one, p + bits), exp(abs(a) * hi, b * one, p + bits)
+    return lower[0] * upper[2], upper[1] * lower[2], lower[2] * upper[2]
+
+
+def spanned(low: Ends, high: Ends) -> Ends:
+    """From the lower end of one enclosure to the upper end of another."""
+    return low[0] * high[2], high[1] * low[2], low[2] * high[2]
+
+
+def inverse(x: Ends) -> Ends:
+    lo, hi, den = x
+    need(lo > 0 or hi < 0, "chain: a divisor may be 0")
+    return den * min(lo, hi), den * max(lo, hi), lo * hi
+
+
+def integer_power(x: Ends, a: int) -> Ends:
+    lo, hi, den = inverse(x) if a < 0 else x
+    ends = sorted((lo ** abs(a), hi ** abs(a)))
+    return 0 if a % 2 == 0 and lo < 0 < hi else ends[0], ends[1], den ** abs(a)
+
+
+def operation(op: str, a: Ends, b: Ends) -> Ends:
+    """Two enclosures combined."""
+    if op in ("Mul", "Div"):
+        b = inverse(b) if op == "Div" else b
+        corners = [p * q for p in a[:2] for q in b[:2]]
+        return min(corners), max(corners), a[2] * b[2]
+    left, right = [v * b[2] for v in a[:2]], [v * a[2] for v in b[:2]]
+    if op == "Sub":
+        right = [-right[1], -right[0]]
+    pick: Any = {"Add": sum, "Sub": sum, "Min": min, "Max": max}[op]
+    return pick((left[0], right[0])), pick((left[1], right[1])), a[2] * b[2]
+
+
+def side(low: Ends, high: Ends, left: Pair, right: Pair) -> int | None:
+    """1 where two numbers lie above `right`, -1 where they lie below `left`."""
+    if all(x[0] * right[1] >= right[0] * x[2] for x in (low, high)):
+        return 1
+    return -1 if all(x[1] * left[1] <= left[0] * x[2] for x in (low, high)) else None
+
+
+def turned(before: int | None, after: int | None) -> int | None:
+    """How a function of something moves: 1 rises, -1 falls, 0 is constant, None is unknown."""
+    return 0 if 0 in (before, after) else None if before is None or after is None else before * after
+
+
+class Step(NamedTuple):
+    """A step of a chain: its rationals by channel, a mode or kind, and the chains that it combines."""
+
+    kind: str
+    values: list[list[Pair]]
+    mode: str
+    left: list[Any]
+    right: list[Any]
+
+
+def read_steps(raw: Any, channels: int, depth: int = 0) -> list[Step]:
+    steps = []
+    need(depth < 50, "chain: combined too deeply")
+    for step in raw:
+        kind, mode = step["is"], str(step.get("rounding") or step.get("kind") or step.get("op"))
+        values = [column(step[name], channels) for name in STEPS[kind].split()]
+        need(kind != "snap" or (min(values[0])[0] > 0 and mode in ROUNDINGS), "chain: a scale or rounding is wrong")
+        need(kind != "normalize" or min(values[2])[0] > 0, "chain: a variance is not positive")
+        need(kind != "function" or mode in TURNS or mode in RISES, f"chain: function {mode[:20]!r} is unknown")
+        need(kind != "power" or len(set(values[0])) == 1, "chain: exponents differ")
+        need(kind != "combined" or mode in ("Add", "Sub", "Mul", "Div", "Min", "Max"), "chain: op is unknown")
+        left, right = (read_steps(step.get(name, []), channels, depth + 1) for name in ("left", "right"))
+        steps.append(Step(kind, values, mode, left, right))
+    return steps
+
+
 class Chain:
-    """The exact function of each channel: affine, normalize, clamp and snap steps, then a quantizer, all of them monotone.
+    """The exact function of each channel: steps of one real, then a quantizer.
 
     A quantizer rounds and clamps, or counts thresholds: those that a value reaches, and those that it passes.
     """
 
     def __init__(self, raw: Any, channels: int) -> None:
-        self.steps: list[tuple[str, list[list[Pair]], str]] = []
         self.rows: list[list[tuple[list[int], int]]] = []
         end = raw["quantizer"]
         counts = end.get("is") == "thresholded"
-        for step in (*raw["chain"], *([] if counts else [end | {"is": "snap"}])):
-            kind, mode = step["is"], str(step.get("rounding"))
-            values = [column(step[name], channels) for name in STEPS[kind].split()]
-            need(kind != "snap" or (min(values[0])[0] > 0 and mode in ROUNDINGS), "chain: a scale or rounding is wrong")
-            need(kind != "normalize" or min(values[2])[0] > 0, "chain: a variance is not positive")
-            self.steps.append((kind, values, mode))
+        self.steps = read_steps((*raw["chain"], *([] if counts else [end | {"is": "snap"}])), channels)
         if counts:
             for rows in (end["reached"], end["passed"]):
-                need(
-                    len(rows) in (1, channels) and len({len(row) for row in rows}) == 1, "quantizer: uneven thresholds"
-                )
+                even = len(rows) in (1, channels) and len({len(row) for row in rows}) == 1
+                need(even, "quantizer: uneven thresholds")
                 self.rows.append([ascending(row) for row in rows] * (channels // len(rows)))
             need(column([end["scale"], end["shift"]], 2)[0][0], "quantizer.scale: is 0")
             self.lo, self.hi = 0, sum(len(rows[0][0]) for rows in self.rows)
             return
-        _, (self.scale, self.zero_point), self.mode = self.steps.pop()
+        _, (self.scale, self.zero_point), self.mode, _, _ = self.steps.pop()
         self.lo, self.hi = integers([raw["quantizer"]["lo"], raw["quantizer"]["hi"]])
         self.bipolar = raw["quantizer"]["bipolar"]
         good = (self.lo, self.hi) == (0, 1) if self.bipolar is True else self.bipolar is False and self.lo <= self.hi
@@ -285,49 +504,120 @@ class Chain:
 
     def code(self, c: int, x: int, precision: int = FIRST_PRECISION) -> int:
         """The exact code, from enclosures lo/den <= value <= hi/den, narrower until they decide it."""
-        lo, hi, den = x, x, 1
-
-        def affine(scale: Pair, shift: Pair) -> None:
-            nonlocal lo, hi, den
-            a, b = scale[0] * shift[1], shift[0] * scale[1] * den
-            lo, hi, den = a * lo + b, a * hi + b, den * scale[1] * shift[1]
-            lo, hi = (lo, hi) if a >= 0 else (hi, lo)
-
         need(precision <= LAST_PRECISION, f"chain: channel {c}, input {x}: not decided in {LAST_PRECISION} bits")
-        for kind, values, mode in self.steps:
-            if kind == "affine":
-                affine(values[0][c], values[1][c])
-            elif kind == "clamp":
-                for edges, pick in zip(values, (max, min), strict=True):
-                    if edges:
-                        num, over = edges[c]
-                        lo, hi, den = pick(lo * over, num * den), pick(hi * over, num * den), den * over
-            elif kind == "snap":
-                (a, b), (z, over) = values[0][c], values[1][c]
-                affine((b, a), (z, over))
-                lo, hi, den = rounded(lo, den, mode), rounded(hi, den, mode), 1
-                affine((a, b), (-a * z, b * over))
-            else:
-                gamma, mean, variance, beta = (v[c] for v in values)
-                affine(gamma, (-gamma[0] * mean[0], gamma[1] * mean[1]))
-                # small / over <= 1 / sqrt(variance) <= large / over; both are equal where the root is rational
-                small, over = isqrt(variance[1]), isqrt(variance[0])
-                large = small
-                if small * small != variance[1] or over * over != variance[0]:
-                    small, over = isqrt((variance[1] << (2 * precision)) // variance[0]), 1 << precision
-                    large = small + 1
-                lo, hi, den = lo * (small if lo >= 0 else large), hi * (large if hi >= 0 else small), den * over
-                affine((1, 1), beta)
+        value = values_of(self.steps, c, (x, x, 1), precision)
         if self.rows:
+            lo, hi, den = value
             (reached, one), (passed, other) = (rows[c] for rows in self.rows)
             codes = {
                 bisect_right(reached, one * v // den) + bisect_left(passed, -(-other * v // den)) for v in {lo, hi}
             }
             return codes.pop() if len(codes) == 1 else self.code(c, x, 2 * precision)
-        affine(self.scale[c][::-1], self.zero_point[c])
+        lo, hi, den = affine(value, self.scale[c][::-1], self.zero_point[c])
         codes = {min(max(rounded(end, den, self.mode), self.lo), self.hi) for end in {lo, hi}}
         codes = {int(lo >= 0), int(hi >= 0)} if self.bipolar else codes
         return codes.pop() if len(codes) == 1 else self.code(c, x, 2 * precision)
+
+    def constants(self, c: int) -> str:
+        """All rationals of a channel: where they are equal, so are the functions."""
+
+        def of(steps: list[Step]) -> list[Any]:
+            return [[[column[c] for column in step.values if column], of(step.left), of(step.right)] for step in steps]
+
+        return repr((of(self.steps), self.scale[c], self.zero_point[c]))
+
+    def turns(self, c: int, lo: int, hi: int) -> bool:
+        """Whether a channel is not known to be monotone from lo to hi."""
+        return course(self.steps, c, (lo, lo, 1), (hi, hi, 1))[0] is None
+
+
+def affine(x: Ends, scale: Pair, shift: Pair) -> Ends:
+    lo, hi, den = x
+    a, b = scale[0] * shift[1], shift[0] * scale[1] * den
+    ends = sorted((a * lo + b, a * hi + b))
+    return ends[0], ends[1], den * scale[1] * shift[1]
+
+
+def values_of(steps: list[Step], c: int, x: Ends, precision: int) -> Ends:
+    """What a chain makes of an enclosure."""
+    for kind, values, mode, left, right in steps:
+        lo, hi, den = x
+        if kind == "affine":
+            x = affine(x, values[0][c], values[1][c])
+        elif kind == "clamp":
+            for edges, pick in zip(values, (max, min), strict=True):
+                if edges:
+                    num, over = edges[c]
+                    lo, hi, den = pick(lo * over, num * den), pick(hi * over, num * den), den * over
+            x = lo, hi, den
+        elif kind == "snap":
+            (a, b), (z, over) = values[0][c], values[1][c]
+            lo, hi, den = affine(x, (b, a), (z, over))
+            x = affine((rounded(lo, den, mode), rounded(hi, den, mode), 1), (a, b), (-a * z, b * over))
+        elif kind == "normalize":
+            gamma, mean, variance, beta = (v[c] for v in values)
+            lo, hi, den = affine(x, gamma, (-gamma[0] * mean[0], gamma[1] * mean[1]))
+            # small / over <= 1 / sqrt(variance) <= large / over; both are equal where the root is rational
+            small, over = isqrt(variance[1]), isqrt(variance[0])
+            large = small
+            if small * small != variance[1] or over * over != variance[0]:
+                small, over = isqrt((variance[1] << (2 * precision)) // variance[0]), 1 << precision
+                large = small + 1
+            x = lo * (small if lo >= 0 else large), hi * (large if hi >= 0 else small), den * over
+            x = affine(x, (1, 1), beta)
+        elif kind == "leaky":
+            a, over = values[0][c]
+            ends = [end * (over if end >= 0 else a) for end in (lo, hi)] + ([0] if lo < 0 < hi else [])
+            x = min(ends), max(ends), den * over
+        elif kind == "combined":
+            x = operation(mode, values_of(left, c, x, precision), values_of(right, c, x, precision))
+        elif kind == "power" and values[0][c][1] == 1:
+            x = integer_power(x, values[0][c][0])
+        elif kind == "power":
+            ends_of = [power(end, den, values[0][c], precision) for end in ((lo, hi) if lo < hi else (lo,))]
+            x = spanned(*(ends_of * 2)[:2]) if values[0][c][0] > 0 else spanned(*(ends_of * 2)[1::-1])
+        else:
+            first = function(mode, lo, den, precision)
+            if lo == hi:
+                x = first
+            elif mode in TURNS:  # steeper than 2 nowhere
+                wide = 2 * (hi - lo) * first[2]
+                x = first[0] * den - wide, first[1] * den + wide, first[2] * den
+            else:
+                x = spanned(first, function(mode, hi, den, precision))
+    return x
+
+
+def course(steps: list[Step], c: int, low: Ends, high: Ends) -> tuple[int | None, Ends, Ends]:
+    """How a chain moves between two numbers, and what it makes of both."""
+    total: int | None = 1
+    for step in steps:
+        sign: int | None = 1
+        if step.kind in ("affine", "normalize"):
+            first = step.values[0][c][0]
+            sign = (first > 0) - (first < 0)
+        elif step.kind == "leaky" and step.values[0][c][0] < 0:
+            sign = side(low, high, (0, 1), (0, 1))
+        elif step.kind == "power":
+            a, b = step.values[0][c]
+            if b > 1:
+                sign = 1 if a > 0 else -1
+            elif a < 0 or a % 2 == 0:
+                where = side(low, high, (0, 1), (0, 1))
+                sign = where if a > 0 or where is None else -1 if a % 2 else -where
+        elif step.kind == "function" and step.mode in TURNS:
+            sign = side(low, high, *TURNS[step.mode])
+        elif step.kind == "combined":
+            one, *ones = course(step.left, c, low, high)
+            two, *twos = course(step.right, c, low, high)
+            two = two if two is None or step.mode not in ("Sub", "Div") else -two
+            if step.mode in ("Mul", "Div"):  # each factor's part turns where the other one is negative
+                zero = ((0, 1), (0, 1))
+                one, two = turned(one, side(twos[0], twos[1], *zero)), turned(two, side(ones[0], ones[1], *zero))
+            sign = None if one is None or two is None or one * two < 0 else one or two
+        total = turned(total, sign)
+        low, high = (values_of([step], c, x, FIRST_PRECISION) for x in (low, high))
+    return total, low, high
 
 
 def check_form(form: Any, bounds: list[Pair]) -> int | None:
@@ -391,13 +681,20 @@ def requantize(x: Value, raw: Any) -> tuple[Value, int, int]:
     """The output, the comparisons made, and those to be stated (a jump over several codes counts for each of them)."""
     chain, form = Chain(raw, len(x.bounds)), raw["form"]
     bounds, made, stated = [], 0, 0
+    turns = any(chain.turns(c, lo, hi) for c, (lo, hi) in enumerate(x.bounds))
+    known: dict[tuple[str, int], int] = {}
     for c, (lo, hi) in enumerate(x.bounds):
-        found = runs(form, c, lo, hi)
-        for point, code in ((point, code) for *ends, code in found for point in ends):
-            exact = chain.code(c, point)
-            need(exact == code, f"{form['is']}, channel {c}, input {point}: gives {code}, exactly {exact}")
-        bounds.append(hull((code, code) for code in (found[0][2], found[-1][2])))
-        made, stated = made + 2 * len(found), stated + 2 * (bounds[-1][1] - bounds[-1][0] + 1)
+        need(not turns or hi - lo < MOST_LEVELS, f"chain: channel {c} may turn on {hi - lo + 1} integers")
+        found, alike = runs(form, c, lo, hi), chain.constants(c)
+        for first, last, code in found:
+            for point in range(first, last + 1) if turns else (first, last):
+                if (alike, point) not in known:
+                    known[alike, point] = chain.code(c, point)
+                exact = known[alike, point]
+                need(exact == code, f"{form['is']}, channel {c}, input {point}: gives {code}, exactly {exact}")
+        bounds.append(hull((code, code) for *_, code in (found if turns else (found[0], found[-1]))))
+        made += hi - lo + 1 if turns else 2 * len(found)
+        stated += hi - lo + 1 if turns else 2 * (bounds[-1][1] - bounds[-1][0] + 1)
     return Value(x.shape, narrowest((chain.lo, chain.hi)), bounds), made, stated
 
 

@@ -2,11 +2,12 @@
 
 Both are monotone. If they agree at both ends of the domain and on both sides of every step of the staircase, they agree
 between any two steps as well, because each is squeezed between two equal values. So 2 * steps + 2 exact integer
-comparisons per channel are a proof, whatever the size of the domain.
+comparisons per channel are a proof, whatever the size of the domain. A chain that turns is compared at every integer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -18,6 +19,7 @@ from broadaxe.ir import WIDEST, constant_array, hull
 from broadaxe.ops.forms import Constant, Form, MultiplyShift, Shift, Table, Thresholds, ThresholdSearch
 from broadaxe.prove.multiply_shift import dyadic_candidate, multiply_shift_candidate
 from broadaxe.staircase import Staircase
+from broadaxe.types import Interval
 
 LARGEST_TABLE = 1 << 12
 """Entries of a channel's table; beyond that a table never is the cheapest form."""
@@ -33,11 +35,15 @@ class RequantizerProof:
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """The points that decide whether a form is a staircase, with their exact codes, both of shape (channels, points)."""
+    """The points that decide whether a form is right, with their exact codes, both of shape (channels, points).
+
+    `everywhere`: they are all integers of the domain, and the form may rise and fall.
+    """
 
     points: Ints
     expected: Ints
     comparisons: int
+    everywhere: bool = False
 
     @classmethod
     def of(cls, chain: Chain, quantizer: Ending, stairs: Staircase) -> Examination:
@@ -45,13 +51,23 @@ class Examination:
         comparisons = int(2 * stairs.counts.sum() + 2 * len(stairs.domain))
         return cls(points, codes(chain, quantizer, points.astype(object)), comparisons)
 
+    @classmethod
+    def whole(cls, rows: Ints, domain: Sequence[Interval]) -> Examination:
+        """Of tabulated codes (see `broadaxe.staircase.tabulate`), each channel inside its own domain."""
+        lo, hi = (
+            np.array([[end] for end in ends], dtype=np.int64)
+            for ends in zip(*((d.lo, d.hi) for d in domain), strict=True)
+        )
+        points = np.clip(np.arange(lo.min(), hi.max() + 1)[None], lo, hi)
+        return cls(points, rows, sum(d.span + 1 for d in domain), everywhere=True)
+
     def prove(self, form: Form) -> RequantizerProof:
         """Check a form at every point; ProofError names the first channel and input that differ."""
         if isinstance(form, Shift | MultiplyShift) and max(form.sum_dtype.width, form.shift) >= WIDEST:
             raise ProofError(
                 f"{form.name} requantizer: its sum needs {form.sum_dtype.width} bits; {WIDEST - 1} are possible"
             )
-        if isinstance(form, Table):  # the one form that is not monotone by construction
+        if isinstance(form, Table) and not self.everywhere:  # the one form that is not monotone by construction
             moves = np.diff(form.rows, axis=1)
             turning = np.flatnonzero((moves < 0).any(axis=1) & (moves > 0).any(axis=1))
             if turning.size:
