@@ -5,11 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 
+N ?= 500
+SEED ?= 0
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format bench wheel clean
+.PHONY: help setup demo test test-all fuzz mutate lint format bench wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +27,12 @@ test: $(STAMP) ## the tests, without the slow ones
 
 test-all: $(STAMP) ## all tests
 	@$(BIN)/python -m pytest -q -n 2
+
+fuzz: $(STAMP) ## random networks against independent judges: make fuzz N=500 SEED=7
+	@$(BIN)/python -m tests.fuzz --count $(N) --seed $(SEED)
+
+mutate: $(STAMP) ## damaged model files: a build or one line, nothing else: make mutate N=500 SEED=7
+	@$(BIN)/python -m tests.fuzz --mutate --count $(N) --seed $(SEED)
 
 lint: $(STAMP) ## ruff and mypy --strict
 	@$(BIN)/ruff check .

@@ -67,6 +67,13 @@ def quantizer(**attributes):
     return lambda net, y: net.quant("x", **({"scale": 0.5} | attributes), name="q1")
 
 
+def quantizer_of_attribute(value):
+    """A case whose first quantizer has something else for `signed`."""
+    return changed(
+        quantizer(), lambda graph: graph.node[-1].attribute[0].CopyFrom(helper.make_attribute("signed", value))
+    )
+
+
 def weight(array=None, **attributes):
     def make(net, y):
         values = net.rng.normal(size=(4, 3)) if array is None else array
@@ -136,6 +143,10 @@ refused(
     "q1 (Quant): its rounding mode 'NEAREST' is unknown; use one of ROUND, CEIL, FLOOR, UP, DOWN, HALF_UP, HALF_DOWN",
 )(quantizer(mode="NEAREST"))
 refused("signed is 2", "q1 (Quant): attribute signed is neither 0 nor 1, 2; set one of them")(quantizer(signed=2))
+refused(
+    "signed is a tensor",
+    r'q1 (Quant): attribute signed is neither 0 nor 1, dims: 1?data_type: 9?raw_data: "\001"?; set one of them',
+)(quantizer_of_attribute(numpy_helper.from_array(np.array([True]))))
 refused("Quant without its bit width", "q1 (Quant): its bit width is missing; repair the model")(
     changed(quantizer(), lambda graph: graph.node[-1].input.pop())
 )
@@ -566,6 +577,9 @@ refused(
     "a tensor's name that breaks lines",
     "it (Add): reads 'a?b', which nothing before it computes; sort the model's nodes",
 )(node("Add", "a\nb"))
+refused("an operator's name that breaks lines", "it (Er?f): operator Er?f is not supported; " + SUPPORTED)(
+    node("Er\nf", name="it")
+)
 refused("a long name", f"{'n' * 77}... (Det): operator Det is not supported; {SUPPORTED}")(node("Det", name="n" * 200))
 
 

@@ -580,6 +580,17 @@ def networks(draw):
     return net.finish(y), dyadic
 
 
+def test_a_tail_of_an_input_that_is_stored_as_integers():
+    net = Network(3)
+    net.inputs[0] = helper.make_tensor_value_info("x", TensorProto.INT8, ["N", 3])
+    model = net.finish(net.node("Softmax", net.node("Cast", "x", to=TensorProto.FLOAT)))
+    _, _, host = designed(model, x="int8")
+    x = np.array([[-3, 0, 2], [7, 7, -8]])
+    (made,) = host.reals(host.codes({"x": x})).values()
+    wanted = np.exp(x - x.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(made, wanted / wanted.sum(axis=1, keepdims=True), rtol=1e-6)
+
+
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(networks(), st.integers(0, 9))
 def test_networks_at_random(network, seed):

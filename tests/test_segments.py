@@ -237,6 +237,14 @@ def test_quantizers_in_a_row_and_of_integer_inputs() -> None:
     explained(net.finish(z, net.quant(net.node("Neg", y), product(0.1, times=4))), x, least=20, inputs={"x": "int6"})
 
 
+def test_an_average_of_an_integer_input() -> None:
+    net = Network(2, 3, 3)
+    build = design(net.finish(net.quant(net.node("GlobalAveragePool", "x"), 0.3, 0, 6, 0)), inputs={"x": "uint4"})
+    x = np.random.default_rng(0).integers(0, 16, (20, 2, 3, 3)).astype(f32)
+    report = compare_segments(build, {"x": x}, build.codes(x))
+    assert (report.activations, report.unexplained) == (40, [])
+
+
 # networks at random
 
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 
 class BroadaxeError(Exception):
-    """Base of every error Broadaxe raises on purpose; the command line prints its text and exits with `exit_code`."""
+    """Base of every error Broadaxe raises on purpose; the command line prints its text and exits with `exit_code`.
+
+    The text is one printable line whatever a model file put into it.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(ch if ch.isprintable() else "?" for ch in message))
 
 
 class RequestError(BroadaxeError):

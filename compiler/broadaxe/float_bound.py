@@ -281,7 +281,8 @@ def _absolute(part: onnx.ModelProto, cuts: Sequence[str], shapes: Mapping[str, S
         if not live or node.op_type == "Shape":
             nodes.append(node)
             continue
-        roundings[node.output[0]] = max(roundings[name] for name in live) + _cost(node, constants, shapes)
+        most = max(roundings[name] for name in live) + _cost(node, constants, shapes)
+        roundings |= dict.fromkeys(filter(None, node.output), most)
         nodes.extend(_on_absolutes(graph, node, constants))
     del graph.node[:]
     graph.node.extend(nodes)

@@ -108,7 +108,8 @@ class Host:
         rest = [name for name in wanted if name not in tensors]
         if rest:
             tail = extract(self.standard, sorted(tensors), rest)
-            tensors |= run_float(tail, {i.name: tensors[i.name] for i in tail.graph.input})
+            kinds = {i.name: helper.tensor_dtype_to_np_dtype(i.type.tensor_type.elem_type) for i in tail.graph.input}
+            tensors |= run_float(tail, {name: tensors[name].astype(kind) for name, kind in kinds.items()})
         return {name: tensors[name] for name in wanted}
 
 

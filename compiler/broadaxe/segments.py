@@ -98,7 +98,7 @@ def compare_segments(build: Build, data: Mapping[str, Array], codes: Mapping[str
     whole = session(extract(build.host.standard, build.host.inputs, compared))
     sources = {n.output[0]: n.input[0] for n in build.host.qonnx.graph.node if n.output[0] in names}
     starts = [*names, *(i.tensor for i in build.lowered.inputs), *(t.tensor for t in _input_tensors(build))]
-    shapes = {t.tensor: t.index.shape for t in (*build.lowered.tensors, *_input_tensors(build))}
+    shapes = {t.tensor: t.index.shape for t in (*build.lowered.inputs, *build.lowered.tensors, *_input_tensors(build))}
     bound = FloatBound.of(build.host.standard, starts, list(sources.values()), shapes)
     last_bound = FloatBound.of(build.host.standard, starts, [o.tensor for o in outputs], shapes)
     typed = build.host.feeds(data)

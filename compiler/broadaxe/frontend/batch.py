@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 
 def symbolic_batch(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with a symbolic first axis on every input and output.
 
-    Reshape nodes whose constant shape starts with the fixed batch copy that axis from their input instead. Only tensors
-    that depend on an input are touched.
+    Reshape nodes whose constant shape, and Resize nodes whose constant sizes start with the fixed batch copy that axis from
+    their input instead. Only tensors that depend on an input are touched.
     """
     opened = onnx.ModelProto()
     opened.CopyFrom(model)
@@ -31,7 +32,9 @@ def symbolic_batch(model: onnx.ModelProto) -> onnx.ModelProto:
     for info in graph.output:
         _open(info)
     del graph.value_info[:]
+    nodes: list[onnx.NodeProto] = []
     for count, node in enumerate(graph.node):
+        nodes.append(node)
         if live.isdisjoint(node.input):
             continue
         live.update(node.output)
@@ -43,7 +46,30 @@ def symbolic_batch(model: onnx.ModelProto) -> onnx.ModelProto:
                 node.input[1] = name
                 for attribute in [a for a in node.attribute if a.name == "allowzero"]:
                     node.attribute.remove(attribute)
+        if node.op_type == "Resize" and len(node.input) > 3 and node.input[0] in live and node.input[3] in constants:
+            sizes = numpy_helper.to_array(constants[node.input[3]]).astype(np.int64).reshape(-1)
+            if len(sizes) and int(sizes[0]) in batches and not any(a.name == "axes" for a in node.attribute):
+                nodes[-1:-1] = _sizes(graph, node, sizes, f"{node.output[0]}_sizes_{count}")
+    del graph.node[:]
+    graph.node.extend(nodes)
     return opened
+
+
+def _sizes(
+    graph: onnx.GraphProto, node: onnx.NodeProto, sizes: npt.NDArray[np.int64], name: str
+) -> list[onnx.NodeProto]:
+    """Nodes that compute the sizes of a Resize with the batch of its input; the node reads them from here on."""
+    constants = {f"{name}_first": np.zeros(1, dtype=np.int64), f"{name}_rest": sizes[1:]}
+    graph.initializer.extend(numpy_helper.from_array(array, key) for key, array in constants.items())
+    first, rest = constants
+    shape, batch = f"{name}_shape", f"{name}_batch"
+    made = [
+        helper.make_node("Shape", [node.input[0]], [shape]),
+        helper.make_node("Gather", [shape, first], [batch], axis=0),
+        helper.make_node("Concat", [batch, rest], [name], axis=0),
+    ]
+    node.input[3] = name
+    return made
 
 
 def _open(info: onnx.ValueInfoProto) -> int:

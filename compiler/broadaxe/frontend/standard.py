@@ -358,7 +358,7 @@ def _inputs(node: onnx.NodeProto, count: int, writer: _NodeWriter) -> list[str]:
 def _flag(node: onnx.NodeProto, name: str, default: int | None = None) -> int:
     value = attribute(node, name, default)
     if value not in (0, 1):
-        found = "missing" if value is None else value
+        found = "missing" if value is None else str(value)[:80]
         raise UnsupportedModelError(f"{_where(node)}: attribute {name} is neither 0 nor 1, {found}; set one of them")
     return int(value)
 

@@ -155,8 +155,10 @@ def where(node: onnx.NodeProto) -> str:
     return f"{shown(label(node))} ({shown(node.op_type)})"
 
 
-def shown(text: str) -> str:
+def shown(text: str | bytes) -> str:
     """A name from a model file as one safe line."""
+    if isinstance(text, bytes):  # what protobuf gives for a name that is not UTF-8
+        text = text.decode(errors="replace")
     line = "".join(ch if ch.isprintable() else "?" for ch in text)
     return line if len(line) <= 80 else line[:77] + "..."
 

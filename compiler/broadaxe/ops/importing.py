@@ -119,7 +119,7 @@ class ModelNode:
 
     @property
     def where(self) -> str:
-        return f"{self.name} ({self.op_type})"
+        return f"{self.name} ({printable(self.op_type)})"
 
     def fail(self, problem: str) -> UnsupportedModelError:
         """The error `<node> (<operator>): <problem>`; the problem says what, the value, and what to do."""

@@ -156,7 +156,7 @@ class Rearrange(Op):
                 begin = max(start, int(arrived[read - 1]) + 1 if read else 0)
                 arrived[read:upto] = np.arange(begin, begin + upto - read)
                 read = upto
-            ready = np.where((row < 0) | (first < 0), 0, arrived[np.minimum(row + first, words - 1)] + LAG)
+            ready = np.where((row < 0) | (first < 0), 0, arrived[np.clip(row + first, 0, words - 1)] + LAG)
             emitted = np.maximum.accumulate(np.maximum(ready, start) - count) + count
             start = int(emitted[-1]) + 1
         begin = max(start, int(arrived[read - 1]) + 1 if read else 0)
