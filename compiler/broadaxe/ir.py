@@ -106,11 +106,13 @@ class Op(ABC):
 
     `folds` says whether the operator has a folding of its own (PE x SIMD); others take their lanes from a neighbour.
     `hardware` says whether it becomes a kernel; one that does not only renames a stream.
+    `accumulates` says whether its output is a sum of products, or a product, that no quantizer has brought to codes yet.
     """
 
     kind: ClassVar[str]
     folds: ClassVar[bool] = False
     hardware: ClassVar[bool] = True
+    accumulates: ClassVar[bool] = False
 
     @abstractmethod
     def shape(self, *inputs: Value) -> Shape:

@@ -7,21 +7,27 @@ from broadaxe.ops import elementwise as elementwise
 from broadaxe.ops import linear as linear
 from broadaxe.ops import pooling as pooling
 from broadaxe.ops.concat import Concat
+from broadaxe.ops.dot import Dot
 from broadaxe.ops.grouped import GroupedMatVec
 from broadaxe.ops.mac import Mac
 from broadaxe.ops.matvec import MatVec
+from broadaxe.ops.product import Product
 from broadaxe.ops.requantize import Requantize
 from broadaxe.ops.scaled_add import ScaledAdd
+from broadaxe.ops.select import Select
 from broadaxe.ops.view import View
 from broadaxe.ops.window import SlidingWindow
 from broadaxe.ops.window_max import WindowMax
 
 OPS: tuple[type[Op], ...] = (
     Concat,
+    Dot,
     GroupedMatVec,
     MatVec,
+    Product,
     Requantize,
     ScaledAdd,
+    Select,
     SlidingWindow,
     View,
     WindowMax,
@@ -30,11 +36,14 @@ OPS: tuple[type[Op], ...] = (
 __all__ = [
     "OPS",
     "Concat",
+    "Dot",
     "GroupedMatVec",
     "Mac",
     "MatVec",
+    "Product",
     "Requantize",
     "ScaledAdd",
+    "Select",
     "SlidingWindow",
     "View",
     "WindowMax",

@@ -19,6 +19,7 @@ from broadaxe.ops.importing import (
     imports,
     per_channel,
 )
+from broadaxe.ops.product import multiply_activations
 from broadaxe.ops.scaled_add import add_activations
 
 ONE, ZERO = (Fraction(1),), (Fraction(0),)
@@ -31,7 +32,9 @@ def import_arithmetic(graph: GraphBuilder, node: ModelNode) -> Tensor:
     if isinstance(left, Scaled) and isinstance(right, Scaled):
         if node.op_type in ("Add", "Sub"):
             return add_activations(graph, node, left, right, 1 if node.op_type == "Add" else -1)
-        raise node.fail("combines two activations; only a constant on one side is supported so far")
+        if node.op_type == "Mul":
+            return multiply_activations(graph, node, left, right)
+        raise node.fail("divides two activations; only division by a constant is supported")
     position = 0 if isinstance(left, Scaled) else 1
     x = node.scaled(position)
     values = node.floats(1 - position, "constant")

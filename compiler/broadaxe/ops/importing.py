@@ -293,11 +293,11 @@ def integers(graph: GraphBuilder, node: ModelNode, x: Scaled, depthwise: bool = 
 
 
 def _is_accumulator(graph: GraphBuilder, value: str) -> bool:
-    """Whether a multiply-accumulate layer computes the value; operators that only move integers are looked through."""
+    """Whether products make the value that no quantizer follows; operators that only move integers are looked through."""
     makers = {node.output: node for node in graph.nodes}
-    while value in makers and not makers[value].op.folds and not makers[value].op.hardware:
+    while value in makers and not makers[value].op.accumulates and not makers[value].op.hardware:
         value = makers[value].inputs[0]
-    return value in makers and makers[value].op.folds
+    return value in makers and makers[value].op.accumulates
 
 
 def real_scales(left: PerChannel, right: PerChannel) -> tuple[int, int] | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from broadaxe.chain import Affine, PerChannel, spread
 from broadaxe.ir import IntArray, Value
+from broadaxe.ops.dot import multiply_matrices
 from broadaxe.ops.grouped import GroupedMatVec
 from broadaxe.ops.importing import (
     Array,
@@ -90,7 +91,7 @@ def import_matmul(graph: GraphBuilder, node: ModelNode) -> Tensor:
         raise node.fail("its weights are on the left; transpose the product so that they are on the right")
     x = node.scaled(0)
     if isinstance(node.inputs[1], Scaled):
-        raise node.fail("multiplies two activations; only constant weights are supported so far")
+        return import_product(graph, node)
     weight = node.constant(1, "weight")
     affine = integers(graph, node, x)
     if node.op_type == "Gemm":
@@ -131,6 +132,15 @@ def import_matmul(graph: GraphBuilder, node: ModelNode) -> Tensor:
     result = Scaled(out.name, index, (out.affine,))
     bias = node.floats(2, "bias") if len(node.inputs) > 2 and node.inputs[2] is not None else None
     return _biased(graph, node, result, bias)
+
+
+def import_product(graph: GraphBuilder, node: ModelNode) -> Tensor:
+    """MatMul and Gemm of two activations."""
+    if node.op_type == "Gemm":
+        raise node.fail(
+            "mixes the samples of a batch, both sides are activations; use MatMul with a batch axis in front"
+        )
+    return multiply_matrices(graph, node)
 
 
 def _weights(node: ModelNode, constant: Constant, axes: tuple[int, ...]) -> tuple[IntArray, PerChannel, IntType]:
@@ -212,7 +222,7 @@ class Stages:
 
     def check(self, node: ModelNode, op: Mac, x: Value) -> None:
         """Fail where the proven sums do not fit the widths that the metadata promise."""
-        inner = op.tile_sums(x) if isinstance(op, MatVec) else None
+        inner = op.tile_sums(x)
         lo, hi = op.sums(x)
         whole = Interval(int(lo.min()), int(hi.max()))
         widest = int((hi - lo).argmax())
