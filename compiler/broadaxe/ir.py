@@ -143,6 +143,11 @@ class Op(ABC):
         """What templates/ops/<kind>.cpp.jinja needs: template parameters and read-only memories, built-in integers."""
         return {}
 
+    @property
+    def granularity(self) -> int:
+        """A number that a kernel's lanes have to divide, beside the channels it reads and writes; 0 where there is none."""
+        return 0
+
     def cycles(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
         """Trips of the kernel's one loop for a frame: its cycles at II = 1, pipeline fill apart."""
         return max(sum(x.size for x in inputs) // lanes.read, output.size // lanes.written)

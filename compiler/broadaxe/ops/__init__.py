@@ -12,6 +12,7 @@ from broadaxe.ops.grouped import GroupedMatVec
 from broadaxe.ops.mac import Mac
 from broadaxe.ops.matvec import MatVec
 from broadaxe.ops.product import Product
+from broadaxe.ops.rearrange import Rearrange
 from broadaxe.ops.requantize import Requantize
 from broadaxe.ops.scaled_add import ScaledAdd
 from broadaxe.ops.select import Select
@@ -25,6 +26,7 @@ OPS: tuple[type[Op], ...] = (
     GroupedMatVec,
     MatVec,
     Product,
+    Rearrange,
     Requantize,
     ScaledAdd,
     Select,
@@ -41,6 +43,7 @@ __all__ = [
     "Mac",
     "MatVec",
     "Product",
+    "Rearrange",
     "Requantize",
     "ScaledAdd",
     "Select",

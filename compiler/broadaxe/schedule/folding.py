@@ -37,7 +37,8 @@ def _smallest(graph: Graph, node: Node, op: Accumulating, work: int, target: int
     if (
         window is not None and window.op.hardware
     ):  # what feeds the layer has as many lanes as SIMD and its channels share
-        channels, words = graph.inputs_of(window)[0].channels, graph.values[window.output].size
+        channels = gcd(window.op.granularity, graph.inputs_of(window)[0].channels)
+        words = graph.values[window.output].size
 
     def cycles(fold: Fold) -> int:
         feeding = -(-words // gcd(channels, op.lanes(fold).read)) if words else 0
@@ -82,7 +83,7 @@ def lanes_of(graph: Graph, folding: Mapping[str, Fold]) -> dict[str, Lanes]:
             assert isinstance(node.op, Accumulating)
             lanes[node.name] = node.op.lanes(folding[node.name])
         elif node.op.hardware:
-            channels = gcd(out.channels, *(x.channels for x in inputs))
+            channels = gcd(node.op.granularity, out.channels, *(x.channels for x in inputs))
             wish = _reader_lanes(graph, node, folding) or _producer_lanes(graph, node, lanes) or channels
             widest = max(value.dtype.width for value in (*inputs, out))
             count = max(d for d in divisors(gcd(channels, wish)) if d * widest <= WIDEST_WORD)
