@@ -7,6 +7,7 @@ behind that quantizer exactly. `check` lowers a model and compares every tensor 
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -335,7 +336,11 @@ EXACT = {
     "Neg": lambda _, a: -a,
     "Relu": lambda _, a: np.maximum(a, Fraction(0)),
     "Clip": lambda _, a, lo, hi: np.minimum(np.maximum(a, lo), hi),
-    "MatMul": lambda _, a, b: a.dot(b),
+    "MatMul": lambda _, a, b: np.matmul(a, b),
+    "Max": lambda _, *parts: functools.reduce(np.maximum, parts),
+    "Min": lambda _, *parts: functools.reduce(np.minimum, parts),
+    "Sum": lambda _, *parts: sum(parts[1:], parts[0]),
+    "Mean": lambda _, *parts: sum(parts[1:], parts[0]) / len(parts),
     "Gemm": _gemm,
     "Conv": _conv,
     "MaxPool": _max_pool,

@@ -109,7 +109,9 @@ def test_claimed_bounds_are_attained(example: Example) -> None:
     for channel, interval in enumerate(graph.values["y0"].bounds):
         attained = example.op.witnesses(example.inputs, channel)
         if attained is None:
-            assert example.op.kind in ("rearrange", "window", "view"), "only operators that move integers may claim nothing"
+            assert example.op.kind in ("rearrange", "window", "view"), (
+                "only operators that move integers may claim nothing"
+            )
             return
         for end, expected in zip(attained, (interval.lo, interval.hi), strict=True):
             names = graph.nodes[0].inputs

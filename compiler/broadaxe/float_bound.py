@@ -7,7 +7,7 @@ roundings on any way from the segment's inputs to the value,
     |float32 - exact| <= gamma(n) * S,   gamma(n) = n*u / (1 - n*u).
 
 n counts 1 for an input, K + 2 for a layer of K products (weight, product, bias), as many for a mean of K values, 8 for a
-normalization and 1 for a step with a constant or the sum of two tensors.
+normalization and 1 for a step with a constant or the sum of two tensors. A product of two tensors has the roundings of both.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from broadaxe.lower import extract
 Array = npt.NDArray[Any]
 UNIT = 2.0**-24
 LAYERS = ("Conv", "Gemm", "MatMul")
+PRODUCTS = ("Gemm", "MatMul", "Mul")
+JOINTS = ("Max", "Mean", "Min", "Sum")
 STEPS = {"Add": 1, "Sub": 1, "Mul": 1, "Div": 1, "BatchNormalization": 8}
 OWN_ROUNDING = 1 + 2.0**-10
 """S is computed in float32 itself."""
@@ -91,7 +93,9 @@ def _absolute(part: onnx.ModelProto, cuts: Sequence[str], shapes: Mapping[str, S
         if not live or node.op_type == "Shape":
             nodes.append(node)
             continue
-        roundings[node.output[0]] = max(roundings[name] for name in live) + _cost(node, constants, shapes)
+        own = [roundings[name] for name in live]
+        made = sum(own) if node.op_type in PRODUCTS else max(own)
+        roundings[node.output[0]] = made + _cost(node, constants, shapes)
         nodes.extend(_on_absolutes(graph, node, constants))
     del graph.node[:]
     graph.node.extend(nodes)
@@ -106,6 +110,10 @@ def _cost(node: onnx.NodeProto, constants: Mapping[str, Array], shapes: Mapping[
     match node.op_type:
         case "Conv":
             return 2 + int(prod(constants[node.input[1]].shape[1:]))
+        case "MatMul" if node.input[1] not in constants:
+            return 2 + shapes[node.input[0]][-1]
+        case "Mean" | "Sum":
+            return len(node.input)
         case "MatMul" | "Gemm":
             return 2 + int(constants[node.input[1]].shape[1 if attributes.get("transB", 0) else 0])
         case "AveragePool":
@@ -151,9 +159,8 @@ def _on_absolutes(graph: onnx.GraphProto, node: onnx.NodeProto, constants: Mappi
         return [helper.make_node("Add", [node.input[0], constant(np.array(reach))], [out])]
     changed = onnx.NodeProto()
     changed.CopyFrom(node)
-    if node.op_type in (*LAYERS, *STEPS):
-        if node.op_type == "Sub":
-            changed.op_type = "Add"
+    if node.op_type in (*LAYERS, *STEPS, *JOINTS):
+        changed.op_type = {"Sub": "Add", "Min": "Max"}.get(node.op_type, node.op_type)
         for position, name in enumerate(node.input):
             variance = node.op_type == "BatchNormalization" and position == 4
             if name in constants and not variance:

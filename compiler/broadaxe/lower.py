@@ -43,8 +43,8 @@ QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant")
 CUSTOM_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 HEAD_OPERATORS = {"Abs", "Add", "Cast", "Clip", "Div", "Flatten", "Identity", "Mul", "Neg", "Reshape", "Squeeze", "Sub"}
 HEAD_OPERATORS |= {"Relu", "Transpose", "Unsqueeze"}
-TAIL_OPERATORS = {"ArgMax", "Cast", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze", "Tanh"}
-TAIL_OPERATORS |= {"Unsqueeze"}
+TAIL_OPERATORS = {"ArgMax", "ArgMin", "Cast", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze"}
+TAIL_OPERATORS |= {"Tanh", "TopK", "Unsqueeze"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +73,14 @@ class HostOutput:
         value: the graph's output.
         index: of the model tensor's shape (batch 1).
         chain: exact function from integers to reals.
+        kind: element type of the model's tensor.
     """
 
     tensor: str
     value: str
     index: IntArray
     chain: Chain
+    kind: str = "float32"
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +185,9 @@ class Walk:
         self.heads[info.name] = info.name
         self.types[info.name] = helper.make_tensor_type_proto(info.type.tensor_type.elem_type, shape)
         if info.name in self.input_types:
-            self.states[info.name] = self._integer_input(info.name, info.name, shape, self.input_types[info.name])
+            kind = helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
+            made = self._integer_input(info.name, info.name, shape, self.input_types[info.name])
+            self.states[info.name] = replace(made, kind=kind.name) if kind.kind in "iu" else made
         else:
             self.states[info.name] = Head(info.name)
 
@@ -284,7 +288,7 @@ class Walk:
                 continue
             self.states[name] = state
             if isinstance(state, Scaled) and not state.pools:
-                self.tensors.append(HostOutput(name, state.value, state.index, state.chain))
+                self.tensors.append(HostOutput(name, state.value, state.index, state.chain, state.kind))
 
     def _import(self, node: ModelNode, proto: onnx.NodeProto) -> Tensor | tuple[Tensor | None, ...]:
         live = [t for t in node.inputs if t is not None]
@@ -339,7 +343,7 @@ class Walk:
             raise node.fail(f"makes {elements(made)} elements; at most {MAX_FRAME} are supported here")
         return made
 
-    def _tail(self, node: ModelNode, ends: list[Tail]) -> Tail:
+    def _tail(self, node: ModelNode, ends: list[Tail]) -> tuple[Tail, ...]:
         starts = {s for tail in ends for s in tail.starts}
         origin = ends[0].origin if ends else node.where
         for name, tensor in zip(node.input_names, node.inputs, strict=True):
@@ -347,7 +351,7 @@ class Walk:
                 if tensor.pools:
                     raise node.fail("reads a MaxPool that no Quant follows; put a Quant behind the pool")
                 starts.add(name)
-        return Tail(node.output, tuple(sorted(starts)), origin)
+        return tuple(Tail(name, tuple(sorted(starts)), origin) for name in node.outputs)
 
     def _fold(self, node: ModelNode, proto: onnx.NodeProto) -> Constant:
         arrays = _arrays(node)
@@ -412,7 +416,7 @@ class Walk:
                 )
         if not self.builder.inputs:
             raise UnsupportedModelError("model: no output depends on an input; there is nothing to compile")
-        outputs = tuple(HostOutput(n, t.value, t.index, t.chain) for n, t in starts.items())
+        outputs = tuple(HostOutput(n, t.value, t.index, t.chain, t.kind) for n, t in starts.items())
         graph = self.builder.finish(tuple(dict.fromkeys(o.value for o in outputs)))
         graph.check("lower")
         tensors = tuple(t for t in self.tensors if t.value in graph.values)
@@ -432,7 +436,7 @@ def extract(model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> on
     for node in reversed(graph.node):
         made = set(node.output) & needed
         if made and not made <= set(inputs):
-            nodes.append(node)
+            nodes.append(_without(node, inputs))
             needed.update(i for i in node.input if i not in inputs)
     kinds = {i.name: i.type.tensor_type.elem_type for i in (*graph.input, *graph.value_info, *graph.output)}
     part = helper.make_model(
@@ -447,6 +451,18 @@ def extract(model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> on
     )
     part.ir_version = min(model.ir_version, 10)
     return part
+
+
+def _without(node: onnx.NodeProto, inputs: list[str]) -> onnx.NodeProto:
+    """The node, with those of its outputs renamed that are inputs of the part."""
+    if not set(node.output) & set(inputs):
+        return node
+    renamed = onnx.NodeProto()
+    renamed.CopyFrom(node)
+    for position, name in enumerate(node.output):
+        if name in inputs:
+            renamed.output[position] = f"{name}@computed"
+    return renamed
 
 
 def _input_shape(info: onnx.ValueInfoProto) -> Shape:

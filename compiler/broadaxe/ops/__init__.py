@@ -6,6 +6,7 @@ from broadaxe.ir import Op
 from broadaxe.ops import elementwise as elementwise
 from broadaxe.ops import linear as linear
 from broadaxe.ops import pooling as pooling
+from broadaxe.ops.arg_max import ArgMax
 from broadaxe.ops.concat import Concat
 from broadaxe.ops.dot import Dot
 from broadaxe.ops.grouped import GroupedMatVec
@@ -21,6 +22,7 @@ from broadaxe.ops.window import SlidingWindow
 from broadaxe.ops.window_max import WindowMax
 
 OPS: tuple[type[Op], ...] = (
+    ArgMax,
     Concat,
     Dot,
     GroupedMatVec,
@@ -37,6 +39,7 @@ OPS: tuple[type[Op], ...] = (
 
 __all__ = [
     "OPS",
+    "ArgMax",
     "Concat",
     "Dot",
     "GroupedMatVec",

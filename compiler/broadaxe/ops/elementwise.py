@@ -49,6 +49,8 @@ def import_arithmetic(graph: GraphBuilder, node: ModelNode) -> Tensor:
         case _:
             if position == 1:
                 raise node.fail("divides a constant by an activation; only division by a constant is supported")
+            if x.kind not in ("float32", "float64"):
+                raise node.fail(f"divides integers ({x.kind}), which rounds; cast them to float first")
             if not all(constant):
                 raise node.fail("divides by zero; repair the model")
             step = Affine(tuple(1 / c for c in constant), ZERO)

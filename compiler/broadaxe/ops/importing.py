@@ -68,12 +68,14 @@ class Scaled:
         index: of the tensor's shape (batch axis of 1 first); where each element sits in the value's stream (after pools).
         chain: exact function from the value's integers to the tensor's reals, per channel of the value.
         pools: MaxPools between the chain's steps, to be emitted after the next quantizer.
+        kind: element type of the model's tensor, as numpy names it; one that is no float holds integers alone.
     """
 
     value: str
     index: IntArray
     chain: Chain
     pools: tuple[Pool, ...] = ()
+    kind: str = "float32"
 
     @property
     def shape(self) -> Shape:
@@ -366,7 +368,10 @@ def arrange(graph: GraphBuilder, node: ModelNode, x: Scaled, wanted: IntArray) -
     """
     if wanted.size == graph.values[x.value].size and (wanted.reshape(-1) == np.arange(wanted.size)).all():
         return view(graph, x.value, wanted.shape, node.where)
-    raise node.fail("its input would have to be reordered in memory first; remove the Transpose or Reshape before it")
+    from broadaxe.ops.joining import by_channel
+    from broadaxe.ops.rearrange import Rearrange
+
+    return graph.add(graph.fresh("rearrange"), Rearrange.of(wanted), [x.value], node.where, by_channel(graph, x, wanted))
 
 
 def view(graph: GraphBuilder, name: str, shape: Shape, origin: str) -> Value:

@@ -226,6 +226,27 @@ def product(a: Value, b: Value, raw: Any, alike: bool) -> Joined:
     return Value(a.shape, narrowest(hull(bounds)), bounds), [narrowest(hull(left)), narrowest(hull(right))]
 
 
+def arg_max(x: Value, raw: Any) -> Joined:
+    """The index of the largest factor[c] * x[c] + bias[c]: of a channel that passes all others where they are lowest."""
+    count, last = x.shape[-1], raw["last"]
+    factor, bias = integers(raw["factor"]), integers(raw["bias"])
+    need(len(factor) == len(bias) and len(bias) in (1, count), f"factor or bias: not one, nor {count}")
+    need(type(last) is bool, "last: neither true nor false")
+    scales = list(zip(factor, bias, strict=True)) * (count // len(bias))
+    keys = [times(f, pair, b) for pair, (f, b) in zip(x.bounds, scales, strict=True)]
+    order = list(reversed(range(count))) if last else list(range(count))
+    passed, tied, most = {}, {}, hull(keys)[0] - 1
+    for c in order:  # those before it have to be passed, those behind it equalled
+        passed[c], most = keys[c][1] > most, max(most, keys[c][0])
+    most = hull(keys)[0] - 1
+    for c in reversed(order):
+        tied[c], most = keys[c][1] >= most, max(most, keys[c][0])
+    winners = [c for c in range(count) if passed[c] and tied[c]]
+    own = [narrowest(hull(keys)), f"int{signed_bits(hull([(f, f) for f in factor]))}", count, prod(x.shape) // count]
+    bounds = (winners[0], winners[-1])
+    return Value([*x.shape[:-1], 1], narrowest(bounds), [bounds]), [*own, str(last).lower(), len(factor)]
+
+
 def accumulated(inputs: list[Pair], sums: list[Pair], prefix: list[Pair], start: list[int]) -> dict[str, Any]:
     """The entry of a layer, but for its tiles and its witnesses: what follows from the intervals of its sums."""
     bounds = [(lo + s, hi + s) for (lo, hi), s in zip(sums, start, strict=True)]
@@ -548,6 +569,8 @@ def check(folder: Path) -> str:
                 same(requantizers.pop(0) if requantizers else None, proof, "its entry in requantizers")
             elif kind == "dot":
                 found, entry, fixed = dot(parts[0], parts[1], raw)
+            elif kind == "arg_max":
+                found, fixed = arg_max(parts[0], raw)
             elif len(parts) == 2:
                 found, fixed = joined(kind, parts[0], parts[1], raw, len({*node["inputs"]}) == 1)
             else:
