@@ -78,12 +78,29 @@ def ties() -> onnx.ModelProto:
     return model
 
 
+def joints() -> onnx.ModelProto:
+    """Products with zero codes, of two values and of one with itself; choices on one scale; a matrix product; an index."""
+    net = Network(3, 4, seed=7)
+    x = net.quant("x", 0.25, 1, bits=4)
+    y = net.quant(net.node("MatMul", x, net.weights(4, 4)), 0.5, -2, bits=4)
+    product = net.quant(net.node("Mul", x, y), 0.5, 1, bits=4)
+    square = net.quant(net.node("Mul", y, y), 0.5, bits=5, signed=0)
+    chosen = net.quant(net.node("Max", product, net.node("Neg", square)), 0.5, bits=4)
+    scores = net.node("MatMul", chosen, net.node("Transpose", x, perm=[0, 2, 1]))
+    scores = net.node("Add", net.quant(scores, 0.5, bits=5), [0.5, 0.25, -1.0])
+    out = net.node("ArgMax", scores, axis=2)
+    model = net.finish(out, name="joints")
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    return model
+
+
 NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any]]] = {
     "branches": (branches, {}),
     "thresholds": (branches, {"requantizers": {"*": "thresholds"}}),
     "search": (branches, {"requantizers": {"*": "threshold-search"}}),
     "table": (branches, {"requantizers": {"*": "table"}}),
     "ties": (ties, {}),
+    "joints": (joints, {}),
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import accumulate
 from math import prod
 from typing import Any
@@ -133,12 +134,11 @@ def arg_max(graph: GraphBuilder, node: ModelNode, x: Scaled, axis: int, least: b
     if x.pools:
         raise node.fail("reads a MaxPool that no Quant follows; put a Quant behind the pool")
     wanted = np.moveaxis(x.index[0], axis - 1, -1)
-    affine = by_channel(graph, x, wanted) if len(x.chain) == 1 else None
+    affine = _affine(graph, x, wanted) if len(x.chain) == 1 else None
     if affine is None:
         return None
-    scale, shift = spread(affine.scale, affine.shift)
-    step = common_scale(*scale, *(t - shift[0] for t in shift)) * (-1 if least else 1)
-    op = ArgMax(tuple(int(s / step) for s in scale), tuple(int((t - shift[0]) / step) for t in shift), last)
+    factor, bias = _keys(affine, -1 if least else 1)
+    op = ArgMax(factor, bias, last)
     factors, biases = (Interval(min(column), max(column)) for column in (op.factor, op.bias))
     source = graph.values[x.value]
     width = max(factors.signed_dtype.width + source.dtype.width + 1, biases.signed_dtype.width) + 1
@@ -149,6 +149,43 @@ def arg_max(graph: GraphBuilder, node: ModelNode, x: Scaled, axis: int, least: b
     kept = [n for i, n in enumerate(x.shape) if i not in (0, axis)]
     index = np.expand_dims(np.arange(prod(kept)).reshape(1, *kept), axis)
     return Scaled(out.name, index, (out.affine,), kind="int64")
+
+
+def _affine(graph: GraphBuilder, x: Scaled, wanted: IntArray) -> Affine | None:
+    """A map per element of the vectors that `wanted` has along its last axis, in which order they have their reals' order.
+
+    A vector whose elements share one map needs none, so long as all vectors' maps rise, or all fall.
+    """
+    affine = by_channel(graph, x, wanted)
+    turned = wanted.reshape(-1, wanted.shape[-1]).T
+    across = by_channel(graph, x, turned) if affine is None else None
+    if across is None:
+        return affine
+    signs = {(s > 0) - (s < 0) for s in across.scale}
+    return Affine((Fraction(signs.pop()),), (Fraction(0),)) if len(signs) == 1 else None
+
+
+def _keys(affine: Affine, sign: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Factor and bias of every channel: integers in the order of sign * (scale * x + shift), equals included.
+
+    Where one scale s stands for all channels, x + t[c] / s is an integer and a fraction in [0, 1): of two sums with one integer
+    part, the order is that of the fractions, so their ranks do for them, in few bits whatever the scale.
+    """
+    scale, shift = spread(affine.scale, affine.shift)
+    if len(set(scale)) == 1 and scale[0]:
+        offsets = [sign * t / abs(scale[0]) for t in shift]
+        parts = [offset - (offset.numerator // offset.denominator) for offset in offsets]
+        ranks = {part: rank for rank, part in enumerate(sorted(set(parts)))}
+        whole = [int(offset - part) for offset, part in zip(offsets, parts, strict=True)]
+        low = min(whole)
+        factor = ((sign if scale[0] > 0 else -sign) * len(ranks),) * len(scale)
+        bias = tuple((n - low) * len(ranks) + ranks[part] for n, part in zip(whole, parts, strict=True))
+    else:
+        step = common_scale(*scale, *(t - shift[0] for t in shift)) * sign
+        factor, bias = tuple(int(s / step) for s in scale), tuple(int((t - shift[0]) / step) for t in shift)
+    if len(set(factor)) == len(set(bias)) == 1:
+        return factor[:1], bias[:1]
+    return factor, bias
 
 
 def _axis(node: ModelNode, x: Scaled, default: int) -> int:

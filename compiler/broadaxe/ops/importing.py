@@ -371,7 +371,9 @@ def arrange(graph: GraphBuilder, node: ModelNode, x: Scaled, wanted: IntArray) -
     from broadaxe.ops.joining import by_channel
     from broadaxe.ops.rearrange import Rearrange
 
-    return graph.add(graph.fresh("rearrange"), Rearrange.of(wanted), [x.value], node.where, by_channel(graph, x, wanted))
+    return graph.add(
+        graph.fresh("rearrange"), Rearrange.of(wanted), [x.value], node.where, by_channel(graph, x, wanted)
+    )
 
 
 def view(graph: GraphBuilder, name: str, shape: Shape, origin: str) -> Value:
