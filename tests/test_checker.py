@@ -85,7 +85,7 @@ def joints() -> onnx.ModelProto:
     y = net.quant(net.node("MatMul", x, net.weights(4, 4)), 0.5, -2, bits=4)
     product = net.quant(net.node("Mul", x, y), 0.5, 1, bits=4)
     square = net.quant(net.node("Mul", y, y), 0.5, bits=5, signed=0)
-    chosen = net.quant(net.node("Max", product, net.node("Neg", square)), 0.5, bits=4)
+    chosen = net.quant(net.node("Max", product, net.node("Neg", square)), 0.25, bits=4)
     scores = net.node("MatMul", chosen, net.node("Transpose", x, perm=[0, 2, 1]))
     scores = net.node("Add", net.quant(scores, 0.5, bits=5), [0.5, 0.25, -1.0])
     out = net.node("ArgMax", scores, axis=2)
