@@ -124,7 +124,8 @@ def small_cnn(name="net"):
 
 # exact evaluation
 
-MOVING = ("Dropout", "Flatten", "Gather", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+MOVING = ("DepthToSpace", "Dropout", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Resize", "Slice")
+MOVING += ("SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Upsample")
 LOWEST = Fraction(-(10**12))
 exactly = np.frompyfunc(lambda v: Fraction(float(v)), 1, 1)
 
@@ -179,11 +180,11 @@ def evaluate(model, feeds, integer_inputs=()):
             )
             tensors[out] = ReferenceEvaluator(single).run(None, {n: tensors[n] for n in node.input if n})[0]
             if node.op_type in ("Identity", "Transpose") and node.input[0] in grids:
-                grids[out] = _moved(node, [grids[node.input[0]]], opset)
+                (grids[out],) = _moved(node, [grids[node.input[0]]], opset)
         elif node.op_type in MOVING:
-            tensors[out] = _moved(node, inputs, opset)
+            tensors |= dict(zip([o for o in node.output if o], _moved(node, inputs, opset), strict=True))
         elif node.op_type in EXACT:
-            weights = {1: grids.get(node.input[1])} if node.op_type in ("Conv", "MatMul", "Gemm") else {}
+            weights = {1: grids.get(node.input[1])} if node.op_type in LAYERS else {}
             operands = [weights.get(i) if weights.get(i) is not None else _exact(t) for i, t in enumerate(inputs)]
             tensors[out] = EXACT[node.op_type](attributes, *operands)
     return tensors, scaled
@@ -194,15 +195,24 @@ def _exact(tensor):
 
 
 def _moved(node, inputs, opset):
-    """An operator that only moves elements, by where it moves their numbers."""
-    numbers = np.arange(inputs[0].size).reshape(inputs[0].shape)
-    names = [n for n in node.input if n]
+    """An operator that only moves elements, by where it moves their numbers; 0 is padding. One result for each output."""
+    numbers = (np.arange(inputs[0].size) + 1.0).reshape(inputs[0].shape)
+    single = onnx.NodeProto()
+    single.CopyFrom(node)
+    single.input[0] = "numbers"
+    feeds = {n: x for n, x in zip(single.input[1:], inputs[1:], strict=True) if n} | {"numbers": numbers}
+    fill = Fraction(0)
+    if node.op_type == "Pad" and len(inputs) > 2:
+        fill, feeds[node.input[2]] = _exact(inputs[2]).item(), np.zeros(())
     graph = helper.make_graph(
-        [node], "one", [onnx.ValueInfoProto(name=i) for i in names], [onnx.ValueInfoProto(name=node.output[0])]
+        [single],
+        "one",
+        [onnx.ValueInfoProto(name=i) for i in feeds],
+        [onnx.ValueInfoProto(name=o) for o in node.output if o],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-    feeds = dict(zip(names, [numbers, *inputs[1:]], strict=True))
-    return inputs[0].reshape(-1)[ReferenceEvaluator(model).run(None, feeds)[0]]
+    known = np.append(np.array([fill], dtype=object), inputs[0].reshape(-1))
+    return [known[np.rint(at).astype(int)] for at in ReferenceEvaluator(model).run(None, feeds)]
 
 
 def _codes(node, inputs, attributes):
@@ -255,9 +265,31 @@ ROUND = {
 }
 
 
+def _matmul(_, a, b):
+    """numpy's matmul, which takes no objects in stacks."""
+    a, b = (a[None, :] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
+    return (a[..., :, :, None] * b[..., None, :, :]).sum(axis=-2)
+
+
 def _gemm(attributes, a, b, c=None):
-    product = a.dot(b.T if attributes.get("transB", 0) else b)
-    return product if c is None else product + c
+    alpha, beta = (Fraction(float(attributes.get(name, 1.0))) for name in ("alpha", "beta"))
+    product = alpha * a.dot(b.T if attributes.get("transB", 0) else b)
+    return product if c is None else product + beta * c
+
+
+def _of_images(function):
+    """The function of images for rows, too, which are images of height 1."""
+
+    def rows(attributes, x, *rest):
+        if x.ndim == 4:
+            return function(attributes, x, *rest)
+        given = {"pads": lambda v: [0, v[0], 0, v[1]]} | dict.fromkeys(
+            ("strides", "dilations", "kernel_shape"), lambda v: [1, *v]
+        )
+        wide = {k: given.get(k, lambda v: v)(v) for k, v in attributes.items()}
+        return function(wide, x[:, :, None], *(r[:, :, None] if r.ndim == 3 else r for r in rest))[:, :, 0]
+
+    return rows
 
 
 def _windows(attributes, x, kernel, padding):
@@ -312,6 +344,43 @@ def _average_pool(attributes, x):
     return total / (math.prod(kernel) if attributes.get("count_include_pad", 0) else inside)
 
 
+def _conv_transpose(attributes, x, w, bias=None):
+    """Every input adds its kernel to the output, as the ONNX text defines it; explicit pads."""
+    rows = x.ndim == 3
+    x, w = (x[:, :, None], w[:, :, None]) if rows else (x, w)
+    strides, dilations = ([1] * rows + attributes.get(k, [1] * (2 - rows)) for k in ("strides", "dilations"))
+    pads, more = attributes.get("pads", [0] * (4 - 2 * rows)), attributes.get("output_padding", [0] * (2 - rows))
+    begin, end = ([0] * rows + list(part) for part in (pads[: len(pads) // 2], pads[len(pads) // 2 :]))
+    more = [0] * rows + list(more)
+    groups, deep, kernel = attributes.get("group", 1), w.shape[1], w.shape[2:]
+    size = [
+        s * (n - 1) + (k - 1) * d + 1 + m
+        for s, n, k, d, m in zip(strides, x.shape[2:], kernel, dilations, more, strict=True)
+    ]
+    out = np.full((len(x), deep * groups, *size), Fraction(0), dtype=object)
+    for c in range(x.shape[1]):
+        group = c // (x.shape[1] // groups)
+        part = out[:, group * deep : (group + 1) * deep]
+        for i, j in np.ndindex(*x.shape[2:]):
+            for kh, kw in np.ndindex(*kernel):
+                at = (slice(None), slice(None), i * strides[0] + kh * dilations[0], j * strides[1] + kw * dilations[1])
+                part[at] += x[:, c, i, j, None] * w[c, :, kh, kw]
+    out = out[:, :, begin[0] : size[0] - end[0], begin[1] : size[1] - end[1]]
+    out = out if bias is None else out + bias.reshape(1, -1, 1, 1)
+    return out[:, :, 0] if rows else out
+
+
+def _mean(x, axis, keepdims):
+    return x.sum(axis=axis, keepdims=keepdims) / math.prod(x.shape[a] for a in axis)
+
+
+def _reduced(function, attributes, x, axes=None):
+    """One number for all elements along the axes, which stand in an attribute or an input."""
+    axes = attributes.get("axes") if axes is None else [int(a) for a in axes]
+    axes = tuple(axes) if axes is not None else tuple(range(1, x.ndim))
+    return function(x, axis=axes, keepdims=bool(attributes.get("keepdims", 1)))
+
+
 def _batch_norm(attributes, x, gamma, beta, mean, variance):
     """With 1/sqrt to 300 bits, nearer than these tests come to a rounding boundary, and exactly where it is rational."""
     epsilon = Fraction(float(f32(attributes.get("epsilon", 1e-5))))
@@ -328,6 +397,7 @@ def _batch_norm(attributes, x, gamma, beta, mean, variance):
     return (x - mean.reshape(shape)) * gain.reshape(shape) + beta.reshape(shape)
 
 
+LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 EXACT = {
     "Add": lambda _, a, b: a + b,
     "Sub": lambda _, a, b: a - b,
@@ -336,19 +406,21 @@ EXACT = {
     "Neg": lambda _, a: -a,
     "Relu": lambda _, a: np.maximum(a, Fraction(0)),
     "Clip": lambda _, a, lo, hi: np.minimum(np.maximum(a, lo), hi),
-    "MatMul": lambda _, a, b: np.matmul(a, b),
     "Max": lambda _, *parts: functools.reduce(np.maximum, parts),
     "Min": lambda _, *parts: functools.reduce(np.minimum, parts),
     "Sum": lambda _, *parts: sum(parts[1:], parts[0]),
     "Mean": lambda _, *parts: sum(parts[1:], parts[0]) / len(parts),
+    "MatMul": lambda _, a, b: a.dot(b) if b.ndim < 3 and a.ndim > 1 and a.shape[-1] == b.shape[0] else _matmul(_, a, b),
     "Gemm": _gemm,
-    "Conv": _conv,
-    "MaxPool": _max_pool,
-    "AveragePool": _average_pool,
-    "GlobalAveragePool": lambda _, x: x.sum(axis=(2, 3), keepdims=True) / math.prod(x.shape[2:]),
-    "ReduceMean": lambda attributes, x, _: (
-        x.sum(axis=(2, 3), keepdims=bool(attributes.get("keepdims", 1))) / math.prod(x.shape[2:])
-    ),
+    "Conv": _of_images(_conv),
+    "MaxPool": _of_images(_max_pool),
+    "AveragePool": _of_images(_average_pool),
+    "GlobalAveragePool": lambda _, x: _reduced(_mean, {"axes": range(2, x.ndim)}, x),
+    "GlobalMaxPool": lambda _, x: _reduced(np.max, {"axes": range(2, x.ndim)}, x),
+    "ReduceMean": lambda attributes, *x: _reduced(_mean, attributes, *x),
+    "ReduceSum": lambda attributes, *x: _reduced(np.sum, attributes, *x),
+    "ReduceMax": lambda attributes, *x: _reduced(np.max, attributes, *x),
+    "ConvTranspose": _conv_transpose,
     "Concat": lambda attributes, *parts: np.concatenate(parts, axis=attributes["axis"]),
     "BatchNormalization": _batch_norm,
 }

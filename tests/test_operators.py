@@ -472,17 +472,9 @@ def concat_of_zero_points(net: Network) -> str:
     return net.node("Concat", *two(net, (0.25, 0.25), (0, 1)), axis=1)
 
 
-def concat_of_rows(net: Network) -> str:
-    return net.node("Concat", *two(net, (0.25, 0.25)), axis=2)
-
-
 def concat_of_sizes(net: Network) -> str:
     a, b = two(net, (0.25, 0.25))
     return net.node("Concat", a, net.node("MaxPool", b, kernel_shape=[2, 2], strides=[2, 2]), axis=1)
-
-
-def concat_of_flattened(net: Network) -> str:
-    return net.node("Concat", *(net.node("Flatten", y) for y in two(net, (0.25, 0.25))), axis=1)
 
 
 def concat_with_constant(net: Network) -> str:
@@ -508,10 +500,6 @@ def average_of_accumulators(net: Network) -> str:
 
 def global_average_of_relu(net: Network) -> str:
     return net.node("GlobalAveragePool", net.node("Relu", two(net, (0.25, 0.25))[0]))
-
-
-def average_with_ceil_mode(net: Network) -> str:
-    return net.node("AveragePool", two(net, (0.25, 0.25))[0], kernel_shape=[2, 2], ceil_mode=1)
 
 
 def average_of_padding(net: Network) -> str:
@@ -552,15 +540,17 @@ def test_concat_of_different_scales_before_a_quantizer(build: Callable[[Network]
     check(net.finish(net.quant(build(net))), samples(8, 2, 4, 4))
 
 
+MIXED = (
+    "brings elements of different scales or constants into one channel (per channel, or by an AveragePool with padding); put"
+    " a Quant with one scale before it"
+)
 REFUSALS: dict[Callable[[Network], str], str] = {
     add_of_batch_norm: f"add1 (Add): {NOT_PLAIN}",
     add_of_relu: f"sub1 (Sub): {NOT_PLAIN}",
     add_of_shapes: "add1 (Add): adds tensors of shapes (1, 2, 4, 4) and (1, 2, 2, 2) in different orders; make them alike",
     add_of_ratios: "add1 (Add): adds tensors whose scales have no one ratio in all channels; put a Quant on both sides of it",
     add_of_far_scales: "add1 (Add): adds tensors whose scales need 76 bits together; use scales with a simpler ratio",
-    concat_of_rows: "concat1 (Concat): joins axis 2; only channels, axis 1, can be joined",
-    concat_of_sizes: "concat1 (Concat): joins images of sizes (4, 4) and (2, 2); make them alike",
-    concat_of_flattened: "concat1 (Concat): joins tensors that are neither images nor vectors; reshape them first",
+    concat_of_sizes: "concat1 (Concat): joins tensors of shapes [1, 2, 4, 4] and [1, 2, 2, 2] on axis 1; make them alike",
     concat_with_constant: (
         "concat1 (Concat): its input is a constant or missing; a tensor that depends on the input is needed"
     ),
@@ -569,14 +559,9 @@ REFUSALS: dict[Callable[[Network], str], str] = {
     scale_per_channel_into_groups: f"conv2 (Conv): {SCALE_PER_CHANNEL}",
     average_of_accumulators: f"averagepool1 (AveragePool): {NOT_QUANTIZED}",
     global_average_of_relu: f"globalaveragepool1 (GlobalAveragePool): {NOT_QUANTIZED}",
-    average_with_ceil_mode: "averagepool1 (AveragePool): ceil_mode is 1; only ceil_mode = 0 is supported so far",
     average_of_padding: "averagepool1 (AveragePool): a window lies in the padding alone; shrink the pads",
-    max_of_padded_averages: (
-        "maxpool1 (MaxPool): its input has constants per position (an AveragePool with padding); put a Quant in between"
-    ),
-    concat_of_padded_averages: (
-        "concat1 (Concat): its input has constants per position (an AveragePool with padding); put a Quant in between"
-    ),
+    max_of_padded_averages: f"maxpool1 (MaxPool): {MIXED}",
+    concat_of_padded_averages: f"concat1 (Concat): {MIXED}",
     trunc_of_pool: "trunc1 (Trunc): follows a MaxPool that has no Quant; put a Quant in between",
     trunc_of_ratios: "trunc1 (Trunc): its scales have no one ratio; use one truncation for all channels",
 }

@@ -121,7 +121,7 @@ def test_claimed_bounds_are_attained(example: Example) -> None:
 
 
 def test_bounds_of_moved_integers_are_attained_too() -> None:
-    """Operators that only move integers claim no witnesses; with every input at an end, each of their channels still meets its bounds."""
+    """What only moves integers claims no witnesses; with every input at an end, each channel still meets its bounds."""
     for op, example in EXAMPLES:
         if op.kind not in ("rearrange", "window", "view"):
             continue

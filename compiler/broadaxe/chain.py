@@ -11,7 +11,7 @@ code is in doubt. Arrays are numpy object arrays of Python integers, shape (chan
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from math import isqrt, lcm
 from typing import Any, TypeAlias
@@ -400,8 +400,24 @@ def _select(step: Step, rows: npt.NDArray[np.intp]) -> Step:
             return Snap(_take(scale, rows), _take(zero_point, rows), rounding)
 
 
+def on_channels(chain: Chain, rows: npt.NDArray[np.intp]) -> Chain:
+    """The chain for a value whose channel i is channel rows[i] of the chain's own."""
+    return tuple(_select(step, rows) for step in chain)
+
+
+def narrowed(chain: Chain) -> Chain:
+    """The chain with a single entry wherever a step has the same constants in all channels."""
+    return tuple(_select(step, np.zeros(1, dtype=np.intp)) if _alike(step) else step for step in chain)
+
+
+def _alike(step: Step) -> bool:
+    """Whether a step's columns hold one value each."""
+    columns = [getattr(step, field.name) for field in fields(step)]
+    return all(all(v == column[0] for v in column) for column in columns if isinstance(column, tuple) and column)
+
+
 def select(chain: Chain, quantizer: Quantizer, rows: npt.NDArray[np.intp]) -> tuple[Chain, Quantizer]:
     """The chain and its quantizer on some of the channels."""
     q = quantizer
     part = Quantizer(_take(q.scale, rows), _take(q.zero_point, rows), q.lo, q.hi, q.rounding, q.bipolar)
-    return tuple(_select(step, rows) for step in chain), part
+    return on_channels(chain, rows), part

@@ -121,24 +121,37 @@ def type_of(array: Array) -> onnx.TypeProto:
 def inferred(
     node: ModelNode, proto: onnx.NodeProto, types: Mapping[str, onnx.TypeProto], arrays: Mapping[str, Array]
 ) -> onnx.TypeProto:
-    """The type and shape of what a standard operator makes, without running it; fails where the file does not tell."""
+    """The type and shape of what a standard operator with one output makes; see `all_inferred`."""
+    made = all_inferred(node, proto, types, arrays)
+    if len(made) != 1:
+        raise node.fail("has several outputs; only one is supported here")
+    return next(iter(made.values()))
+
+
+def all_inferred(
+    node: ModelNode, proto: onnx.NodeProto, types: Mapping[str, onnx.TypeProto], arrays: Mapping[str, Array]
+) -> dict[str, onnx.TypeProto]:
+    """Type and shape of each output of a standard operator, without running it; fails where the file does not tell."""
     data = {n: numpy_helper.from_array(a, n) for n, a in arrays.items() if a.size <= SHAPE_DATA}
     plain = onnx.NodeProto()
     plain.CopyFrom(proto)
     plain.domain = ""
     try:
         schema = defs.get_schema(node.op_type, node.opset, "")
-        (made,) = shape_inference.infer_node_outputs(
+        made = shape_inference.infer_node_outputs(
             schema, plain, dict(types), data, opset_imports=[helper.make_opsetid("", node.opset)]
-        ).values()
+        )
     except Exception as error:
         reason = printable(str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__)
         raise node.fail(f"has inputs or attributes that do not fit it: {reason}; repair the model") from None
-    shape = made.tensor_type.shape
-    if not made.tensor_type.HasField("shape") or not all(d.HasField("dim_value") for d in shape.dim):
-        if node.op_type == "NonZero":  # no more than an index for each element that it reads
-            return type_of(np.broadcast_to(np.int64(0), (len(shape.dim), *(a.size for a in arrays.values()))))
-        raise node.fail("has a shape that only running it would tell; fold it before the export")
+    for name, kind in made.items():
+        shape = kind.tensor_type.shape
+        if kind.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in shape.dim):
+            continue
+        if node.op_type != "NonZero":
+            raise node.fail("has a shape that only running it would tell; fold it before the export")
+        # no more than an index for each element that it reads
+        made[name] = type_of(np.broadcast_to(np.int64(0), (len(shape.dim), *(a.size for a in arrays.values()))))
     return made
 
 
@@ -162,21 +175,24 @@ def computed(node: ModelNode, proto: onnx.NodeProto, arrays: Mapping[str, Array]
 
 
 def evaluate(node: ModelNode, proto: onnx.NodeProto, arrays: Mapping[str, Array]) -> Array:
-    """One standard operator on constants, in onnxruntime; see `computed`."""
+    """One standard operator with one output on constants, in onnxruntime; see `computed`."""
+    return evaluate_all(node, proto, arrays)[proto.output[0]]
+
+
+def evaluate_all(node: ModelNode, proto: onnx.NodeProto, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """All outputs of one standard operator on constants, in onnxruntime."""
+    kinds = {n: helper.np_dtype_to_tensor_dtype(a.dtype) for n, a in arrays.items()}
     graph = helper.make_graph(
         [proto],
         "constant",
-        [
-            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
-            for n, a in arrays.items()
-        ],
-        [onnx.ValueInfoProto(name=proto.output[0])],
+        [helper.make_tensor_value_info(n, kinds[n], a.shape) for n, a in arrays.items()],
+        [onnx.ValueInfoProto(name=name) for name in proto.output if name],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", node.opset)])
     model.ir_version = 10
     try:
-        result = run_float(model, dict(arrays))[proto.output[0]]
+        results = run_float(model, dict(arrays))
     except Exception as error:
         reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__)
         raise node.fail(f"cannot be computed from its constants: {reason}") from None
-    return np.asarray(result)
+    return {name: np.asarray(result) for name, result in results.items()}

@@ -105,14 +105,16 @@ class Op(ABC):
     """An operator of the integer graph. Subclasses are frozen dataclasses; one file of `broadaxe.ops` holds each.
 
     `folds` says whether the operator has a folding of its own (PE x SIMD); others take their lanes from a neighbour.
-    `hardware` says whether it becomes a kernel; one that does not only renames a stream.
-    `accumulates` says whether its output is a sum of products, or a product, that no quantizer has brought to codes yet.
+    `hardware` says whether it becomes a kernel; one that does not only renames a stream. `moves` says that it only moves
+    elements: what comes out is what came in. `accumulates` says whether its output is a sum of products, or a
+    product, that no quantizer has brought to codes yet.
     """
 
     kind: ClassVar[str]
     folds: ClassVar[bool] = False
     hardware: ClassVar[bool] = True
     accumulates: ClassVar[bool] = False
+    moves: ClassVar[bool] = False
 
     @abstractmethod
     def shape(self, *inputs: Value) -> Shape:

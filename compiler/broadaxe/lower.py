@@ -20,6 +20,7 @@ from broadaxe.chain import Chain, read_as, spread
 from broadaxe.constants import NO_NUMBERS, computed, constant, elements, evaluate, inferred, stored, type_of
 from broadaxe.errors import RequestError, UnsupportedModelError
 from broadaxe.ir import Graph, IntArray, Shape, Value
+from broadaxe.layouts import Axes, stream_axes, wishes
 from broadaxe.ops import importing
 from broadaxe.ops.importing import (
     Constant,
@@ -42,7 +43,18 @@ COMPUTED = 1 << 25
 QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant")
 CUSTOM_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 HEAD_OPERATORS = {"Abs", "Add", "Cast", "Clip", "Div", "Flatten", "Identity", "Mul", "Neg", "Reshape", "Squeeze", "Sub"}
-HEAD_OPERATORS |= {"Relu", "Transpose", "Unsqueeze"}
+HEAD_OPERATORS |= {
+    "BatchNormalization",
+    "DepthToSpace",
+    "Expand",
+    "Gather",
+    "Pad",
+    "Relu",
+    "Resize",
+    "Slice",
+    "SpaceToDepth",
+}
+HEAD_OPERATORS |= {"Tile", "Transpose", "Unsqueeze", "Upsample"}
 TAIL_OPERATORS = {"ArgMax", "ArgMin", "Cast", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze"}
 TAIL_OPERATORS |= {"Tanh", "TopK", "Unsqueeze"}
 
@@ -159,6 +171,7 @@ class Walk:
         self.types: dict[str, onnx.TypeProto] = {}
         self.clips: dict[str, importing.Array] = {}
         self.room = COMPUTED
+        self.wishes = wishes(model.graph)
         graph = self.model.graph
         for tensor in graph.initializer:
             self.states[tensor.name] = Constant(stored(f"initializer {printable(tensor.name)}", tensor))
@@ -192,18 +205,23 @@ class Walk:
             self.states[info.name] = Head(info.name)
 
     def _integer_input(self, tensor: str, source: str, shape: Shape, dtype: IntType) -> Scaled:
-        stream, index = _stream_order(f"input {printable(source)}", shape)
+        stream, index = _stream_order(f"input {printable(source)}", shape, self._axes(tensor, shape))
         bounds = (dtype.range,) * stream[-1]
         value = self.builder.add_input(Value(self.builder.fresh("input"), stream, dtype, bounds))
         quantized = None if tensor == source else tensor
         self.host_inputs.append(HostInput(source, value.name, index, quantized))
         return Scaled(value.name, index, (value.affine,))
 
+    def _axes(self, tensor: str, shape: Shape) -> Axes:
+        """The order in which a tensor's first reader wants its axes; images stream their channels last, whoever reads them."""
+        default = None if len(shape) == 4 else ()
+        return stream_axes(self.wishes.get(tensor, default), len(shape))
+
     def _quantized_input(self, node: ModelNode, head: Head) -> Scaled:
         """The first quantizer on a path: the host quantizes, the hardware starts from its codes."""
         spec = quant_attributes(node)
         shape = self._head_shape(head.name)
-        stream, index = _stream_order(node.where, shape)
+        stream, index = _stream_order(node.where, shape, self._axes(node.output, shape))
         probe = Value("probe", stream, IntType(1, False), (IntType(1, False).range,) * stream[-1])
         builder = GraphBuilder("probe", values={"probe": probe})
         placed = Scaled("probe", index, (probe.affine,))
@@ -280,6 +298,7 @@ class Walk:
             self.batch,
             {p.key: p.value for p in proto.metadata_props},
             tuple(proto.output),
+            proto,
         )
         made = self._import(node, proto)
         # one tensor alone is the first output; others, such as the indices of a MaxPool, are then never computed
@@ -489,14 +508,12 @@ def _input_shape(info: onnx.ValueInfoProto) -> Shape:
     return shape
 
 
-def _stream_order(where: str, shape: Shape) -> tuple[Shape, IntArray]:
-    """The channels-last stream shape of a model tensor (batch 1), and where each of its elements goes."""
-    if len(shape) == 4:
-        _, channels, height, width = shape
-        importing.admit(where, (height, width, channels))
-        return (height, width, channels), importing.channels_first(height, width, channels)
-    importing.admit(where, shape[1:])
-    return shape[1:], np.arange(prod(shape)).reshape(shape)
+def _stream_order(where: str, shape: Shape, axes: Axes) -> tuple[Shape, IntArray]:
+    """The stream shape of a model tensor (batch 1) whose axes stream in this order, and where each of its elements goes."""
+    stream = tuple(shape[axis] for axis in axes)
+    importing.admit(where, stream)
+    places = np.arange(prod(shape), dtype=np.int64).reshape(stream)
+    return stream, np.ascontiguousarray(places.transpose(np.argsort(axes))[None])
 
 
 def _attribute(attribute: onnx.AttributeProto, where: str) -> Any:

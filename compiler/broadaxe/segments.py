@@ -34,6 +34,7 @@ from broadaxe.host import real, rounding
 from broadaxe.ir import Graph, IntArray, Node
 from broadaxe.lower import HostOutput, extract
 from broadaxe.ops.arg_max import ArgMax
+from broadaxe.ops.rearrange import Rearrange
 from broadaxe.ops.requantize import Requantize
 from broadaxe.ops.window import SlidingWindow
 from broadaxe.ops.window_max import WindowMax
@@ -328,6 +329,10 @@ def _requantized(graph: Graph, name: str, position: int) -> Iterator[tuple[Node,
         vector, channel = divmod(position, channels)
         for tap in range(node.op.taps):
             yield from _requantized(graph, source.name, vector * source.channels + tap * channels + channel)
+    elif isinstance(node.op, Rearrange):
+        read = int(node.op.positions.reshape(-1)[position])
+        if read >= 0:
+            yield from _requantized(graph, source.name, read)
     elif isinstance(node.op, SlidingWindow):
         read = int(node.op.positions_read(source.shape).reshape(-1)[position])
         if read < source.size:

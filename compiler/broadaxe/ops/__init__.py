@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from broadaxe.ir import Op
+from broadaxe.ops import conv_transpose as conv_transpose
 from broadaxe.ops import elementwise as elementwise
 from broadaxe.ops import linear as linear
+from broadaxe.ops import movement as movement
 from broadaxe.ops import pooling as pooling
+from broadaxe.ops import reductions as reductions
 from broadaxe.ops.arg_max import ArgMax
 from broadaxe.ops.concat import Concat
 from broadaxe.ops.dot import Dot

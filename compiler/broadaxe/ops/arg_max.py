@@ -8,7 +8,7 @@ they would be too wide, or reals are no affine function of integers, the host de
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate
 from math import prod
@@ -144,7 +144,8 @@ def arg_max(graph: GraphBuilder, node: ModelNode, x: Scaled, axis: int, least: b
     width = max(factors.signed_dtype.width + source.dtype.width + 1, biases.signed_dtype.width) + 1
     if width > WIDEST:
         return None
-    value = arrange(graph, node, x, wanted)
+    codes = replace(x, chain=(Affine((Fraction(1),), (Fraction(0),)),))  # keys stand for the reals
+    value = arrange(graph, node, codes, wanted)
     out = graph.add(graph.fresh("argmax"), op, [value.name], node.where)
     kept = [n for i, n in enumerate(x.shape) if i not in (0, axis)]
     index = np.expand_dims(np.arange(prod(kept)).reshape(1, *kept), axis)

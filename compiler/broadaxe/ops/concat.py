@@ -16,11 +16,11 @@ from broadaxe.ops.importing import (
     ModelNode,
     Scaled,
     Tensor,
-    channels_first,
-    image,
+    arranged,
     imports,
-    per_image_channel,
+    stream_axes,
 )
+from broadaxe.ops.window_max import settled
 from broadaxe.types import Interval, IntType
 
 
@@ -71,18 +71,28 @@ class Concat(Op):
 
 @imports("Concat")
 def import_concat(graph: GraphBuilder, node: ModelNode) -> Tensor:
-    """Concat of images on the channel axis, or of vectors; parts may differ in scale, their readers may not take that."""
-    parts = [node.scaled(position) for position in range(len(node.inputs))]
-    axis = int(node.attribute("axis", 1)) % len(parts[0].shape)
-    if axis != 1:
-        raise node.fail(f"joins axis {axis}; only channels, axis 1, can be joined")
+    """Concat on any axis but the batch; parts may differ in scale, their readers may not take that."""
+    parts = [settled(graph, node, node.scaled(position)) for position in range(len(node.inputs))]
+    axis, shape = int(node.attribute("axis", 1)), parts[0].shape
+    if not -len(shape) <= axis < len(shape):
+        raise node.fail(f"axis is {axis}; its inputs have {len(shape)} axes, repair the model")
+    axis %= len(shape)
+    if axis == 0:
+        raise node.fail("joins the batch axis; keep the batch axis first")
+    for part in parts[1:]:
+        if len(part.shape) != len(shape) or any(
+            a != b for i, (a, b) in enumerate(zip(part.shape, shape, strict=True)) if i != axis
+        ):
+            raise node.fail(
+                f"joins tensors of shapes {list(shape)} and {list(part.shape)} on axis {axis}; make them alike"
+            )
     out = parts[0]
     for part in parts[1:]:
-        out = _join(graph, node, out, part)
+        out = _join(graph, node, out, part, axis)
     return out
 
 
-def _affine(graph: GraphBuilder, node: ModelNode, part: Scaled) -> Affine:
+def _affine(node: ModelNode, part: Scaled) -> Affine:
     """The one affine step of a tensor that may be joined."""
     (first, *rest) = part.chain
     if rest or part.pools or not isinstance(first, Affine):
@@ -90,30 +100,31 @@ def _affine(graph: GraphBuilder, node: ModelNode, part: Scaled) -> Affine:
             "joins a tensor that is not a plain scale of integers (a BatchNormalization, Relu or MaxPool comes between);"
             " put a Quant on every part"
         )
-    if len(first.scale) > 1 or len(first.shift) > 1:
-        per_image_channel(graph, node, part, part.shape[1])
     return first
 
 
-def _join(graph: GraphBuilder, node: ModelNode, left: Scaled, right: Scaled) -> Scaled:
-    first, second = _affine(graph, node, left), _affine(graph, node, right)
-    if len(left.shape) == 4:
-        a, b = image(graph, node, left), image(graph, node, right)
-    else:
-        a, b = graph.values[left.value], graph.values[right.value]
-        if len(a.shape) != 1 or len(b.shape) != 1:
-            raise node.fail("joins tensors that are neither images nor vectors; reshape them first")
-    if a.shape[:-1] != b.shape[:-1]:
-        raise node.fail(f"joins images of sizes {a.shape[:-1]} and {b.shape[:-1]}; make them alike")
-    affine = Affine(
-        _joined(first.scale, second.scale, a.channels, b.channels),
-        _joined(first.shift, second.shift, a.channels, b.channels),
+def _join(graph: GraphBuilder, node: ModelNode, left: Scaled, right: Scaled, axis: int) -> Scaled:
+    """On the axis that streams fastest position by position, on any other one tensor behind the other."""
+    _affine(node, left)
+    _affine(node, right)
+    order = [a + 1 for a in stream_axes(left.index[0])]
+    fastest = order[-1] == axis
+    if not fastest:
+        order = [axis, *(a for a in order if a != axis)]
+    wanted = [part.index.transpose(0, *order)[0] for part in (left, right)]
+    shape = (*wanted[0].shape[:-1], -1) if fastest else (-1, *wanted[0].shape[1:])
+    wanted = wanted if fastest else [w.reshape(-1) for w in wanted]
+    a, b = (
+        arranged(graph, node, part, w, np.arange(w.size).reshape(1, *w.shape))
+        for part, w in zip((left, right), wanted, strict=True)
     )
-    value = graph.add(graph.fresh("concat"), Concat(), [a.name, b.name], node.where, affine)
-    index = np.concatenate([left.index, right.index + a.size], axis=1)
-    if len(left.shape) == 4:
-        index = channels_first(*value.shape)
-    return Scaled(value.name, index, (affine,))
+    first, second = _affine(node, a), _affine(node, b)
+    sizes = [w.shape[-1] for w in wanted]
+    affine = Affine(_joined(first.scale, second.scale, *sizes), _joined(first.shift, second.shift, *sizes))
+    value = graph.add(graph.fresh("concat"), Concat(), [a.value, b.value], node.where, affine)
+    stream = np.arange(value.size).reshape(shape)
+    joined = Scaled(value.name, stream[None], (affine,))
+    return arranged(graph, node, joined, stream, stream.transpose(np.argsort(order))[None])
 
 
 def _joined(left: PerChannel, right: PerChannel, first: int, second: int) -> PerChannel:

@@ -15,10 +15,12 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
-from broadaxe.chain import Affine, Chain, PerChannel, Step, direction, spread, then
+from broadaxe.chain import Affine, Chain, PerChannel, Step, direction, narrowed, on_channels, spread, then
 from broadaxe.errors import UnsupportedModelError
 from broadaxe.ir import Graph, IntArray, Node, Op, Shape, Value, infer
+from broadaxe.ops.rearrange import Rearrange
 
 Array: TypeAlias = npt.NDArray[Any]
 MAX_ELEMENTS = 1 << 27
@@ -27,7 +29,6 @@ MAX_CHANNELS = 1 << 20
 """Elements of a vector, and channels of an image: each has bounds of its own."""
 MAX_SCALES = 1 << 18
 """Channels that may have a rational of their own."""
-MAX_PAD = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +67,7 @@ class Scaled:
     Attributes:
         value: name of the graph's value.
         index: of the tensor's shape (batch axis of 1 first); where each element sits in the value's stream (after pools).
+            No two elements share a place; there may be places that hold no element of the tensor.
         chain: exact function from the value's integers to the tensor's reals, per channel of the value.
         pools: MaxPools between the chain's steps, to be emitted after the next quantizer.
         kind: element type of the model's tensor, as numpy names it; one that is no float holds integers alone.
@@ -115,6 +117,7 @@ class ModelNode:
     batch: int = 1
     metadata: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+    proto: onnx.NodeProto | None = None
 
     @property
     def where(self) -> str:
@@ -250,15 +253,16 @@ def per_channel(graph: GraphBuilder, node: ModelNode, x: Scaled, values: Array, 
         full = np.broadcast_to(values, x.shape)
     except ValueError:
         raise node.fail(f"its {role} of shape {values.shape} does not broadcast to {x.shape}") from None
-    channels = graph.values[x.value].channels
-    if channels > MAX_SCALES:
-        raise node.fail(f"its input has {channels} channels; at most {MAX_SCALES} can be scaled")
-    stream = np.empty(full.size, dtype=np.float64)
+    value = graph.values[x.value]
+    if value.channels > MAX_SCALES:
+        raise node.fail(f"its input has {value.channels} channels; at most {MAX_SCALES} can be scaled")
+    stream = np.full(value.size, np.nan)  # what the tensor leaves out of the stream may have any constant
     stream[x.index.reshape(-1)] = full.reshape(-1)
-    rows = stream.reshape(-1, channels)
-    if (rows != rows[0]).any():
+    rows = stream.reshape(-1, value.channels)
+    first = np.fmax.reduce(rows, axis=0)
+    if ((rows != first) & ~np.isnan(rows)).any():
         raise node.fail(f"its {role} varies within a channel; give one value per channel or per tensor")
-    return fractions(rows[0])
+    return fractions(np.where(np.isnan(first), full.reshape(-1)[0], first))
 
 
 def along_channels(x: Scaled, values: Array) -> Array:
@@ -297,7 +301,7 @@ def integers(graph: GraphBuilder, node: ModelNode, x: Scaled, depthwise: bool = 
 def _is_accumulator(graph: GraphBuilder, value: str) -> bool:
     """Whether products make the value that no quantizer follows; operators that only move integers are looked through."""
     makers = {node.output: node for node in graph.nodes}
-    while value in makers and not makers[value].op.accumulates and not makers[value].op.hardware:
+    while value in makers and makers[value].op.moves:
         value = makers[value].inputs[0]
     return value in makers and makers[value].op.accumulates
 
@@ -312,14 +316,17 @@ def real_scales(left: PerChannel, right: PerChannel) -> tuple[int, int] | None:
     return ratio.numerator, ratio.denominator
 
 
-def zero_codes(node: ModelNode, x: Affine) -> tuple[int, ...]:
-    """The integers whose real value is exactly 0, per channel or one for all."""
+def zero_codes(node: ModelNode, x: Affine, real: Fraction = Fraction(0)) -> tuple[int, ...]:
+    """The integers whose real value is exactly 0 (or another one), per channel or one for all."""
     scale, shift = spread(x.scale, x.shift)
-    codes = [-t / s for s, t in zip(scale, shift, strict=True)]
-    if any(code.denominator != 1 for code in codes):
+    if not all(scale):
+        raise node.fail("pads a tensor with a scale of zero; repair the model")
+    codes = [(real - t) / s for s, t in zip(scale, shift, strict=True)]
+    wrong = next((code for code in codes if code.denominator != 1), None)
+    if wrong is not None:
         raise node.fail(
-            f"pads with zero, which its input cannot represent (code {codes[0]}); use a quantizer with an integer"
-            " zero point, or pads of 0"
+            f"pads with {'zero' if not real else float(real)}, which its input cannot represent (code {wrong}); use a"
+            " quantizer with an integer zero point, or pads of 0"
         )
     return tuple(int(code) for code in codes)
 
@@ -330,59 +337,129 @@ def per_tap(affine: Affine, kernel: tuple[int, int]) -> Affine:
     return Affine(_repeat(affine.scale, taps), _repeat(affine.shift, taps))
 
 
-def per_image_channel(graph: GraphBuilder, node: ModelNode, x: Scaled, channels: int) -> None:
-    """Fail where x's constants vary within a channel of its image: nothing may be chosen or joined across positions then."""
-    if graph.values[x.value].channels != channels:
-        raise node.fail("its input has constants per position (an AveragePool with padding); put a Quant in between")
-
-
 def rises(x: Scaled, channels: int) -> bool:
     """Whether x's reals grow with its integers in every channel."""
     return all(sign > 0 for sign in direction(x.chain, channels))
 
 
-def image(graph: GraphBuilder, node: ModelNode, x: Scaled) -> Value:
-    """The value under a channels-last image shape; x's tensor is (1, channels, height, width)."""
-    if len(x.shape) != 4:
+def image(graph: GraphBuilder, node: ModelNode, x: Scaled) -> Scaled:
+    """x with a channels-last image, shape (height, width, channels), as its value; x is (1, channels, height, width).
+
+    A row, (1, channels, length), is an image of height 1.
+    """
+    if len(x.shape) not in (3, 4):
         raise node.fail(
-            f"its input has shape {x.shape}; only 2-D images, (batch, channels, height, width), are supported"
+            f"its input has shape {list(x.shape)}; only (batch, channels, length) and (batch, channels, height, width)"
+            " are supported"
         )
-    _, channels, height, width = x.shape
-    if not np.array_equal(x.index, channels_first(height, width, channels)):
-        raise node.fail(
-            "its input would have to be reordered in memory first; remove the Transpose or Reshape before it"
-        )
-    return view(graph, x.value, (height, width, channels), node.where)
+    index = x.index[0] if len(x.shape) == 4 else x.index[0][:, None]
+    wanted = index.transpose(1, 2, 0)
+    return arranged(graph, node, x, wanted, channels_first(*wanted.shape))
+
+
+def like(x: Scaled, result: Scaled) -> Scaled:
+    """An image as a row again, where x is one."""
+    return result if len(x.shape) == 4 else replace(result, index=result.index[:, :, 0])
 
 
 def arrange(graph: GraphBuilder, node: ModelNode, x: Scaled, wanted: IntArray) -> Value:
-    """A value of shape `wanted.shape` whose stream holds the elements of x's stream at `wanted`, in that order.
+    """The value of `arranged`; its scale and shift are those of x's first step, by channel."""
+    return graph.values[arranged(graph, node, x, wanted, wanted[None]).value]
+
+
+def arranged(
+    graph: GraphBuilder, node: ModelNode, x: Scaled, wanted: IntArray, index: IntArray, fill: Fraction = Fraction(0)
+) -> Scaled:
+    """A tensor whose value has shape `wanted.shape` and holds the elements of x's stream at `wanted`, in that order.
 
     Args:
         x: a tensor without pools that wait.
-        wanted: positions in x's stream, an element's channel last; any may repeat or be left out.
+        wanted: positions in x's stream, an element's channel last; any may repeat or be left out; -1 for padding.
+        index: of the tensor's shape; where each of its elements sits in the new stream.
+        fill: the real value of padding.
 
     Returns:
-        x's own value under a view where `wanted` only counts up, else one that a Rearrange node makes. Its scale and shift
-        are those of x's first step, by channel.
+        x's own value under a view where `wanted` only counts up, else one that a Rearrange node makes. The chain is x's, its
+        columns those of the new channels.
     """
-    if wanted.size == graph.values[x.value].size and (wanted.reshape(-1) == np.arange(wanted.size)).all():
-        return view(graph, x.value, wanted.shape, node.where)
-    from broadaxe.ops.joining import by_channel
-    from broadaxe.ops.rearrange import Rearrange
+    admit(node.where, wanted.shape)
+    source = graph.values[x.value]
+    chain = gathered_chain(graph, node, x, wanted)
+    affine = chain[0] if isinstance(chain[0], Affine) else None
+    padded = bool((wanted < 0).any())
+    if not padded and wanted.size == source.size and (wanted.reshape(-1) == np.arange(wanted.size)).all():
+        same = view(graph, x.value, wanted.shape, node.where, affine)
+        return Scaled(same.name, index, chain)
+    codes: tuple[int, ...] = (0,)
+    if padded:
+        if len(chain) > 1 or affine is None:
+            raise node.fail(
+                "pads a tensor that is not a plain scale of integers; put a Quant between it and the operator before"
+            )
+        codes = zero_codes(node, affine, fill)
+    out = graph.add(graph.fresh("rearrange"), Rearrange.of(wanted, codes), [x.value], node.where, affine)
+    return Scaled(out.name, index, chain)
 
-    return graph.add(
-        graph.fresh("rearrange"), Rearrange.of(wanted), [x.value], node.where, by_channel(graph, x, wanted)
-    )
+
+def gathered_chain(graph: GraphBuilder, node: ModelNode, x: Scaled, wanted: IntArray) -> Chain:
+    """x's chain by the channels of `wanted`, positions in its stream; fails where elements of unlike channels come into one."""
+    chain, channels = x.chain, graph.values[x.value].channels
+    if wanted.shape[-1] > MAX_SCALES and channels > 1:
+        raise node.fail(f"makes {wanted.shape[-1]} channels; at most {MAX_SCALES} are possible here")
+    rows = np.where(wanted < 0, -1, wanted % channels).reshape(-1, wanted.shape[-1])
+    first = rows.max(axis=0)
+    mixed = ((rows != first) & (rows >= 0)).any(axis=0)
+    if mixed.any():
+        kinds = [on_channels(chain, np.array([c])) for c in range(channels)]
+        names: dict[Chain, int] = {}
+        kind = np.array([names.setdefault(k, len(names)) for k in kinds])
+        if len(names) > 1 and ((kind[rows] != kind[first]) & (rows >= 0)).any():
+            raise node.fail(
+                "brings elements of different scales or constants into one channel (per channel, or by an AveragePool with"
+                " padding); put a Quant with one scale before it"
+            )
+    return narrowed(on_channels(chain, np.maximum(first, 0)))
 
 
-def view(graph: GraphBuilder, name: str, shape: Shape, origin: str) -> Value:
-    """The value under another shape of the same stream."""
+def moved(graph: GraphBuilder, node: ModelNode, x: Scaled, index: IntArray, fill: Fraction = Fraction(0)) -> Scaled:
+    """A tensor of some of x's elements: `index` has its shape (batch axis of 1 first) and positions in x's stream, or -1.
+
+    Where every element is there once nothing moves yet: whoever reads the tensor next may take the order into its weights.
+    """
+    if not index.size:
+        raise node.fail(f"makes a tensor of shape {list(index.shape)}, which holds nothing; repair the model")
+    if not index.shape or index.shape[0] != 1:
+        raise node.fail(f"its shape {list(index.shape)} mixes the batch axis with others; keep the batch axis first")
+    size = graph.values[x.value].size
+    if index.size == size and index.min() >= 0 and (np.bincount(index.reshape(-1), minlength=size) == 1).all():
+        return replace(x, index=index)
+    order = stream_axes(index[0])
+    wanted = index[0].transpose(order)
+    place = np.arange(wanted.size, dtype=np.int64).reshape(wanted.shape).transpose(np.argsort(order))[None]
+    if wanted.ndim == 0:
+        wanted, place = wanted.reshape(1), place.reshape(1)
+    return arranged(graph, node, x, wanted, place, fill)
+
+
+def stream_axes(index: IntArray) -> tuple[int, ...]:
+    """The order of a tensor's axes, slowest first, that moves its elements least; images stream their channels last."""
+    if index.ndim == 3:
+        return (1, 2, 0)
+    far = [
+        float(np.median(np.abs(np.diff(index, axis=axis)))) if n > 1 else np.inf for axis, n in enumerate(index.shape)
+    ]
+    return tuple(sorted(range(index.ndim), key=lambda axis: -far[axis]))
+
+
+def view(graph: GraphBuilder, name: str, shape: Shape, origin: str, affine: Affine | None = None) -> Value:
+    """The value under another shape of the same stream; `affine` where its new channels' own is known."""
     from broadaxe.ops.view import View
 
     value = graph.values[name]
     if value.shape == shape:
         return value
+    if affine is not None:
+        return graph.add(graph.fresh("view"), View(shape), [name], origin, affine)
     if len(value.scale) != 1 or len(value.shift) != 1:
         wide = shape[-1] // value.channels if shape[-1] % value.channels == 0 else 0
         if not wide:
@@ -401,52 +478,6 @@ def channels_first(height: int, width: int, channels: int) -> IntArray:
     """The index of a (1, channels, height, width) tensor that streams channels-last."""
     stream = np.arange(height * width * channels, dtype=np.int32).reshape(height, width, channels)
     return np.ascontiguousarray(stream.transpose(2, 0, 1)[None])
-
-
-def pair(node: ModelNode, values: Any, role: str) -> tuple[int, int]:
-    """Two integers of an attribute for height and width."""
-    if not isinstance(values, list | tuple) or not all(isinstance(v, int) for v in values):
-        raise node.fail(f"its {role} {values!r} are not a list of integers; repair the model")
-    if len(values) != 2:
-        raise node.fail(f"its {role} {list(values)} is not two-dimensional; only 2-D is supported")
-    if min(values) < 1:
-        raise node.fail(f"its {role} {list(values)} are not numbers from 1 up; repair the model")
-    return values[0], values[1]
-
-
-def _fits(
-    node: ModelNode, padded: tuple[int, int], size: tuple[int, int], kernel: tuple[int, int], dilation: tuple[int, int]
-) -> None:
-    if any((k - 1) * d + 1 > n for n, k, d in zip(padded, kernel, dilation, strict=True)):
-        raise node.fail(
-            f"its kernel {list(kernel)} does not fit its input of {list(size)}; pad it or use a smaller kernel"
-        )
-
-
-def window_pads(
-    node: ModelNode, size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
-) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) from pads and auto_pad."""
-    auto = node.attribute("auto_pad", "NOTSET")
-    if auto in ("NOTSET", "VALID"):
-        pads = node.attribute("pads", [0, 0, 0, 0]) if auto == "NOTSET" else [0, 0, 0, 0]
-        if len(pads) != 4 or min(pads) < 0:
-            raise node.fail(f"its pads {list(pads)} are not four numbers from 0 up; only those are supported")
-        if max(pads) > MAX_PAD:
-            raise node.fail(f"its pads {list(pads)} are above {MAX_PAD}; use smaller ones")
-        _fits(node, (size[0] + pads[0] + pads[2], size[1] + pads[1] + pads[3]), size, kernel, dilation)
-        return int(pads[0]), int(pads[1]), int(pads[2]), int(pads[3])
-    if auto not in ("SAME_UPPER", "SAME_LOWER"):
-        raise node.fail(f"its auto_pad {auto!r} is unknown; use explicit pads")
-    before, after = [], []
-    for n, k, s, d in zip(size, kernel, stride, dilation, strict=True):
-        total = max(0, (-(-n // s) - 1) * s + (k - 1) * d + 1 - n)
-        small, large = total // 2, total - total // 2
-        before.append(small if auto == "SAME_UPPER" else large)
-        after.append(large if auto == "SAME_UPPER" else small)
-    if max(*before, *after) > MAX_PAD:
-        raise node.fail(f"its auto_pad asks for pads of {max(*before, *after)}; at most {MAX_PAD} are supported")
-    return before[0], before[1], after[0], after[1]
 
 
 def printable(text: str | bytes) -> str:

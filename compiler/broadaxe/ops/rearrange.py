@@ -27,8 +27,8 @@ LAG = 4
 class Rearrange(Op):
     """y[i] = x[outer[a] + middle[b] + inner[c]], or a pad code where one of the three is below 0; all indices flat.
 
-    Output i = (a * len(middle) + b) * len(inner) + c. Three tables, because what networks do with their tensors nearly always is
-    a sum of one offset per axis; anything else is one long inner table.
+    Output i = (a * len(middle) + b) * len(inner) + c. Three tables, because what networks do with their tensors nearly always
+    is a sum of one offset per axis; anything else is one long inner table.
 
     Attributes:
         to: shape of the output.
@@ -37,6 +37,7 @@ class Rearrange(Op):
     """
 
     kind = "rearrange"
+    moves = True
     to: Shape
     outer: IntArray
     middle: IntArray
@@ -51,7 +52,8 @@ class Rearrange(Op):
         parts = wanted.reshape(rows, columns, shape[-1])
         tables = _tables(parts) or _tables(parts.reshape(1, 1, -1))
         assert tables is not None
-        return cls(shape, *(constant_array(table) for table in tables), pad_codes)
+        outer, middle, inner = (constant_array(table) for table in tables)
+        return cls(shape, outer, middle, inner, pad_codes)
 
     @cached_property
     def positions(self) -> IntArray:
@@ -85,14 +87,19 @@ class Rearrange(Op):
         if highest >= x.size or prod(self.to) != len(self.outer) * len(self.middle) * len(self.inner):
             raise GraphError(f"rearrange: positions up to {highest} of {x.size} elements do not fill {self.to}")
         if len(self.pad_codes) not in (1, self.to[-1]) or len(self.inner) % self.to[-1]:
-            raise GraphError(f"rearrange: {len(self.pad_codes)} pad codes, {len(self.inner)} offsets for {self.to[-1]} channels")
+            raise GraphError(
+                f"rearrange: {len(self.pad_codes)} pad codes, {len(self.inner)} offsets for {self.to[-1]} channels"
+            )
         return self.to
 
     def bounds(self, *inputs: Value) -> Bounds:
         """What a channel's elements read, hulled; which input channels these are follows from sums of residues."""
         (x,) = inputs
         old, new = x.channels, self.to[-1]
-        lead, ends = np.zeros(1, dtype=np.int64), x.ends()  # offsets of the first two indices, modulo the input's channels
+        lead, ends = (
+            np.zeros(1, dtype=np.int64),
+            x.ends(),
+        )  # offsets of the first two indices, modulo the input's channels
         for table in (self.outer, self.middle):
             lead = np.unique((lead[:, None] + table[table >= 0] % old) % old)
         pads = bool((self.outer < 0).any() or (self.middle < 0).any())
@@ -207,7 +214,9 @@ class Rearrange(Op):
         yield Example("cut out", cls.of(at[1:, 1:3, 2:4]), (image,))
         padded = np.pad(at, ((1, 0), (0, 2), (0, 0)), constant_values=-1)
         yield Example("padded", cls.of(padded, (1, 2, -3, -4, 0, 6)), (image,))
-        yield Example("wider pad code", cls.of(np.pad(at, ((0, 0), (1, 1), (0, 0)), constant_values=-1), (9,)), (image,))
+        yield Example(
+            "wider pad code", cls.of(np.pad(at, ((0, 0), (1, 1), (0, 0)), constant_values=-1), (9,)), (image,)
+        )
         yield Example("channels padded", cls.of(np.pad(at, ((0, 0), (0, 0), (0, 2)), constant_values=-1)), (image,))
         yield Example("nearest, twice as large", cls.of(at.repeat(2, axis=0).repeat(2, axis=1)), (image,))
         vector = Value("x", (6,), kind, tuple(Interval(-c, 7 - c) for c in range(6)))

@@ -23,6 +23,7 @@ class View(Op):
     """Reads a stream under shape `to`; the flat order of elements stays."""
 
     kind = "view"
+    moves = True
     hardware = False
     to: Shape
 

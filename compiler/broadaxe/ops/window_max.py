@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from broadaxe.chain import Affine
 from broadaxe.errors import GraphError
 from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value
+from broadaxe.ops.geometry import Geometry
 from broadaxe.ops.importing import (
     GraphBuilder,
     ModelNode,
@@ -22,10 +22,8 @@ from broadaxe.ops.importing import (
     channels_first,
     image,
     imports,
-    pair,
-    per_image_channel,
+    like,
     rises,
-    window_pads,
 )
 from broadaxe.ops.window import SlidingWindow
 from broadaxe.types import Interval, IntType
@@ -92,34 +90,61 @@ class WindowMax(Op):
 @imports("MaxPool")
 def import_max_pool(graph: GraphBuilder, node: ModelNode) -> Tensor:
     """MaxPool on codes where the tensor is quantized, else kept until its next quantizer."""
-    x = node.scaled(0)
-    if len(x.shape) != 4:
-        raise node.fail(f"its input has shape {x.shape}; only 2-D pooling is supported")
-    if node.attribute("ceil_mode", 0):
-        raise node.fail("ceil_mode is 1; only ceil_mode = 0 is supported so far")
+    given = node.scaled(0)
+    x = _pooled_image(graph, node, given)
     _, channels, height, width = x.shape
-    kernel = pair(node, node.attribute("kernel_shape", []), "kernel_shape")
-    stride = pair(node, node.attribute("strides", [1, 1]), "strides")
-    dilation = pair(node, node.attribute("dilations", [1, 1]), "dilations")
-    pads = window_pads(node, (height, width), kernel, stride, dilation)
-    if pads[0] >= kernel[0] or pads[2] >= kernel[0] or pads[1] >= kernel[1] or pads[3] >= kernel[1]:
-        raise node.fail(f"its pads {list(pads)} reach the kernel {list(kernel)}; a window would hold padding alone")
-    first = x.chain[0]
-    if len(x.chain) > 1 or not isinstance(first, Affine) or len(first.scale) > 1 or len(first.shift) > 1:
-        per_image_channel(graph, node, x, channels)
-    pool = Pool(kernel, stride, pads, dilation, node.where)
-    if not np.array_equal(x.index, channels_first(height, width, channels)):
-        raise node.fail("its input would have to be reordered in memory first; remove the Transpose before it")
-    window = SlidingWindow(kernel, stride, pads, dilation)
-    out_h, out_w = window.positions((height, width, channels))
-    admit(node.where, (out_h, out_w, kernel[0] * kernel[1] * channels))
+    slides = Geometry.of(node, (height, width), len(given.shape) - 2)
+    if any(pad >= slides.kernel[axis % 2] for axis, pad in enumerate(slides.declared)):
+        raise node.fail(
+            f"its pads {list(slides.declared)} reach the kernel {list(slides.kernel)}; a window would hold padding alone"
+        )
+    window = SlidingWindow(slides.kernel, slides.stride, slides.pads, slides.dilation)
     if not window.reads_image_everywhere((height, width, channels)):
         raise node.fail("a window lies in the padding alone; shrink the pads")
+    pool = Pool(slides.kernel, slides.stride, slides.pads, slides.dilation, node.where)
+    return like(given, _pool(graph, node, x, pool))
+
+
+@imports("GlobalMaxPool")
+def import_global_max_pool(graph: GraphBuilder, node: ModelNode) -> Tensor:
+    """One window as large as the image."""
+    given = node.scaled(0)
+    x = _pooled_image(graph, node, given)
+    pool = Pool((x.shape[2], x.shape[3]), (1, 1), (0, 0, 0, 0), (1, 1), node.where)
+    return like(given, _pool(graph, node, x, pool))
+
+
+def _pooled_image(graph: GraphBuilder, node: ModelNode, x: Scaled) -> Scaled:
+    """x as an image; pools that wait for a quantizer have made it one already."""
+    if not x.pools:
+        return image(graph, node, x)
+    return x if len(x.shape) == 4 else replace(x, index=x.index[:, :, None])
+
+
+def _pool(graph: GraphBuilder, node: ModelNode, x: Scaled, pool: Pool) -> Scaled:
+    _, channels, height, width = x.shape
+    window = SlidingWindow(pool.kernel, pool.stride, pool.pads, pool.dilation)
+    out_h, out_w = window.positions((height, width, channels))
+    admit(node.where, (out_h, out_w, pool.kernel[0] * pool.kernel[1] * channels))
     index = channels_first(out_h, out_w, channels)
     if x.pools or len(x.chain) > 1 or not rises(x, channels):
         return Scaled(x.value, index, x.chain, (*x.pools, pool))
-    source = image(graph, node, x)
-    return Scaled(emit_pool(graph, pool, source).name, index, x.chain)
+    return Scaled(emit_pool(graph, pool, graph.values[x.value]).name, index, x.chain)
+
+
+def settled(graph: GraphBuilder, node: ModelNode, x: Scaled) -> Scaled:
+    """x without pools that wait: they work on the integers that are there, which has to be the order of its reals."""
+    if not x.pools:
+        return x
+    value = graph.values[x.value]
+    if not rises(x, value.channels):
+        raise node.fail(
+            f"comes after {x.pools[-1].origin}, which waits for a Quant because a constant before it turns values round;"
+            " put a Quant in between"
+        )
+    for pool in x.pools:
+        value = emit_pool(graph, pool, value)
+    return replace(x, value=value.name, pools=())
 
 
 def emit_pool(graph: GraphBuilder, pool: Pool, source: Value) -> Value:

@@ -163,6 +163,24 @@ def window(x: Value, raw: Any, channels: int) -> Value:
     return Value([*positions, channels], padded if any(pads) else x.type, bounds)
 
 
+def rearrange(x: Value, raw: Any, channels: int) -> Value:
+    """Output (a, b, c), flat, is input outer[a] + middle[b] + inner[c], or a pad code where one of them is below 0."""
+    to, codes, old = integers(raw["to"]), integers(raw["pad_codes"]), x.shape[-1]
+    outer, middle, inner = tables = [integers(raw[name]) for name in ("outer", "middle", "inner")]
+    need(min(to) > 0 and prod(to) == prod(map(len, tables)) and to[-1] == channels, f"to: {to} is not what is moved")
+    need(len(codes) in (1, channels) and len(inner) % channels == 0, f"pad_codes or inner: not for {channels} channels")
+    need(min(map(min, tables)) >= -1 and sum(map(max, tables)) < prod(x.shape), "outer, middle or inner: out of range")
+    lead = {(a + b) % old for a in {v % old for v in outer if v >= 0} for b in {v % old for v in middle if v >= 0}}
+    pads, bounds = min(*outer, *middle) < 0, []
+    for c, code in enumerate(codes * (channels // len(codes))):
+        column = inner[c::channels]
+        read = {(v % old + at) % old for v in {v for v in column if v >= 0} for at in lead}
+        padding = [(code, code)] if pads or min(column) < 0 or not read else []
+        bounds.append(hull([x.bounds[i] for i in read] + padding))
+    padded = narrowest(hull([range_of(x.type), (min(codes), max(codes))]))
+    return Value(to, padded if min(map(min, tables)) < 0 else x.type, bounds)
+
+
 def window_max(x: Value, raw: Any, channels: int) -> Value:
     need(raw["taps"] * channels == x.shape[-1], f"taps: {raw['taps']} of {channels} are not {x.shape[-1]}")
     taps = [x.bounds[c::channels] for c in range(channels)]
@@ -486,8 +504,11 @@ def check_files(folder: Path, files: Any) -> None:
         need(path.is_dir() or name in files, f"{name}: is not of this build")
 
 
-def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None, fixed: list[Any]) -> None:
-    """The types and parameters with which a node's header calls its kernel; `fixed` are those behind the output's type."""
+def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None, size: int, fixed: list[Any]) -> None:
+    """The types and parameters with which a node's header calls its kernel.
+
+    Its first input holds `size` elements; `fixed` are the parameters behind the output's type.
+    """
     text, raw = header.read_text(), node["attributes"]
     form, tile = raw.get("form", {}), entry and entry["tile"]
     ((kernel, arguments),) = re.findall(r"broadaxe::(\w+)<([^()]*)>\(", text)
@@ -503,19 +524,42 @@ def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None, fixe
         found += [f"int{signed_bits(form['factor'])}"] if "factor" in form else []
         found += [f"int{sum_bits}", *stated[len(found) + 1 : len(found) + 3]]
         found += [str(form[key]) for key in ("shift", "lo", "hi")] + [str(form["half_even"]).lower()]
+    if node["operator"] == "rearrange":
+        sizes = [len(raw[name]) for name in ("outer", "middle", "inner")]
+        found += [stated[2], *map(str, (*sizes[:2], sizes[2] // int(stated[2]), raw["to"][-1] // int(stated[2])))]
     at = len(found)
     found += [stated[at + i] if value is None else str(value) for i, value in enumerate(fixed)]
     same([kernel == "matvec_tiled"], [bool(tile)], f"{header.name}: {kernel} adds up tiles")
     same(stated[: len(found)], found, f"{header.name}: parameters of {kernel}")
-    check_memories(header.name, text, node, kernel)
+    check_memories(header.name, text, node, kernel, size)
 
 
-def check_memories(header: str, text: str, node: Any, kernel: str) -> None:
+def moves(raw: Any, lanes: int, size: int) -> dict[str, list[int]]:
+    """Tables of a rearrangement in words, and the first word that an outer index or a later one still reads."""
+    tables = {name: [-1 if v < 0 else v // lanes for v in raw[name]] for name in ("outer", "middle")}
+    for first in range(0, len(raw["inner"]), lanes):
+        run = raw["inner"][first : first + lanes]
+        whole = [run[0] + i for i in range(lanes)] if run[0] >= 0 and run[0] % lanes == 0 else [-1] * lanes
+        need(run == whole, f"inner: words of {lanes} elements are torn")
+    tables["inner"] = [-1 if v < 0 else v // lanes for v in raw["inner"][::lanes]]
+    lowest = sum(min(v for v in tables[name] if v >= 0) for name in ("middle", "inner"))
+    keep: list[int] = []
+    least = size // lanes
+    for first in reversed(tables["outer"]):
+        least = min(least, first + lowest) if first >= 0 else least
+        keep.insert(0, least)
+    return tables | {"keep": keep}
+
+
+def check_memories(header: str, text: str, node: Any, kernel: str, size: int) -> None:
     """The constants that a kernel reads, by lanes: lane i of L has those of the channels i, i + L, i + 2 * L, ..."""
     name, known = node["name"], {"pad": node["attributes"].get("pad_codes")} | node["attributes"]
     known |= known.get("form", {})
     rising = min(known.get("direction", [1])) > 0  # then the kernel reads none
     held = {key: known[key] for key in MEMORIES if known.get(key) and not (rising and key == "direction")}
+    if kernel == "rearrange":  # positions in words of as many lanes as the pad codes have
+        lanes = int(re.findall(rf" {name}_pad\[(\d+)\]", text)[0])
+        held = moves(known, lanes, size) | held
     if kernel == "threshold_search":  # each stage halves what those before it leave; the domain's end fills the rows up
         spans = [1 << d for d in reversed(range(len(known["thresholds"][0]).bit_length()))]
         rows = [row + [known["domain"][1]] * (2 * spans[0] - 1 - len(row)) for row in held.pop("thresholds")]
@@ -574,7 +618,7 @@ def check(folder: Path) -> str:
             elif len(parts) == 2:
                 found, fixed = joined(kind, parts[0], parts[1], raw, len({*node["inputs"]}) == 1)
             else:
-                operator = {"view": view, "window": window, "window_max": window_max}[kind]
+                operator = {"view": view, "rearrange": rearrange, "window": window, "window_max": window_max}[kind]
                 found = operator(parts[0], raw, stored.shape[-1])
             for field in Value._fields:
                 same(getattr(stored, field), getattr(found, field), f"{field} of {node['output']}")
@@ -586,7 +630,7 @@ def check(folder: Path) -> str:
             if kind != "view":
                 header = f"firmware/{node['name']}.hpp"
                 need(header in content["files"], f"{header}: is not named in files")
-                check_kernel(folder / header, node, entry, sum_bits, fixed)
+                check_kernel(folder / header, node, entry, sum_bits, prod(parts[0].shape), fixed)
             known.add(node["output"])
         where = "certificate.json"
         need(not layers and not requantizers, "layers or requantizers: an entry belongs to no node")

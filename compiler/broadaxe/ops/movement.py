@@ -1,0 +1,116 @@
+"""Slice, Split, Gather, Pad, Tile, Expand, Resize, Upsample, SpaceToDepth: operators that select and repeat elements.
+
+What they do to a tensor's elements they do to the positions of these elements, too: onnxruntime runs the operator itself on
+the tensor's index, so that every attribute of every operator set means what it means there.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+from onnx import NodeProto
+
+from broadaxe.constants import all_inferred, elements, evaluate_all, type_of
+from broadaxe.ops.importing import (
+    MAX_ELEMENTS,
+    Array,
+    Constant,
+    GraphBuilder,
+    ModelNode,
+    Scaled,
+    Tensor,
+    imports,
+    moved,
+)
+from broadaxe.ops.window_max import settled
+
+EXACT_FLOAT32 = 1 << 24
+SIZES = {"Resize": 3, "Expand": 1}
+"""Inputs that hold a whole shape, in which the batch may have the model's own size."""
+
+
+@imports("Slice", "Split", "Gather", "Tile", "Expand")
+def import_selection(graph: GraphBuilder, node: ModelNode) -> tuple[Tensor | None, ...]:
+    return _tensors(graph, node, np.int64)
+
+
+@imports("SpaceToDepth")
+def import_space_to_depth(graph: GraphBuilder, node: ModelNode) -> tuple[Tensor | None, ...]:
+    return _tensors(graph, node, np.float32)
+
+
+@imports("Resize", "Upsample")
+def import_resize(graph: GraphBuilder, node: ModelNode) -> tuple[Tensor | None, ...]:
+    """To the nearest element; other modes mix elements."""
+    mode = node.attribute("mode", "nearest")
+    if mode != "nearest":
+        raise node.fail(
+            f"its mode is {mode!r}; only nearest is supported, use it or a ConvTranspose with fixed weights"
+        )
+    if node.attribute("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
+        raise node.fail("its coordinate_transformation_mode is tf_crop_and_resize; use Slice and Resize")
+    return _tensors(graph, node, np.float32)
+
+
+@imports("Pad")
+def import_pad(graph: GraphBuilder, node: ModelNode) -> tuple[Tensor | None, ...]:
+    """Constant, reflect, edge and wrap; negative pads cut. A constant has to be a code of the input."""
+    given = node.constant(2, "value").array if len(node.inputs) > 2 and node.inputs[2] is not None else None
+    value = np.asarray(node.attribute("value", 0.0) if given is None else given)
+    if value.size != 1 or not np.isfinite(value).all():
+        raise node.fail(f"its value is {value.reshape(-1)[:3].tolist()}; one finite number is needed")
+    kind = np.int64 if node.opset >= 11 else np.float32
+    return _tensors(graph, node, kind, Fraction(value.item()))
+
+
+def _tensors(
+    graph: GraphBuilder, node: ModelNode, kind: type[np.generic], fill: Fraction = Fraction(0)
+) -> tuple[Tensor | None, ...]:
+    """Run the node on the positions of its input, counted from 1 so that 0 is padding."""
+    x = settled(graph, node, node.scaled(0))
+    for position in range(1, len(node.inputs)):
+        if node.inputs[position] is not None:
+            node.constant(position, f"input {position}")
+    if kind is np.float32 and x.index.size >= EXACT_FLOAT32:
+        raise node.fail(f"its input holds {x.index.size} elements; fewer than {EXACT_FLOAT32} are supported")
+    proto = _with_zero(node)
+    arrays: dict[str, Array] = {}
+    for position, (name, tensor) in enumerate(zip(proto.input, node.inputs, strict=True)):
+        if isinstance(tensor, Constant):
+            arrays[name] = _for_one_sample(node, position, tensor.array)
+    if node.op_type == "Pad" and len(proto.input) > 2 and proto.input[2]:
+        arrays[proto.input[2]] = np.zeros((), dtype=kind)
+    arrays[proto.input[0]] = (x.index + 1).astype(kind)
+    constants = {name: array for name, array in arrays.items() if name != proto.input[0]}
+    made = all_inferred(node, proto, {n: type_of(a) for n, a in arrays.items()}, constants)
+    if (count := sum(map(elements, made.values()))) > MAX_ELEMENTS:
+        raise node.fail(f"makes {count} elements; at most {MAX_ELEMENTS} are supported")
+    results = evaluate_all(node, proto, arrays)
+    return tuple(_moved(graph, node, x, results[name], fill) if name else None for name in proto.output)
+
+
+def _moved(graph: GraphBuilder, node: ModelNode, x: Scaled, positions: Array, fill: Fraction) -> Scaled:
+    return moved(graph, node, x, np.rint(positions).astype(np.int64) - 1, fill)
+
+
+def _with_zero(node: ModelNode) -> NodeProto:
+    """The node in the standard domain; padding is 0 whatever the model pads with, and an input has a name of its own."""
+    proto = NodeProto()
+    assert node.proto is not None
+    proto.CopyFrom(node.proto)
+    proto.domain = ""
+    for position, name in enumerate(proto.input):
+        proto.input[position] = f"in{position}" if name else ""
+    for attribute in proto.attribute:
+        if node.op_type == "Pad" and attribute.name == "value":
+            attribute.f = 0.0
+    return proto
+
+
+def _for_one_sample(node: ModelNode, position: int, array: Array) -> Array:
+    """A shape that is written for the model's own batch, for a batch of 1."""
+    if SIZES.get(node.op_type) == position and array.size and array.reshape(-1)[0] == node.batch:
+        array = array.copy()
+        array.reshape(-1)[0] = 1
+    return array
