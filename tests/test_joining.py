@@ -22,7 +22,7 @@ from broadaxe.frontend.batch import symbolic_batch
 from broadaxe.frontend.standard import expand_quant, session
 from broadaxe.ir import Op, Value
 from broadaxe.lower import lower
-from broadaxe.ops import ArgMax, Dot, Product, Rearrange, ScaledAdd, Select, WindowMax
+from broadaxe.ops import ArgMax, Dot, Lookup, Product, Rearrange, ScaledAdd, Select, WindowMax
 from broadaxe.ops.arg_max import _keys
 from broadaxe.ops.mac import Accumulating
 from broadaxe.reference import run
@@ -379,7 +379,58 @@ def test_another_index_in_float32_is_explained_only_where_it_may_err(monkeypatch
     assert "float32 chooses 2, " in report.unexplained[0]
 
 
+# rows by index
+
+
+def index_of(net: Network) -> str:
+    return str(net.node("ArgMax", quant(net, "x"), axis=1, keepdims=0))
+
+
+TABLES: dict[str, Callable[[Network, str], str]] = {
+    "a quantized table": lambda net, at: net.node("Gather", net.weights(6, 4), at),
+    "a scale per column": lambda net, at: net.node("Gather", net.weights(6, 4, scale=2.0 ** -np.arange(1.0, 5)), at),
+    "a table of floats": lambda net, at: net.node("Gather", net.rng.integers(-99, 99, (6, 4)) / 64, at),
+    "one hot": lambda net, at: net.node("OneHot", at, np.array([6]), np.array([0.0, 1.0])),
+    "one hot, some never": lambda net, at: net.node("OneHot", at, np.array([9]), np.array([-1.0, 0.5])),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables(name: str) -> None:
+    net = Network(6, seed=22)
+    out = TABLES[name](net, index_of(net))
+    build = agree(net.finish(out, quant(net, out, 0.25)), samples(40, 6))
+    assert len(ops_of(build, Lookup)) == 1
+
+
+def test_rows_that_no_index_names_are_left_out() -> None:
+    """An integer input of 2 bits reads 4 of 9 rows, and bounds are theirs."""
+    net = Network(3, seed=23)
+    table = np.array([[v, -v] for v in (1, 2, 3, 4, 90, 91, 92, 93, 94)]) * 1.0
+    net.inputs[0].type.tensor_type.elem_type = INTEGER
+    graph = designed(net.finish(net.node("Gather", table, "x")), x="uint2")[1]
+    (node,) = graph.nodes[-1:]
+    assert isinstance(node.op, Lookup)
+    assert node.op.rows.tolist() == [[1, -1], [2, -2], [3, -3], [4, -4]]
+    assert graph.values[node.output].bounds == (Interval(1, 4), Interval(-4, -1))
+
+
+def test_a_product_with_one_hot_codes() -> None:
+    net = Network(6, seed=24)
+    codes = net.node("OneHot", index_of(net), np.array([6]), np.array([0.0, 1.0]))
+    agree(net.finish(quant(net, net.node("MatMul", codes, net.weights(6, 3)), 0.25)), samples(40, 6))
+
+
 # what is refused
+
+
+def row_beyond_the_table(net: Network) -> str:
+    best = net.node("ArgMax", net.node("Flatten", quant(net, "x")), axis=1)
+    return net.node("Gather", np.zeros((9, 2)), best)
+
+
+def row_of_a_fraction(net: Network) -> str:
+    return net.node("Gather", np.zeros((9, 2)), quant(net, "x"))
 
 
 def bipolar_product(net: Network) -> str:
@@ -426,6 +477,8 @@ REFUSED = {
     choice_of_ratios: (
         "max1 (Max): chooses from tensors whose scales have no one ratio in all channels; put a Quant on both sides of it"
     ),
+    row_beyond_the_table: ("gather1 (Gather): its index is 0 to 47, but its table has 9 rows; narrow the index's type"),
+    row_of_a_fraction: ("gather1 (Gather): looks up a tensor with steps of 1/4 from 0; an index has to be an integer"),
     best_sample: "argmax1 (ArgMax): axis is 0, which mixes the samples of a batch; keep the batch axis first",
 }
 

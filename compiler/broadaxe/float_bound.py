@@ -29,6 +29,8 @@ Array = npt.NDArray[Any]
 UNIT = 2.0**-24
 LAYERS = ("Conv", "Gemm", "MatMul")
 PRODUCTS = ("Gemm", "MatMul", "Mul")
+TABLES = {"Gather": 0, "OneHot": 2}
+"""Where operators that look up constants have them."""
 JOINTS = ("Max", "Mean", "Min", "Sum")
 STEPS = {"Add": 1, "Sub": 1, "Mul": 1, "Div": 1, "BatchNormalization": 8}
 OWN_ROUNDING = 1 + 2.0**-10
@@ -112,6 +114,8 @@ def _cost(node: onnx.NodeProto, constants: Mapping[str, Array], shapes: Mapping[
             return 2 + int(prod(constants[node.input[1]].shape[1:]))
         case "MatMul" if node.input[1] not in constants:
             return 2 + shapes[node.input[0]][-1]
+        case "Gather" | "OneHot":
+            return 1
         case "Mean" | "Sum":
             return len(node.input)
         case "MatMul" | "Gemm":
@@ -159,6 +163,9 @@ def _on_absolutes(graph: onnx.GraphProto, node: onnx.NodeProto, constants: Mappi
         return [helper.make_node("Add", [node.input[0], constant(np.array(reach))], [out])]
     changed = onnx.NodeProto()
     changed.CopyFrom(node)
+    table = node.input[TABLES[node.op_type]] if node.op_type in TABLES else ""
+    if table in constants:
+        changed.input[TABLES[node.op_type]] = constant(np.abs(constants[table]))
     if node.op_type in (*LAYERS, *STEPS, *JOINTS):
         changed.op_type = {"Sub": "Add", "Min": "Max"}.get(node.op_type, node.op_type)
         for position, name in enumerate(node.input):

@@ -13,6 +13,7 @@ from broadaxe.ops.arg_max import ArgMax
 from broadaxe.ops.concat import Concat
 from broadaxe.ops.dot import Dot
 from broadaxe.ops.grouped import GroupedMatVec
+from broadaxe.ops.lookup import Lookup
 from broadaxe.ops.mac import Mac
 from broadaxe.ops.matvec import MatVec
 from broadaxe.ops.product import Product
@@ -29,6 +30,7 @@ OPS: tuple[type[Op], ...] = (
     Concat,
     Dot,
     GroupedMatVec,
+    Lookup,
     MatVec,
     Product,
     Rearrange,
@@ -46,6 +48,7 @@ __all__ = [
     "Concat",
     "Dot",
     "GroupedMatVec",
+    "Lookup",
     "Mac",
     "MatVec",
     "Product",

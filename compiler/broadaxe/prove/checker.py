@@ -265,6 +265,16 @@ def arg_max(x: Value, raw: Any) -> Joined:
     return Value([*x.shape[:-1], 1], narrowest(bounds), [bounds]), [*own, str(last).lower(), len(factor)]
 
 
+def lookup(x: Value, raw: Any) -> Joined:
+    """Rows of a table by index; bounds are those of the rows that the index reaches."""
+    rows, first = matrix(raw["rows"]), integers([raw["first"]])[0]
+    lo, hi = x.bounds[0]
+    need(x.shape[-1] == 1 and first <= lo and hi < first + len(rows), f"rows: {len(rows)} from {first} on")
+    columns = list(zip(*rows[lo - first : hi - first + 1], strict=True))
+    bounds, own = [(min(c), max(c)) for c in columns], [len(rows), len(rows[0]), prod(x.shape), first]
+    return Value([*x.shape[:-1], len(bounds)], narrowest(hull(bounds)), bounds), own
+
+
 def accumulated(inputs: list[Pair], sums: list[Pair], prefix: list[Pair], start: list[int]) -> dict[str, Any]:
     """The entry of a layer, but for its tiles and its witnesses: what follows from the intervals of its sums."""
     bounds = [(lo + s, hi + s) for (lo, hi), s in zip(sums, start, strict=True)]
@@ -615,6 +625,8 @@ def check(folder: Path) -> str:
                 found, entry, fixed = dot(parts[0], parts[1], raw)
             elif kind == "arg_max":
                 found, fixed = arg_max(parts[0], raw)
+            elif kind == "lookup":
+                found, fixed = lookup(parts[0], raw)
             elif len(parts) == 2:
                 found, fixed = joined(kind, parts[0], parts[1], raw, len({*node["inputs"]}) == 1)
             else:
