@@ -313,7 +313,7 @@ def dot(a: Value, b: Value, raw: Any) -> tuple[Value, dict[str, Any], list[Any]]
 
 def layer(kind: str, x: Value, raw: Any) -> tuple[Value, dict[str, Any]]:
     """A multiply-accumulate layer, and its entry: output o is start[o] + sum over i of weights[o][i] * x[index(o)[i]]."""
-    weights, tile = matrix(raw["weights"]), raw.get("tile")
+    weights, tile = matrix(raw["weights"]), raw["tile"] if kind == "matvec" else None
     outputs, depth, start = len(weights), len(weights[0]), integers(raw["start"], len(weights))
     groups, taps = (1, 1) if kind == "matvec" else integers([raw["groups"], raw["taps"]])
     held = range_of(raw["weight_dtype"])
