@@ -197,9 +197,20 @@ refused("Conv with computed weights", f"conv1 (Conv): its weight {NOT_CONSTANT}"
     lambda net, y: net.node("Conv", y, y, name="conv1")
 )
 refused(
-    "MatMul of activations",
-    "fc (MatMul): multiplies two activations; only constant weights are supported so far",
-    (4, 4),
+    "Gemm of activations",
+    "fc (Gemm): mixes the samples of a batch, both sides are activations; use MatMul with a batch axis in front",
+    (4,),
+)(lambda net, y: net.node("Gemm", y, net.quant("x", 0.5), name="fc", transB=1))
+refused(
+    "MatMul of activations that do not fit",
+    "fc (MatMul): multiplies activations of shapes (1, 4, 3) and (1, 4, 3); repair the model",
+    (4, 3),
+)(lambda net, y: net.node("MatMul", y, net.quant("x", 0.5), name="fc"))
+refused(
+    "MatMul of activations along the batch",
+    "fc (MatMul): multiplies activations of shapes (1, 1) and (1, 1), where a batch axis would meet another axis; give both"
+    " the axes (batch, ..., rows, columns)",
+    (1,),
 )(lambda net, y: net.node("MatMul", y, net.quant("x", 0.5), name="fc"))
 refused(
     "stack of weights",

@@ -41,8 +41,9 @@ from broadaxe.chain import (
 from broadaxe.errors import ProofError
 from broadaxe.functions import KINDS, Combined, Function, Leaky, Power
 from broadaxe.ir import Graph, Node, infer
-from broadaxe.ops import OPS, Mac, Requantize
+from broadaxe.ops import OPS, Requantize
 from broadaxe.ops.forms import Constant, Form, MultiplyShift, Shift, Table, Thresholds, ThresholdSearch
+from broadaxe.ops.mac import Accumulating
 from broadaxe.passes.choose_requantizers import examined
 from broadaxe.passes.offset_accumulators import offset_accumulators
 from broadaxe.prove import checker
@@ -112,6 +113,20 @@ def counts() -> onnx.ModelProto:
     return net.finish(net.node("MatMul", y, net.weights(5, 3)), name="counts")
 
 
+def joints() -> onnx.ModelProto:
+    """Products with zero codes, of two values and of one with itself; choices on one scale; a matrix product; rows by index."""
+    net = Network(3, 4, seed=7)
+    x = net.quant("x", 0.25, 1, bits=4)
+    y = net.quant(net.node("MatMul", x, net.weights(4, 4)), 0.5, -2, bits=4)
+    shuffled = net.node("Reshape", net.node("Transpose", y, perm=[0, 2, 1]), np.array([0, 3, 4]))
+    product = net.quant(net.node("Mul", x, shuffled), 0.5, 1, bits=4)
+    square = net.quant(net.node("Mul", y, y), 0.5, bits=5, signed=0)
+    chosen = net.quant(net.node("Max", product, net.node("Neg", square)), 0.25, bits=4)
+    scores = net.node("MatMul", chosen, net.node("Transpose", x, perm=[0, 2, 1]))
+    scores = net.node("Add", net.quant(scores, 0.5, bits=5), [0.5, 0.25, -1.0])
+    return net.finish(net.node("Gather", net.weights(3, 5), net.node("ArgMax", scores, axis=2)), name="joints")
+
+
 NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any]]] = {
     "branches": (branches, {}),
     "thresholds": (branches, {"requantizers": {"*": "thresholds"}}),
@@ -120,6 +135,7 @@ NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any]]] = {
     "ties": (ties, {}),
     "moving": (moving, {}),
     "counts": (counts, {}),
+    "joints": (joints, {}),
 }
 
 
@@ -211,8 +227,8 @@ def test_every_example_of_every_operator_holds(tmp_path: Path) -> None:
     values, nodes = {}, []
     for i, example in enumerate(example for op in OPS for example in op.examples()):
         op: Any = example.op
-        inputs = [replace(x, name=f"x{i}_{j}") for j, x in enumerate(example.inputs)]
-        if isinstance(op, Mac):
+        inputs = [replace(x, name=f"x{i}_{example.inputs.index(x)}") for x in example.inputs]
+        if isinstance(op, Accumulating):
             op = replace(op, start=np.zeros_like(op.start))
         if isinstance(op, Requantize):
             examination, _ = examined(op, inputs[0].bounds)
@@ -230,7 +246,7 @@ def test_every_example_of_every_operator_holds(tmp_path: Path) -> None:
     for name, data in (files | {"certificate.json": certificate(graph, files).encode()}).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(data)
-    macs = sum(isinstance(node.op, Mac) for node in nodes)
+    macs = sum(isinstance(node.op, Accumulating) for node in nodes)
     said = checker.check(tmp_path)
     assert said.startswith(
         f"certificate: {macs} layers, {sum(isinstance(n.op, Requantize) for n in nodes)} requantizers, "
@@ -597,6 +613,40 @@ def test_declared_types_are_read_in_the_sources(folder: Path, request: pytest.Fi
             assert line is not None
             assert expected in line
         content["files"][name] = sha256(folder / name)
+    assert resealed(folder, content) is None
+
+
+FREE = {"multiply": (5, 6, 7, 8, 9), "select": (4, 5), "scaled_add": (3, 4), "dot": (9, 10, 13), "arg_max": (8, 9)}
+FREE |= {"lookup": (6,)}
+"""Parameters of the kernels of joints that a folding chooses, or that g++ holds against its memories."""
+
+
+def test_parameters_of_joints_are_read_in_the_sources(once: Callable[..., Path], tmp_path: Path) -> None:
+    """Each type and number in the calls of their kernels changed by one, the hash and the digest mended."""
+    path = once("checker_joints", lambda path: broadaxe.compile(joints(), path))
+    folder = Path(shutil.copytree(path, tmp_path / "build"))
+    content, seen = content_of(folder), set()
+    for header in sorted((folder / "firmware").glob("*.hpp")):
+        text = header.read_text()
+        call = re.search(r"broadaxe::(\w+)<([^()]*)>\(", text)
+        if call is None or call[1] not in FREE:
+            continue
+        seen.add(call[1])
+        stated = call[2].split(", ")
+        for at, parameter in enumerate(stated):
+            if at in FREE[call[1]]:
+                continue
+            other = {"true": "false", "false": "true"}.get(parameter)
+            other = other or re.sub(r"-?\d+", lambda number: str(int(number[0]) + 1), parameter, count=1)
+            changed = text.replace(call[2], ", ".join([*stated[:at], other, *stated[at + 1 :]]))
+            assert changed != text, parameter
+            with Changed(header, changed.encode()):
+                content["files"][f"firmware/{header.name}"] = sha256(header)
+                line = resealed(folder, content)
+            assert line is not None, f"{call[0]}: {parameter}"
+            assert f"parameters of {call[1]}" in line
+        content["files"][f"firmware/{header.name}"] = sha256(header)
+    assert seen == {"multiply", "select", "dot", "arg_max", "lookup"}
     assert resealed(folder, content) is None
 
 

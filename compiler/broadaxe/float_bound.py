@@ -7,7 +7,9 @@ roundings on any way from the segment's inputs to the value,
     |float32 - exact| <= gamma(n) * S,   gamma(n) = n*u / (1 - n*u).
 
 n counts 1 for an input, K + 3 for a layer of K products (two for a weight, which may be a product of its own; product, bias),
-K + 2 for a mean of K values, 8 for a normalization and 1 for a step with a constant or the sum of two tensors.
+K + 2 for a mean of K values, 8 for a normalization and 1 for a step with a constant or the sum of two tensors. A product
+of two tensors has the roundings of both.
+A product of two tensors has the roundings of both.
 
 From the first function that is no straight line on, each tensor is known by float32's own value v and a bound e of its
 error: the exact value lies within e of v, and any float32 evaluation within e of the exact value. A function of slope at
@@ -37,7 +39,11 @@ from broadaxe.ops.pointwise import POINTWISE, steps_of
 
 Array = npt.NDArray[Any]
 UNIT = 2.0**-24
-LAYERS = ("Conv", "Gemm", "MatMul")
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+PRODUCTS = ("Gemm", "MatMul", "Mul")
+TABLES = {"Gather": 0, "OneHot": 2, "Pad": 2}
+"""Where operators that only place constants have them."""
+JOINTS = ("Max", "Mean", "Min", "Sum")
 STEPS = {"Add": 1, "Sub": 1, "Mul": 1, "Div": 1, "BatchNormalization": 8}
 OWN_ROUNDING = 1 + 2.0**-10
 """S is computed in float32 itself."""
@@ -281,8 +287,9 @@ def _absolute(part: onnx.ModelProto, cuts: Sequence[str], shapes: Mapping[str, S
         if not live or node.op_type == "Shape":
             nodes.append(node)
             continue
-        most = max(roundings[name] for name in live) + _cost(node, constants, shapes)
-        roundings |= dict.fromkeys(filter(None, node.output), most)
+        own = [roundings[name] for name in live]
+        most = sum(own) if node.op_type in PRODUCTS else max(own)
+        roundings |= dict.fromkeys(filter(None, node.output), most + _cost(node, constants, shapes))
         nodes.extend(_on_absolutes(graph, node, constants))
     del graph.node[:]
     graph.node.extend(nodes)
@@ -297,13 +304,33 @@ def _cost(node: onnx.NodeProto, constants: Mapping[str, Array], shapes: Mapping[
     match node.op_type:
         case "Conv":
             return 3 + int(prod(constants[node.input[1]].shape[1:]))
+        case "ConvTranspose":
+            weight = constants[node.input[1]].shape
+            return 3 + int(weight[0] // attributes.get("group", 1) * prod(weight[2:]))
+        case "Gather" | "OneHot":
+            return 1
+        case "Mean" | "Sum":
+            return len(node.input)
         case "MatMul" | "Gemm":
-            return 3 + int(constants[node.input[1]].shape[1 if attributes.get("transB", 0) else 0])
+            return 5 + _depth(node, constants, shapes, bool(attributes.get("transB", 0)))  # alpha and beta round, too
         case "AveragePool":
             return 2 + int(prod(attributes["kernel_shape"]))
-        case "GlobalAveragePool" | "ReduceMean":
+        case "GlobalAveragePool":
             return 2 + prod(shapes[node.input[0]][2:])
+        case "ReduceMean" | "ReduceSum":  # of all axes but the batch at most
+            return 2 + prod(shapes[node.input[0]][1:])
     return STEPS.get(node.op_type, 0)
+
+
+def _depth(
+    node: onnx.NodeProto, constants: Mapping[str, Array], shapes: Mapping[str, Sequence[int]], turned: bool
+) -> int:
+    """Products in one sum of a MatMul or Gemm."""
+    left, right = node.input[:2]
+    if right in constants:
+        shape = constants[right].shape
+        return int(shape[-1 if turned or len(shape) == 1 else -2])
+    return int((constants[left].shape if left in constants else shapes[left])[-1])
 
 
 def _constants(part: onnx.ModelProto, cuts: Sequence[str]) -> dict[str, Array]:
@@ -342,9 +369,14 @@ def _on_absolutes(graph: onnx.GraphProto, node: onnx.NodeProto, constants: Mappi
         return [helper.make_node("Add", [node.input[0], constant(np.array(reach))], [out])]
     changed = onnx.NodeProto()
     changed.CopyFrom(node)
-    if node.op_type in (*LAYERS, *STEPS):
-        if node.op_type == "Sub":
-            changed.op_type = "Add"
+    place = TABLES.get(node.op_type, len(node.input))
+    if place < len(node.input) and node.input[place] in constants:
+        changed.input[place] = constant(np.abs(constants[node.input[place]]))
+    for attribute in changed.attribute:
+        if (node.op_type, attribute.name) in (("Gemm", "alpha"), ("Gemm", "beta"), ("Pad", "value")):
+            attribute.f = abs(attribute.f)
+    if node.op_type in (*LAYERS, *STEPS, *JOINTS):
+        changed.op_type = {"Sub": "Add", "Min": "Max"}.get(node.op_type, node.op_type)
         for position, name in enumerate(node.input):
             variance = node.op_type == "BatchNormalization" and position == 4
             if name in constants and not variance:

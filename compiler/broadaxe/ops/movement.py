@@ -23,6 +23,7 @@ from broadaxe.ops.importing import (
     imports,
     moved,
 )
+from broadaxe.ops.lookup import gather_rows
 from broadaxe.ops.window_max import settled
 
 EXACT_FLOAT32 = 1 << 24
@@ -32,6 +33,8 @@ SIZES = {"Resize": 3, "Expand": 1}
 
 @imports("Slice", "Split", "Gather", "Tile", "Expand")
 def import_selection(graph: GraphBuilder, node: ModelNode) -> tuple[Tensor | None, ...]:
+    if node.op_type == "Gather" and isinstance(node.inputs[0], Constant):
+        return (gather_rows(graph, node),)
     return _tensors(graph, node, np.int64)
 
 
