@@ -7,6 +7,7 @@ behind that quantizer exactly. `check` lowers a model and compares every tensor 
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -405,6 +406,10 @@ EXACT = {
     "Neg": lambda _, a: -a,
     "Relu": lambda _, a: np.maximum(a, Fraction(0)),
     "Clip": lambda _, a, lo, hi: np.minimum(np.maximum(a, lo), hi),
+    "Max": lambda _, *parts: functools.reduce(np.maximum, parts),
+    "Min": lambda _, *parts: functools.reduce(np.minimum, parts),
+    "Sum": lambda _, *parts: sum(parts[1:], parts[0]),
+    "Mean": lambda _, *parts: sum(parts[1:], parts[0]) / len(parts),
     "MatMul": lambda _, a, b: a.dot(b) if b.ndim < 3 and a.ndim > 1 and a.shape[-1] == b.shape[0] else _matmul(_, a, b),
     "Gemm": _gemm,
     "Conv": _of_images(_conv),

@@ -95,7 +95,7 @@ def changed(make, change):
 
 # operators
 
-refused("unsupported operator", f"act (Erf): operator Erf is not supported; {SUPPORTED}")(node("Erf", name="act"))
+refused("unsupported operator", f"act (Det): operator Det is not supported; {SUPPORTED}")(node("Det", name="act"))
 refused(
     "unsupported operator on constants", "k (Foo): operator Foo is no standard ONNX operator; fold it before the export"
 )(lambda net, y: net.node("Mul", y, net.node("Foo", [1.0], name="k")))
@@ -197,9 +197,20 @@ refused("Conv with computed weights", f"conv1 (Conv): its weight {NOT_CONSTANT}"
     lambda net, y: net.node("Conv", y, y, name="conv1")
 )
 refused(
-    "MatMul of activations",
-    "fc (MatMul): multiplies two activations; only constant weights are supported so far",
-    (4, 4),
+    "Gemm of activations",
+    "fc (Gemm): mixes the samples of a batch, both sides are activations; use MatMul with a batch axis in front",
+    (4,),
+)(lambda net, y: net.node("Gemm", y, net.quant("x", 0.5), name="fc", transB=1))
+refused(
+    "MatMul of activations that do not fit",
+    "fc (MatMul): multiplies activations of shapes (1, 4, 3) and (1, 4, 3); repair the model",
+    (4, 3),
+)(lambda net, y: net.node("MatMul", y, net.quant("x", 0.5), name="fc"))
+refused(
+    "MatMul of activations along the batch",
+    "fc (MatMul): multiplies activations of shapes (1, 1) and (1, 1), where a batch axis would meet another axis; give both"
+    " the axes (batch, ..., rows, columns)",
+    (1,),
 )(lambda net, y: net.node("MatMul", y, net.quant("x", 0.5), name="fc"))
 refused(
     "stack of weights",
@@ -348,7 +359,7 @@ refused("Unsqueeze without axes", "it (Unsqueeze): its axes is missing; repair t
 
 refused(
     "constant divided by activations",
-    "it (Div): divides a constant by an activation; only division by a constant is supported",
+    "it (Div): its input reaches from -2 to 1.75; 0 has no reciprocal, put a Clip or a Quant before it",
 )(lambda net, y: net.quant(net.node("Div", 1.0, y, name="it")))
 refused("division by zero", "it (Div): divides by zero; repair the model")(node("Div", [0.0]))
 refused(
@@ -567,8 +578,8 @@ refused("output that is an input", f"output x: {NO_SOURCE}")(lambda net, y: "x")
 refused("output that is not quantized", f"output it_out: {NO_SOURCE}")(
     lambda net, y: net.node("Mul", "x", 0.5, name="it")
 )
-refused("names that break lines", f'co?[31mnv"? (Erf): operator Erf is not supported; {SUPPORTED}')(
-    node("Erf", name='co\x1b[31mnv"\n', output="out")
+refused("names that break lines", f'co?[31mnv"? (Det): operator Det is not supported; {SUPPORTED}')(
+    node("Det", name='co\x1b[31mnv"\n', output="out")
 )
 refused(
     "names that break lines, in a quantizer", 'q"?*/ (Quant): attribute signed is neither 0 nor 1, 2; set one of them'
@@ -588,7 +599,7 @@ refused(
     "a perm that is no list of integers",
     "it (Transpose): has inputs or attributes that do not fit it (TypeError); repair the model",
 )(lambda net, y: net.conv(net.node("Transpose", y, perm=numpy_helper.from_array(np.ones(4)), name="it"), (3, 2, 1, 1)))
-refused("a long name", f"{'n' * 77}... (Erf): operator Erf is not supported; {SUPPORTED}")(node("Erf", name="n" * 200))
+refused("a long name", f"{'n' * 77}... (Det): operator Det is not supported; {SUPPORTED}")(node("Det", name="n" * 200))
 
 
 @pytest.mark.parametrize(("shape", "make", "message"), CASES.values(), ids=CASES)

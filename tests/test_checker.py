@@ -41,8 +41,9 @@ from broadaxe.chain import (
 from broadaxe.errors import ProofError
 from broadaxe.functions import KINDS, Combined, Function, Leaky, Power
 from broadaxe.ir import Graph, Node, infer
-from broadaxe.ops import OPS, Mac, Requantize
+from broadaxe.ops import OPS, Requantize
 from broadaxe.ops.forms import Constant, Form, MultiplyShift, Shift, Table, Thresholds, ThresholdSearch
+from broadaxe.ops.mac import Accumulating
 from broadaxe.passes.choose_requantizers import examined
 from broadaxe.passes.offset_accumulators import offset_accumulators
 from broadaxe.prove import checker
@@ -112,6 +113,20 @@ def counts() -> onnx.ModelProto:
     return net.finish(net.node("MatMul", y, net.weights(5, 3)), name="counts")
 
 
+def joints() -> onnx.ModelProto:
+    """Products with zero codes, of two values and of one with itself; choices on one scale; a matrix product; rows by index."""
+    net = Network(3, 4, seed=7)
+    x = net.quant("x", 0.25, 1, bits=4)
+    y = net.quant(net.node("MatMul", x, net.weights(4, 4)), 0.5, -2, bits=4)
+    shuffled = net.node("Reshape", net.node("Transpose", y, perm=[0, 2, 1]), np.array([0, 3, 4]))
+    product = net.quant(net.node("Mul", x, shuffled), 0.5, 1, bits=4)
+    square = net.quant(net.node("Mul", y, y), 0.5, bits=5, signed=0)
+    chosen = net.quant(net.node("Max", product, net.node("Neg", square)), 0.25, bits=4)
+    scores = net.node("MatMul", chosen, net.node("Transpose", x, perm=[0, 2, 1]))
+    scores = net.node("Add", net.quant(scores, 0.5, bits=5), [0.5, 0.25, -1.0])
+    return net.finish(net.node("Gather", net.weights(3, 5), net.node("ArgMax", scores, axis=2)), name="joints")
+
+
 NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any]]] = {
     "branches": (branches, {}),
     "thresholds": (branches, {"requantizers": {"*": "thresholds"}}),
@@ -120,6 +135,7 @@ NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any]]] = {
     "ties": (ties, {}),
     "moving": (moving, {}),
     "counts": (counts, {}),
+    "joints": (joints, {}),
 }
 
 
@@ -211,8 +227,8 @@ def test_every_example_of_every_operator_holds(tmp_path: Path) -> None:
     values, nodes = {}, []
     for i, example in enumerate(example for op in OPS for example in op.examples()):
         op: Any = example.op
-        inputs = [replace(x, name=f"x{i}_{j}") for j, x in enumerate(example.inputs)]
-        if isinstance(op, Mac):
+        inputs = [replace(x, name=f"x{i}_{example.inputs.index(x)}") for x in example.inputs]
+        if isinstance(op, Accumulating):
             op = replace(op, start=np.zeros_like(op.start))
         if isinstance(op, Requantize):
             examination, _ = examined(op, inputs[0].bounds)
@@ -230,7 +246,7 @@ def test_every_example_of_every_operator_holds(tmp_path: Path) -> None:
     for name, data in (files | {"certificate.json": certificate(graph, files).encode()}).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(data)
-    macs = sum(isinstance(node.op, Mac) for node in nodes)
+    macs = sum(isinstance(node.op, Accumulating) for node in nodes)
     said = checker.check(tmp_path)
     assert said.startswith(
         f"certificate: {macs} layers, {sum(isinstance(n.op, Requantize) for n in nodes)} requantizers, "
@@ -600,6 +616,40 @@ def test_declared_types_are_read_in_the_sources(folder: Path, request: pytest.Fi
     assert resealed(folder, content) is None
 
 
+FREE = {"multiply": (5, 6, 7, 8, 9), "select": (4, 5), "scaled_add": (3, 4), "dot": (9, 10, 13), "arg_max": (8, 9)}
+FREE |= {"lookup": (6,)}
+"""Parameters of the kernels of joints that a folding chooses, or that g++ holds against its memories."""
+
+
+def test_parameters_of_joints_are_read_in_the_sources(once: Callable[..., Path], tmp_path: Path) -> None:
+    """Each type and number in the calls of their kernels changed by one, the hash and the digest mended."""
+    path = once("checker_joints", lambda path: broadaxe.compile(joints(), path))
+    folder = Path(shutil.copytree(path, tmp_path / "build"))
+    content, seen = content_of(folder), set()
+    for header in sorted((folder / "firmware").glob("*.hpp")):
+        text = header.read_text()
+        call = re.search(r"broadaxe::(\w+)<([^()]*)>\(", text)
+        if call is None or call[1] not in FREE:
+            continue
+        seen.add(call[1])
+        stated = call[2].split(", ")
+        for at, parameter in enumerate(stated):
+            if at in FREE[call[1]]:
+                continue
+            other = {"true": "false", "false": "true"}.get(parameter)
+            other = other or re.sub(r"-?\d+", lambda number: str(int(number[0]) + 1), parameter, count=1)
+            changed = text.replace(call[2], ", ".join([*stated[:at], other, *stated[at + 1 :]]))
+            assert changed != text, parameter
+            with Changed(header, changed.encode()):
+                content["files"][f"firmware/{header.name}"] = sha256(header)
+                line = resealed(folder, content)
+            assert line is not None, f"{call[0]}: {parameter}"
+            assert f"parameters of {call[1]}" in line
+        content["files"][f"firmware/{header.name}"] = sha256(header)
+    assert seen == {"multiply", "select", "dot", "arg_max", "lookup"}
+    assert resealed(folder, content) is None
+
+
 MEMORY = re.compile(r"const [a-z ]+ (\w+)(?:\[\d+\])+ = \{([^;]*)\};")
 
 
@@ -904,6 +954,81 @@ def test_functions_are_those_of_the_compiler(step: Any) -> None:
             assert got == codes(chain, quantizer, x).tolist()
             turning = [theirs.turns(c, d.lo, d.hi) for c, d in enumerate(domain)]
             assert turning == [sign is None for sign in direction_on(chain, domain)]
+
+
+def functions() -> onnx.ModelProto:
+    """Tables of chains that turn, and staircases of one that rises where it is read."""
+    net = Network(3, seed=8)
+    y = net.quant("x", 1 / 8, bits=4)
+    for name in ("silu", "slopes", "square", "gelu"):
+        y = net.node("MatMul", y, net.weights(3, 3, scale=0.3, bits=3))
+        if name == "silu":
+            y = net.node("Mul", y, net.node("Sigmoid", y))
+        elif name == "slopes":
+            y = net.node("PRelu", y, [0.2, -0.5, -1.0])
+        elif name == "square":
+            y = net.node("Pow", y, np.float32(2))
+        else:
+            y = net.node("Gelu", net.node("Relu", y))
+        y = net.quant(y, 0.06, bits=4)
+    return net.finish(y, name="functions")
+
+
+def test_every_entry_and_parameter_of_a_function_counts(once: Callable[..., Path], tmp_path: Path) -> None:
+    """Any entry of a table, and any other function, slope, exponent, operation or part of a combination, is found."""
+    built = once("checker_functions", lambda path: broadaxe.compile(functions(), path))
+    folder = Path(shutil.copytree(built, tmp_path / "build"))
+    original = content_of(folder)
+    assert failure(folder) is None
+    forms = [node["form"]["is"] for node in nodes(original, "requantize")]
+    assert forms[:3] == ["table"] * 3
+    assert forms[3] != "table" or original["requantizers"][3]["comparisons"] < 100
+    rng, found = random.Random(SEED), 0
+
+    def caught(edit: Edit) -> None:
+        nonlocal found
+        content = json.loads(json.dumps(original))
+        edit(content)
+        assert resealed(folder, content) is not None
+        found += 1
+
+    values = original["graph"]["values"]
+    requantizers = [node for node in original["graph"]["nodes"] if node["operator"] == "requantize"]
+    for i, node in enumerate(requantizers[:3]):
+        form, bounds = node["attributes"]["form"], values[node["inputs"][0]]["bounds"]
+        for _ in range(12):
+            c = rng.randrange(3)
+            at = rng.randint(*bounds[c]) - form["domain"][0]
+
+            def entry(
+                content: dict[str, Any], i: int = i, c: int = c, at: int = at, by: int = rng.choice((-1, 1))
+            ) -> None:
+                nodes(content, "requantize")[i]["form"]["rows"][c][at] += by
+
+            caught(entry)
+
+    def step(i: int, kind: str, field: str, value: Any) -> Edit:
+        def change(content: dict[str, Any]) -> None:
+            chain = nodes(content, "requantize")[i]["chain"]
+            (held,) = [s for s in chain if s["is"] == kind]
+            assert held[field] != value
+            held[field] = value
+
+        return change
+
+    tanh = [{"is": "function", "kind": "tanh"}]
+    caught(step(0, "combined", "op", "Add"))
+    caught(step(0, "combined", "op", "Pow"))
+    caught(step(0, "combined", "right", tanh))
+    caught(step(0, "combined", "left", tanh))
+    caught(step(1, "leaky", "slope", ["1/5", "-1/2", "1"]))
+    caught(step(1, "leaky", "slope", ["1/5", "1/2", "-1"]))
+    caught(step(2, "power", "exponent", "3"))
+    caught(step(2, "power", "exponent", "1/2"))
+    caught(step(3, "function", "kind", "elu"))
+    caught(step(3, "function", "kind", "cosine"))
+    caught(lambda content: nodes(content, "requantize")[1].update(comparisons=7))
+    print(f"{found} changes of functions, all caught")
 
 
 # Whatever else

@@ -248,14 +248,23 @@ def test_what_is_wrong_with_thresholds() -> None:
 # Sign
 
 
-@pytest.mark.parametrize(("shift", "levels"), [(0.0, 3), (0.5, 2)], ids=["0 is met", "0 is never met"])
-def test_sign(shift: float, levels: int) -> None:
+SIGNS = {  # kind, its ends, lowest weight, what is added, levels
+    "0 is met": ("INT3", -4, 3, -1, 0.0, 3),
+    "0 is never met": ("INT3", -4, 3, -1, 0.5, 2),
+    "0 is the lowest": ("UINT2", 0, 3, 1, 0.0, 3),
+    "0 is the highest": ("UINT2", 0, 3, 1, -18.0, 3),
+    "always above 0": ("UINT2", 0, 3, 1, 1.0, 2),
+}
+
+
+@pytest.mark.parametrize(("kind", "lo", "hi", "least", "shift", "levels"), SIGNS.values(), ids=SIGNS)
+def test_sign(kind: str, lo: int, hi: int, least: int, shift: float, levels: int) -> None:
     """Three levels; a layer whose sums never are 0 has one bit."""
-    net = Finn((6,), "INT3")
-    weights = net.rng.integers(-1, 2, (6, 5)).astype(f32)
+    net = Finn((6,), kind)
+    weights = net.rng.integers(least, 2, (6, 5)).astype(f32)
     y = net.node("Add", net.node("MatMul", "x", net.constant(weights)), shift)
     z = net.node("MatMul", net.node("Sign", y), net.constant(weights.T.copy()))
-    x = integers(30, 6, lo=-4, hi=3)
+    x = np.concatenate([integers(30, 6, lo=lo, hi=hi), np.full((1, 6), lo), np.full((1, 6), hi)])
     build = equals(net.finish(z), x, np.sign(x @ weights + shift) @ weights.T)
     (op,) = [node.op for node in build.graph.nodes if isinstance(node.op, Requantize)]
     assert op.quantizer.hi + 1 == levels
@@ -820,13 +829,16 @@ def test_qkeras() -> None:
 
 
 def test_brevitas_of_old() -> None:
-    """Domain onnx.brevitas, operator set 9: Clip by attributes, weights behind Transpose, Flatten before a Gemm."""
+    """Domain onnx.brevitas, operator set 9: Clip and Pad by attributes, Upsample."""
     net = Network(2, 6, 6, seed=9, opset=9)
     y = net.conv(net.quant("x", 0.125, 0, 6), (4, 2, 3, 3), pads=[1, 1, 1, 1])
     y = net.norm(y, [1.0, -0.5, 0.25, 2.0])
     y = net.quant(net.node("Clip", y, min=0.0, max=1.5), 0.1, bits=4, signed=0)
-    y = net.node("Flatten", net.node("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2]), axis=1)
-    y = net.node("Gemm", y, net.weights(5, 36), net.quant(net.rng.normal(size=5), 0.01, bits=8), transB=1)
+    y = net.node("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2])
+    y = net.node("Upsample", y, [1.0, 1.0, 2.0, 2.0], mode="nearest")
+    y = net.conv(net.node("Pad", y, pads=[0, 0, 1, 0, 0, 0, 0, 1], mode="constant", value=0.0), (3, 4, 3, 3))
+    y = net.node("Flatten", net.quant(y, 0.2), axis=1)
+    y = net.node("Gemm", y, net.weights(5, 75), net.quant(net.rng.normal(size=5), 0.01, bits=8), transB=1)
     model = net.finish(net.quant(y, 0.5, bits=6))
     for node in model.graph.node:
         node.domain = "onnx.brevitas" if node.domain else ""

@@ -27,10 +27,13 @@ FRAMES = 12
 
 
 def graph_of(examples: list[Example]) -> Graph:
-    """All examples side by side in one graph: inputs `x<i>_<j>`, nodes and outputs `y<i>`."""
+    """All examples side by side in one graph: inputs `x<i>_<j>`, nodes and outputs `y<i>`.
+
+    A value that an example reads twice is one input.
+    """
     values, nodes = {}, []
     for i, example in enumerate(examples):
-        inputs = [replace(x, name=f"x{i}_{j}") for j, x in enumerate(example.inputs)]
+        inputs = [replace(x, name=f"x{i}_{example.inputs.index(x)}") for x in example.inputs]
         out = infer(f"y{i}", example.op, inputs)
         values |= {value.name: value for value in (*inputs, out)}
         nodes.append(Node(out.name, example.op, tuple(x.name for x in inputs), out.name, f"{example.label} (Example)"))
@@ -111,7 +114,9 @@ def test_claimed_bounds_are_attained(example: Example) -> None:
             )
             return
         for end, expected in zip(attained, (interval.lo, interval.hi), strict=True):
-            feeds = {name: np.ascontiguousarray(x)[None] for name, x in zip(graph.inputs, end, strict=True)}
+            names = graph.nodes[0].inputs
+            feeds = {name: np.ascontiguousarray(x)[None] for name, x in zip(names, end, strict=True)}
+            assert all(np.array_equal(feeds[name][0], x) for name, x in zip(names, end, strict=True))
             assert (run(graph, feeds)["y0"][..., channel] == expected).all()
 
 

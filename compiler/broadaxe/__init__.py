@@ -5,6 +5,8 @@ The public API is what this module exports; everything else may change.
 
 from __future__ import annotations
 
+from broadaxe.auditing.audit import Audit, audit
+from broadaxe.auditing.export import export_finn, export_hls4ml
 from broadaxe.build import Build, compile, load
 from broadaxe.config import CompileSettings
 from broadaxe.errors import BroadaxeError
@@ -22,6 +24,7 @@ from broadaxe.version import __version__
 
 __all__ = [
     "AccumulatorBudget",
+    "Audit",
     "BroadaxeError",
     "Build",
     "CompileSettings",
@@ -33,8 +36,11 @@ __all__ = [
     "SweepConfig",
     "Verification",
     "__version__",
+    "audit",
     "compile",
     "diagnose",
+    "export_finn",
+    "export_hls4ml",
     "load",
     "load_weights",
     "quantize",

@@ -386,6 +386,79 @@ def simulate(
 
 
 @app.command()
+def audit(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A QONNX or FINN model.")],
+    hls4ml: Annotated[
+        Optional[Path],
+        typer.Option(metavar="CONFIG.yml", help="hls4ml configuration; default: what the model declares."),
+    ] = None,
+    inputs: Annotated[
+        Optional[list[str]],
+        typer.Option("--input", metavar="NAME:TYPE", help="An input that carries integers, such as image:uint8."),
+    ] = None,
+    data: Annotated[Optional[Path], typer.Option(help="Real inputs that are tried first; as for verify.")] = None,
+    output: Annotated[
+        Optional[Path], typer.Option("-o", "--output", metavar="WITNESS.npz", help="File for an input that overflows.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="Of the search for inputs, for each layer behind the first.")
+    ] = 10.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of that search.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Prove the accumulators that a FINN or hls4ml design declares wide enough, or show an input that overflows one.
+
+    Example: broadaxe audit model.onnx --hls4ml config.yml -o witness.npz
+    """
+    from json import dumps
+
+    from broadaxe.auditing.audit import audit as run
+    from broadaxe.auditing.table import AuditTable
+    from broadaxe.data import write_data
+
+    types = dict(_typed(text) for text in inputs) if inputs else None
+    with _progress() as progress:
+        result = run(model, hls4ml, inputs=types, data=data, seconds=seconds, seed=seed, progress=progress)
+    if output is not None and result.witness:
+        write_data(output, result.witness)
+    if json:
+        typer.echo(dumps(result.as_dict(), indent=1))
+    else:
+        Console().print(AuditTable(result))
+        if output is not None:
+            typer.echo(f"wrote {output}" if result.witness else f"{output} not written: no input is known to overflow")
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A QONNX or FINN model.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="Model or configuration to write.")],
+    finn: Annotated[bool, typer.Option("--finn", help="Write a model with widths in FINN's terms.")] = False,
+    hls4ml: Annotated[bool, typer.Option("--hls4ml", help="Write an hls4ml configuration.")] = False,
+    inputs: Annotated[
+        Optional[list[str]],
+        typer.Option("--input", metavar="NAME:TYPE", help="An input that carries integers, such as image:uint8."),
+    ] = None,
+) -> None:
+    """Write proven accumulator widths in the terms of FINN or of hls4ml.
+
+    Example: broadaxe export model.onnx --hls4ml -o config.yml
+    """
+    from broadaxe.auditing.export import export_finn, export_hls4ml, write
+
+    if finn == hls4ml:
+        raise RequestError("export: give either --finn or --hls4ml")
+    types = dict(_typed(text) for text in inputs) if inputs else None
+    with _progress() as progress:
+        made = (export_finn if finn else export_hls4ml)(model, inputs=types, progress=progress)
+    write(output, made)
+    typer.echo(f"wrote {output}")
+    typer.echo(f"next: broadaxe audit {output if finn else f'{model} --hls4ml {output}'}")
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="BUILD", help="Folder to write.")] = Path(
         "build/digits"

@@ -18,7 +18,7 @@ import numpy as np
 
 from broadaxe import resources
 from broadaxe.ir import Graph, IntArray, Lanes, Node, Value
-from broadaxe.ops.mac import Mac
+from broadaxe.ops.mac import Accumulating
 from broadaxe.ops.requantize import Requantize
 from broadaxe.prove.certificate import witness_channel
 from broadaxe.version import __version__
@@ -230,7 +230,7 @@ def testbench(
         f"tb/{name}": templates.get_template(f"tb/{name}.jinja").render(common)
         for name in ("beats.hpp", "testbench.cpp", "library.cpp")
     }
-    layers = [_witnesses(graph, node, node.op, lanes) for node in graph.nodes if isinstance(node.op, Mac)]
+    layers = [_witnesses(graph, node, node.op, lanes) for node in graph.nodes if isinstance(node.op, Accumulating)]
     files["tb/witness.cpp"] = templates.get_template("tb/witness.cpp.jinja").render(layers=layers)
     files["tb/vectors.dat"] = _vectors(graph, inputs, outputs)
     return files
@@ -242,26 +242,40 @@ def _vectors(graph: Graph, inputs: Mapping[str, IntArray], outputs: Mapping[str,
     return "\n".join([str(len(arrays[0])), *frames, ""])
 
 
-def _witnesses(graph: Graph, node: Node, op: Mac, lanes: Mapping[str, Lanes]) -> dict[str, Any]:
+def _witnesses(graph: Graph, node: Node, op: Accumulating, lanes: Mapping[str, Lanes]) -> dict[str, Any]:
     """Inputs that take the layer's widest channel to both ends, and what the layer and its requantizer make of them."""
-    (x,), out = graph.inputs_of(node), graph.values[node.output]
+    inputs, out = graph.inputs_of(node), graph.values[node.output]
     channel = witness_channel(out)
-    attained = op.witnesses((x,), channel)
+    attained = op.witnesses(inputs, channel)
     assert attained is not None
-    rows = np.stack([end[0].reshape(-1, x.channels)[0] for end in attained])
-    sums = op.reference(rows[:, None, :].astype(np.int64))[:, 0]
+    # of one input each vector is a witness of its own; two inputs meet all over a frame, which then holds one witness
+    vectors = {x.name: x.size // x.channels for x in (*inputs, out)}
+    alone = len(inputs) == 1
+    shared = [
+        np.stack([end[i] if not alone else end[i].reshape(-1, x.channels)[:1] for end in attained])
+        for i, x in enumerate(inputs)
+    ]
+    sums = op.reference(*(x.astype(np.int64) for x in shared)).reshape(2, -1, op.outputs)[:, 0]
     layer: dict[str, Any] = {
         "name": node.name,
-        "depth": x.channels,
+        "streams": [
+            {
+                "type": f"{x.name}_t",
+                "depth": x.channels,
+                "vectors": vectors[x.name],
+                "run": 1 if alone else vectors[x.name],
+                "rows": rows.reshape(2, -1, x.channels)[:, 0].tolist(),
+            }
+            for x, rows in zip(inputs, shared, strict=True)
+        ],
         "outputs": op.outputs,
-        "vectors": out.size // op.outputs,
-        "frames": 2 if out.size == op.outputs else 1,  # both witnesses, also where a frame is a single vector
+        "vectors": vectors[out.name],
+        "run": 1 if alone else vectors[out.name],
+        "frames": 1 if alone and vectors[out.name] > 1 else 2,  # both witnesses, also where a frame holds one
         "simd": lanes[node.name].read,
         "pe": lanes[node.name].written,
-        "in_type": f"{x.name}_t",
         "out_type": f"{out.name}_t",
         "width": out.dtype.width,
-        "inputs": rows.tolist(),
         "sums": sums.tolist(),
         "reader": None,
     }

@@ -7,12 +7,14 @@ roundings on any way from the segment's inputs to the value,
     |float32 - exact| <= gamma(n) * S,   gamma(n) = n*u / (1 - n*u).
 
 n counts 1 for an input, K + 3 for a layer of K products (two for a weight, which may be a product of its own; product, bias),
-K + 2 for a mean of K values, 8 for a normalization and 1 for a step with a constant or the sum of two tensors.
+K + 2 for a mean of K values, 8 for a normalization and 1 for a step with a constant or the sum of two tensors. A product
+of two tensors has the roundings of both.
+A product of two tensors has the roundings of both.
 
 From the first function that is no straight line on, each tensor is known by float32's own value v and a bound e of its
 error: the exact value lies within e of v, and any float32 evaluation within e of the exact value. A function of slope at
-most L makes of that an error of L * e and what its own kernel may err: ERROR * (1 + |y|), of the exponential and of powers
-ERROR * |y|. A function that has no such L, or jumps, is bounded by what it does between v - 2e and v + 2e.
+most L makes of that an error of L * e and what its own kernel may err (`kernel_error`). A function that has no such L, or
+jumps, is bounded by what it does between v - 2e and v + 2e.
 """
 
 from __future__ import annotations
@@ -30,14 +32,18 @@ from onnx import helper, numpy_helper
 
 from broadaxe.chain import Affine, Snap, Step
 from broadaxe.constants import run_float
-from broadaxe.functions import COMBINED, KINDS, Function, Leaky, Power, combined_error
+from broadaxe.functions import COMBINED, KINDS, Combined, Function, Leaky, Power, combined_error
 from broadaxe.lower import extract
 from broadaxe.ops.importing import ModelNode
 from broadaxe.ops.pointwise import POINTWISE, steps_of
 
 Array = npt.NDArray[Any]
 UNIT = 2.0**-24
-LAYERS = ("Conv", "Gemm", "MatMul")
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+PRODUCTS = ("Gemm", "MatMul", "Mul")
+TABLES = {"Gather": 0, "OneHot": 2, "Pad": 2}
+"""Where operators that only place constants have them."""
+JOINTS = ("Max", "Mean", "Min", "Sum")
 STEPS = {"Add": 1, "Sub": 1, "Mul": 1, "Div": 1, "BatchNormalization": 8}
 OWN_ROUNDING = 1 + 2.0**-10
 """S is computed in float32 itself."""
@@ -45,6 +51,9 @@ ERROR = 2.0**-20
 """Of onnxruntime's float32 kernels of functions; tests measure less than half of it."""
 LARGEST = 2.0**127
 RELATIVE = ("Exp", "Pow", "Reciprocal", "Sqrt")
+GATED = ("Gelu", "HardSwish", "Mish")
+WIDEST_GATE = 16.0
+"""x times a gate whose error is absolute; further out the gate is 0 or 1 in float32."""
 Ball: TypeAlias = tuple[Array, Array]
 """A tensor's float32 value and the bound of its error, both float64."""
 
@@ -200,7 +209,7 @@ class Behind:
                 exponent = Fraction(others[0][0].reshape(-1)[0].item())
                 if exponent in (0, 1):
                     return first[0] ** float(exponent), first[1] * float(exponent)
-                return _through(first, (Power(exponent),), relative=True)
+                return _through(first, (Power(exponent),), node.op_type)
         if node.op_type in POINTWISE:
             made = ModelNode(
                 node.name,
@@ -211,7 +220,7 @@ class Behind:
                 {name: value.decode() if isinstance(value, bytes) else value for name, value in attributes.items()},
                 0,
             )
-            return _through(first, steps_of(made), node.op_type in RELATIVE)
+            return _through(first, steps_of(made), node.op_type)
         return self._moved(node, first[0], known), self._moved(node, first[1], known, error=True) * OWN_ROUNDING
 
     def _moved(self, node: onnx.NodeProto, first: Array, known: Sequence[Ball | None], error: bool = False) -> Array:
@@ -235,23 +244,32 @@ class Behind:
         return np.asarray(run_float(model, feeds)[node.output[0]], dtype=np.float64)
 
 
-def _through(ball: Ball, steps: Sequence[Step], relative: bool) -> Ball:
+def kernel_error(op_type: str, x: Array, y: Array, size: float = 1.0) -> Array:
+    """What onnxruntime's float32 kernel of a function may err at x, where it is y; `size` of its parameters."""
+    if op_type in RELATIVE:
+        return np.asarray(ERROR * np.abs(y) + 2.0**-126)
+    gate = np.minimum(np.abs(x), WIDEST_GATE) if op_type in GATED else 0.0
+    return np.asarray(ERROR * (size + np.abs(y) + gate))
+
+
+def _through(ball: Ball, steps: Sequence[Step], op_type: str) -> Ball:
     """A function, as steps of a chain of one channel, on a value and its error."""
-    value, error = (part.reshape(1, -1) for part in np.broadcast_arrays(*ball))
-    size = 1.0
+    x, error = (part.reshape(1, -1) for part in np.broadcast_arrays(*ball))
+    value, size = x, 1.0
     for step in steps:
-        smooth = not isinstance(step, Power | Snap) and not (
-            isinstance(step, Function) and KINDS[step.kind].steepest is None
-        )
-        error = step.error(value, error) if smooth else 2 * step.error(value, 2 * error)
+        steep = isinstance(step, Function) and KINDS[step.kind].steepest is None
+        if steep or isinstance(step, Combined | Power | Snap):
+            error = 2 * step.error(value, 2 * error)
+        else:
+            error = step.error(value, error)
         value = step.approximate(value)
         if isinstance(step, Affine):
             size = max(size * float(abs(step.scale[0])), float(abs(step.shift[0])), 1.0)
         if isinstance(step, Leaky):
             size = max(size * float(abs(step.slope[0])), 1.0)
-    own = ERROR * np.abs(value) + 2.0**-126 if relative else ERROR * (size + np.abs(value))
+    error = error + kernel_error(op_type, x, value, size)
     shape = np.broadcast_shapes(ball[0].shape, ball[1].shape)
-    return value.reshape(shape), (error + own).reshape(shape)
+    return value.reshape(shape), error.reshape(shape)
 
 
 def _gamma(roundings: int) -> float:
@@ -269,8 +287,9 @@ def _absolute(part: onnx.ModelProto, cuts: Sequence[str], shapes: Mapping[str, S
         if not live or node.op_type == "Shape":
             nodes.append(node)
             continue
-        most = max(roundings[name] for name in live) + _cost(node, constants, shapes)
-        roundings |= dict.fromkeys(filter(None, node.output), most)
+        own = [roundings[name] for name in live]
+        most = sum(own) if node.op_type in PRODUCTS else max(own)
+        roundings |= dict.fromkeys(filter(None, node.output), most + _cost(node, constants, shapes))
         nodes.extend(_on_absolutes(graph, node, constants))
     del graph.node[:]
     graph.node.extend(nodes)
@@ -285,13 +304,33 @@ def _cost(node: onnx.NodeProto, constants: Mapping[str, Array], shapes: Mapping[
     match node.op_type:
         case "Conv":
             return 3 + int(prod(constants[node.input[1]].shape[1:]))
+        case "ConvTranspose":
+            weight = constants[node.input[1]].shape
+            return 3 + int(weight[0] // attributes.get("group", 1) * prod(weight[2:]))
+        case "Gather" | "OneHot":
+            return 1
+        case "Mean" | "Sum":
+            return len(node.input)
         case "MatMul" | "Gemm":
-            return 3 + int(constants[node.input[1]].shape[1 if attributes.get("transB", 0) else 0])
+            return 5 + _depth(node, constants, shapes, bool(attributes.get("transB", 0)))  # alpha and beta round, too
         case "AveragePool":
             return 2 + int(prod(attributes["kernel_shape"]))
-        case "GlobalAveragePool" | "ReduceMean":
+        case "GlobalAveragePool":
             return 2 + prod(shapes[node.input[0]][2:])
+        case "ReduceMean" | "ReduceSum":  # of all axes but the batch at most
+            return 2 + prod(shapes[node.input[0]][1:])
     return STEPS.get(node.op_type, 0)
+
+
+def _depth(
+    node: onnx.NodeProto, constants: Mapping[str, Array], shapes: Mapping[str, Sequence[int]], turned: bool
+) -> int:
+    """Products in one sum of a MatMul or Gemm."""
+    left, right = node.input[:2]
+    if right in constants:
+        shape = constants[right].shape
+        return int(shape[-1 if turned or len(shape) == 1 else -2])
+    return int((constants[left].shape if left in constants else shapes[left])[-1])
 
 
 def _constants(part: onnx.ModelProto, cuts: Sequence[str]) -> dict[str, Array]:
@@ -330,9 +369,14 @@ def _on_absolutes(graph: onnx.GraphProto, node: onnx.NodeProto, constants: Mappi
         return [helper.make_node("Add", [node.input[0], constant(np.array(reach))], [out])]
     changed = onnx.NodeProto()
     changed.CopyFrom(node)
-    if node.op_type in (*LAYERS, *STEPS):
-        if node.op_type == "Sub":
-            changed.op_type = "Add"
+    place = TABLES.get(node.op_type, len(node.input))
+    if place < len(node.input) and node.input[place] in constants:
+        changed.input[place] = constant(np.abs(constants[node.input[place]]))
+    for attribute in changed.attribute:
+        if (node.op_type, attribute.name) in (("Gemm", "alpha"), ("Gemm", "beta"), ("Pad", "value")):
+            attribute.f = abs(attribute.f)
+    if node.op_type in (*LAYERS, *STEPS, *JOINTS):
+        changed.op_type = {"Sub": "Add", "Min": "Max"}.get(node.op_type, node.op_type)
         for position, name in enumerate(node.input):
             variance = node.op_type == "BatchNormalization" and position == 4
             if name in constants and not variance:

@@ -44,7 +44,13 @@ class Host:
     @classmethod
     def of(cls, model: onnx.ModelProto, lowered: Lowered, graph: Graph) -> Host:
         qonnx = qonnx_from_finn(model)
-        return cls(graph, lowered, qonnx, symbolic_batch(expand_quant(qonnx)))
+        standard = symbolic_batch(expand_quant(qonnx))
+        known = {info.name for info in (*standard.graph.value_info, *standard.graph.output)}
+        for tensor in lowered.tensors:  # where the model can be cut, its parts need the types of what is not float32
+            if tensor.kind != "float32" and tensor.tensor not in known:
+                kind = helper.np_dtype_to_tensor_dtype(np.dtype(tensor.kind))
+                standard.graph.value_info.append(helper.make_tensor_value_info(tensor.tensor, kind, None))
+        return cls(graph, lowered, qonnx, standard)
 
     @property
     def inputs(self) -> list[str]:
@@ -102,7 +108,7 @@ class Host:
         return np.asarray(np.rint((stream - shift) / scale), dtype=carrier(value.dtype))
 
     def reals(self, integers: Mapping[str, IntArray]) -> dict[str, Array]:
-        """The model's outputs for the integer outputs of the graph, float32, batch first."""
+        """The model's outputs for the integer outputs of the graph, in the model's element types, batch first."""
         tensors = {o.tensor: real(o, integers[o.value]) for o in self.lowered.outputs}
         wanted = list(self.lowered.outputs_of_model)
         rest = [name for name in wanted if name not in tensors]
@@ -114,11 +120,12 @@ class Host:
 
 
 def real(output: HostOutput, integers: IntArray) -> Array:
-    """Reals of a model tensor from the integers of its value, float32, shape (batch, ...)."""
+    """Reals of a model tensor from the integers of its value, in its element type, shape (batch, ...)."""
     x = _by_channel(integers)
     for step in output.chain:
         x = step.approximate(x)
-    return _placed(output, x, len(integers)).astype(np.float32)
+    placed, kind = _placed(output, x, len(integers)), np.dtype(output.kind)
+    return np.rint(placed).astype(kind) if kind.kind in "iu" else placed.astype(kind)
 
 
 def rounding(output: HostOutput, integers: IntArray) -> Array:

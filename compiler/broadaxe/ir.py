@@ -106,12 +106,14 @@ class Op(ABC):
 
     `folds` says whether the operator has a folding of its own (PE x SIMD); others take their lanes from a neighbour.
     `hardware` says whether it becomes a kernel; one that does not only renames a stream. `moves` says that it only moves
-    elements: what comes out is what came in.
+    elements: what comes out is what came in. `accumulates` says whether its output is a sum of products, or a
+    product, that no quantizer has brought to codes yet.
     """
 
     kind: ClassVar[str]
     folds: ClassVar[bool] = False
     hardware: ClassVar[bool] = True
+    accumulates: ClassVar[bool] = False
     moves: ClassVar[bool] = False
 
     @abstractmethod

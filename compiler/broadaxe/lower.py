@@ -63,8 +63,8 @@ HEAD_OPERATORS |= {
     "SpaceToDepth",
 }
 HEAD_OPERATORS |= {"Tile", "Transpose", "Unsqueeze", "Upsample"}
-TAIL_OPERATORS = {"ArgMax", "Cast", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze", "Tanh"}
-TAIL_OPERATORS |= {"TopK", "Unsqueeze"}
+TAIL_OPERATORS = {"ArgMax", "ArgMin", "Cast", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze"}
+TAIL_OPERATORS |= {"Tanh", "TopK", "Unsqueeze"}
 HEAD_OPERATORS |= {*POINTWISE}
 TAIL_OPERATORS |= {*POINTWISE}
 MICROSOFT = ("com.microsoft", "Gelu")
@@ -97,12 +97,14 @@ class HostOutput:
         value: the graph's output.
         index: of the model tensor's shape (batch 1).
         chain: exact function from integers to reals.
+        kind: element type of the model's tensor.
     """
 
     tensor: str
     value: str
     index: IntArray
     chain: Chain
+    kind: str = "float32"
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,9 +218,12 @@ class Walk:
             declared = None if chosen is None else Datatype(str(chosen), chosen.range)
         elif declared is not None and declared.dtype.width > WIDEST_INPUT:
             declared = None
-        self.states[info.name] = (
-            Head(info.name) if declared is None else self._integer_input(info.name, shape, declared)
-        )
+        if declared is None:
+            self.states[info.name] = Head(info.name)
+            return
+        kind = helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
+        made = self._integer_input(info.name, shape, declared)
+        self.states[info.name] = replace(made, kind=kind.name) if kind.kind in "iu" else made
 
     def _integer_input(self, tensor: str, shape: Shape, declared: Datatype) -> Scaled:
         """An input that carries integers lo, lo + step, ..., hi; those of a step above 1 become the codes 0, 1, ..."""
@@ -348,7 +353,7 @@ class Walk:
                 continue
             self.states[name] = state
             if isinstance(state, Scaled) and not state.pools:
-                self.tensors.append(HostOutput(name, state.value, state.index, state.chain))
+                self.tensors.append(HostOutput(name, state.value, state.index, state.chain, state.kind))
 
     def _import(self, node: ModelNode, proto: onnx.NodeProto) -> Tensor | tuple[Tensor | None, ...]:
         live = [t for t in node.inputs if t is not None]
@@ -475,7 +480,7 @@ class Walk:
                 )
         if not self.builder.inputs:
             raise UnsupportedModelError("model: no output depends on an input; there is nothing to compile")
-        outputs = tuple(HostOutput(n, t.value, t.index, t.chain) for n, t in starts.items())
+        outputs = tuple(HostOutput(n, t.value, t.index, t.chain, t.kind) for n, t in starts.items())
         graph = self.builder.finish(tuple(dict.fromkeys(o.value for o in outputs)))
         graph.check("lower")
         tensors = tuple(t for t in self.tensors if t.value in graph.values)
@@ -495,7 +500,7 @@ def extract(model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> on
     for node in reversed(graph.node):
         made = set(node.output) & needed
         if made and not made <= set(inputs):
-            nodes.append(node)
+            nodes.append(_without(node, inputs))
             needed.update(i for i in node.input if i not in inputs)
     kinds = {i.name: i.type.tensor_type.elem_type for i in (*graph.input, *graph.value_info, *graph.output)}
     part = helper.make_model(
@@ -510,6 +515,18 @@ def extract(model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> on
     )
     part.ir_version = min(model.ir_version, 10)
     return part
+
+
+def _without(node: onnx.NodeProto, inputs: list[str]) -> onnx.NodeProto:
+    """The node, with those of its outputs renamed that are inputs of the part."""
+    if not set(node.output) & set(inputs):
+        return node
+    renamed = onnx.NodeProto()
+    renamed.CopyFrom(node)
+    for position, name in enumerate(node.output):
+        if name in inputs:
+            renamed.output[position] = f"{name}@computed"
+    return renamed
 
 
 def _input_shape(info: onnx.ValueInfoProto) -> Shape:

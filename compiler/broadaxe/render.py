@@ -41,7 +41,7 @@ class Builder:
     def node(self, op_type: str, *inputs: str, **attributes: Any) -> str:
         name = self._fresh()
         self.nodes.append(helper.make_node(op_type, list(inputs), [name], **attributes))
-        if op_type == "Shape":
+        if op_type in ("Shape", "ArgMax"):
             self.kinds[name] = np.dtype(np.int64)
         elif op_type in ("Greater", "GreaterOrEqual", "Less"):
             self.kinds[name] = np.dtype(np.bool_)

@@ -5,6 +5,9 @@ flip does not change everything behind it. Where float32 gives another code, the
 the exact one and the exact value before rounding lies no further from a rounding boundary than float32 can err, a rigorous
 bound (`broadaxe.float_bound`). Anything else is a mismatch.
 
+An index of a largest element starts a segment of its own, too. Where float32 chooses another one, that is explained only if
+ours has the largest exact real and both lie no further apart than float32 can err on them.
+
 The last segments end in reals that no quantizer rounds. What the host makes of the last integers has to lie no further from
 float32's result than the same bound and the host's own rounding. Operators behind those reals, such as Softmax, have no
 bound; both sides would run them in onnxruntime.
@@ -21,10 +24,12 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from onnx import helper
 
 from broadaxe.build import Array, Build
 from broadaxe.chain import (
     FIRST_PRECISION,
+    Affine,
     Chain,
     Ending,
     PerChannel,
@@ -41,6 +46,7 @@ from broadaxe.frontend.standard import session, writes_codes
 from broadaxe.host import real, rounding
 from broadaxe.ir import Graph, IntArray, Node
 from broadaxe.lower import HostOutput, extract
+from broadaxe.ops.arg_max import ArgMax
 from broadaxe.ops.rearrange import Rearrange
 from broadaxe.ops.requantize import Requantize
 from broadaxe.ops.window import SlidingWindow
@@ -51,6 +57,7 @@ UNIT = Fraction(1, 1 << 24)
 QUANTIZER_ROUNDINGS = 4
 """x / scale, + zero_point, + 0.5 where a mode rounds by hand; and one to spare."""
 CUT = "@codes"
+CHOICES = ("ArgMax", "ArgMin", "TopK")
 BLOCK = 64
 
 
@@ -89,16 +96,18 @@ def compare_segments(build: Build, data: Mapping[str, Array], codes: Mapping[str
         codes: the same as the graph's integer inputs.
     """
     report = SegmentReport(uncompared=_uncompared(build))
-    tensors, outputs = _quantized(build), _reals(build)
-    if not tensors and not outputs:
+    tensors, choices = _quantized(build), _choices(build)
+    outputs = [o for o in _reals(build) if o.tensor not in choices]
+    if not tensors and not outputs and not choices:
         return report
-    names = [t.tensor for t in tensors]
+    names = [*(t.tensor for t in tensors), *choices]
     compared = [*names, *(o.tensor for o in outputs)]
     cut = _cut_session(build, names, compared)
     whole = session(extract(build.host.standard, build.host.inputs, compared))
-    sources = {n.output[0]: n.input[0] for n in build.host.qonnx.graph.node if n.output[0] in names}
+    sources = {n: node.input[0] for node in build.host.qonnx.graph.node for n in node.output if n in names}
     starts = [*names, *(i.tensor for i in build.lowered.inputs), *(t.tensor for t in _input_tensors(build))]
-    shapes = {t.tensor: t.index.shape for t in (*build.lowered.inputs, *build.lowered.tensors, *_input_tensors(build))}
+    shapes = {i.tensor: i.index.shape for i in build.lowered.inputs}
+    shapes |= {t.tensor: t.index.shape for t in (*build.lowered.tensors, *_input_tensors(build))}
     bound = FloatBound.of(build.host.standard, starts, list(sources.values()), shapes)
     last_bound = FloatBound.of(build.host.standard, starts, [o.tensor for o in outputs], shapes)
     typed = build.host.feeds(data)
@@ -107,7 +116,8 @@ def compare_segments(build: Build, data: Mapping[str, Array], codes: Mapping[str
         floats = {n: x[at : at + BLOCK] for n, x in typed.items()}
         ours = run(build.graph, {n: x[at : at + BLOCK] for n, x in codes.items()}, every_value=True)
         ours |= {n: x[at : at + BLOCK] for n, x in codes.items()}
-        mine = {t.tensor: real(t, ours[t.value]) for t in (*tensors, *_input_tensors(build))}
+        chosen = [choice.tensor for choice in choices.values()]
+        mine = {t.tensor: real(t, ours[t.value]) for t in (*tensors, *chosen, *_input_tensors(build))}
         feeds = floats | {name + CUT: values for name, values in mine.items()}
         theirs = _run_session(cut, compared, feeds)
         ends = _run_session(whole, compared, floats)
@@ -126,6 +136,17 @@ def compare_segments(build: Build, data: Mapping[str, Array], codes: Mapping[str
                     report.unexplained.append(f"{tensor.tensor} {(at + place[0], *place[1:])}: {problem}")
             apart = _apart(build, tensor, mine[tensor.tensor], ends[tensor.tensor])
             differs |= apart.reshape(len(differs), -1).any(axis=1)
+        for name, choice in choices.items():
+            apart = mine[name] != theirs[name]
+            report.activations += apart.size
+            if apart.any() and not errors:
+                errors = bound.errors(floats | mine)
+            for place in map(tuple, np.argwhere(apart).tolist()):
+                report.flips += 1
+                problem = choice.explain(ours, place, int(theirs[name][place]), errors[sources[name]])
+                if problem is not None:
+                    report.unexplained.append(f"{name} {(at + place[0], *place[1:])}: {problem}")
+            differs |= (mine[name] != ends[name]).reshape(len(differs), -1).any(axis=1)
         errors = last_bound.errors(floats | mine)
         for output in outputs:
             _compare_reals(build, output, ours[output.value], theirs[output.tensor], errors[output.tensor], at, report)
@@ -159,6 +180,58 @@ def _writers(build: Build) -> dict[str, onnx.NodeProto]:
     return {name: node for node in build.host.qonnx.graph.node for name in node.output if name}
 
 
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """The index of a largest (or least) element that the hardware computes, and the tensor that it chooses from."""
+
+    tensor: HostOutput
+    source: HostOutput
+    axis: int
+    least: bool
+
+    def explain(self, ours: Mapping[str, IntArray], place: tuple[int, ...], theirs: int, errors: Array) -> str | None:
+        """None if float32, as far off as `errors` tells, may choose the element `theirs`; else both elements."""
+        mine = int(self._index(ours)[place])
+        frame, *rest = place if len(place) == errors.ndim else (*place[: self.axis], 0, *place[self.axis :])
+        found = []
+        for index in (mine, theirs):
+            if not 0 <= index < errors.shape[self.axis]:
+                return f"we choose {mine}, float32 chooses {theirs}"
+            at = (*rest[: self.axis - 1], index, *rest[self.axis :])
+            found.append((self._exact(ours, frame, at), Fraction(float(errors[frame][at]))))
+        (value, slack), (other, more) = found
+        lead = other - value if self.least else value - other
+        if 0 <= lead <= slack + more:
+            return None
+        return f"we choose {mine}, {float(value):.9g}, float32 chooses {theirs}, {float(other):.9g}"
+
+    def _index(self, ours: Mapping[str, IntArray]) -> Array:
+        return real(self.tensor, ours[self.tensor.value])
+
+    def _exact(self, ours: Mapping[str, IntArray], frame: int, at: tuple[int, ...]) -> Fraction:
+        (affine,) = self.source.chain
+        assert isinstance(affine, Affine)
+        integers = ours[self.source.value]
+        position = int(self.source.index[0][at])
+        channel = position % integers.shape[-1]
+        return _at(affine.scale, channel) * int(integers[frame].reshape(-1)[position]) + _at(affine.shift, channel)
+
+
+def _choices(build: Build) -> dict[str, _Choice]:
+    """Indices of largest elements, by the model's tensor that an ArgMax, ArgMin or TopK of the model writes."""
+    known, found = {t.tensor: t for t in build.lowered.tensors}, {}
+    for name, node in _writers(build).items():
+        maker = build.graph.producer(known[name].value) if name in known and node.op_type in CHOICES else None
+        if maker is None or not isinstance(maker.op, ArgMax):
+            continue
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        source = known[node.input[0]]
+        axis = int(attributes.get("axis", -1 if node.op_type == "TopK" else 0)) % source.index.ndim
+        least = node.op_type == "ArgMin" or not attributes.get("largest", 1)
+        found[name] = _Choice(known[name], source, axis, least)
+    return found
+
+
 def _uncompared(build: Build) -> list[str]:
     """Outputs of the model that float operators with no bound compute from what the integers give."""
     known = sorted(o.tensor for o in build.lowered.outputs)
@@ -185,6 +258,10 @@ def _cut_session(build: Build, quantized: list[str], outputs: list[str]) -> onnx
     model = onnx.ModelProto()
     model.CopyFrom(build.host.standard)
     cuts = {*quantized, *(t.tensor for t in _input_tensors(build))}
+    kinds = {i.name: i.type.tensor_type.elem_type for i in (*model.graph.value_info, *model.graph.output)}
+    model.graph.value_info.extend(
+        helper.make_tensor_value_info(name + CUT, kinds[name], None) for name in sorted(cuts & set(kinds))
+    )
     read = set()
     for node in model.graph.node:
         for position, name in enumerate(node.input):

@@ -19,7 +19,7 @@ from broadaxe.build import Array, Build, Progress, check_files, contents, named,
 from broadaxe.csim import Mode, Simulator, ap_types, compile_sources, run_program
 from broadaxe.errors import VerificationError
 from broadaxe.ir import Graph, IntArray, Node
-from broadaxe.ops.mac import Mac
+from broadaxe.ops.mac import Accumulating
 from broadaxe.prove.certificate import certificate
 from broadaxe.reference import run
 from broadaxe.render import OnnxRun
@@ -234,7 +234,7 @@ def _compare(graph: Graph, expected: Codes, got: Codes, source: str, at: int, re
 
 def _harness(build: Build, mode: Mode, result: Verification) -> None:
     """Testbench with back-to-back frames, and every layer alone on its witnesses."""
-    layers = sum(isinstance(node.op, Mac) for node in build.graph.nodes)
+    layers = sum(isinstance(node.op, Accumulating) for node in build.graph.nodes)
     programs = {
         "testbench": (["tb/testbench.cpp", f"firmware/{build.top}.cpp"], [str(build.path / "tb" / "vectors.dat")]),
         "witness": (["tb/witness.cpp"], []),
@@ -252,7 +252,7 @@ def _harness(build: Build, mode: Mode, result: Verification) -> None:
 
 
 def _macs(graph: Graph, node: Node) -> int:
-    if not isinstance(node.op, Mac):
+    if not isinstance(node.op, Accumulating):
         return 0
     return graph.values[node.output].size * node.op.depth
 

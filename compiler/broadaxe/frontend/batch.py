@@ -55,7 +55,9 @@ def symbolic_batch(model: onnx.ModelProto) -> onnx.ModelProto:
     return opened
 
 
-def _sizes(graph: onnx.GraphProto, node: onnx.NodeProto, sizes: npt.NDArray[np.int64], name: str) -> list[onnx.NodeProto]:
+def _sizes(
+    graph: onnx.GraphProto, node: onnx.NodeProto, sizes: npt.NDArray[np.int64], name: str
+) -> list[onnx.NodeProto]:
     """Nodes that compute the sizes of a Resize with the batch of its input; the node reads them from here on."""
     constants = {f"{name}_first": np.zeros(1, dtype=np.int64), f"{name}_rest": sizes[1:]}
     graph.initializer.extend(numpy_helper.from_array(array, key) for key, array in constants.items())

@@ -11,24 +11,34 @@ from broadaxe.ops import multithreshold as multithreshold
 from broadaxe.ops import pointwise as pointwise
 from broadaxe.ops import pooling as pooling
 from broadaxe.ops import reductions as reductions
+from broadaxe.ops.arg_max import ArgMax
 from broadaxe.ops.concat import Concat
+from broadaxe.ops.dot import Dot
 from broadaxe.ops.grouped import GroupedMatVec
+from broadaxe.ops.lookup import Lookup
 from broadaxe.ops.mac import Mac
 from broadaxe.ops.matvec import MatVec
+from broadaxe.ops.product import Product
 from broadaxe.ops.rearrange import Rearrange
 from broadaxe.ops.requantize import Requantize
 from broadaxe.ops.scaled_add import ScaledAdd
+from broadaxe.ops.select import Select
 from broadaxe.ops.view import View
 from broadaxe.ops.window import SlidingWindow
 from broadaxe.ops.window_max import WindowMax
 
 OPS: tuple[type[Op], ...] = (
+    ArgMax,
     Concat,
+    Dot,
     GroupedMatVec,
+    Lookup,
     MatVec,
+    Product,
     Rearrange,
     Requantize,
     ScaledAdd,
+    Select,
     SlidingWindow,
     View,
     WindowMax,
@@ -36,13 +46,18 @@ OPS: tuple[type[Op], ...] = (
 
 __all__ = [
     "OPS",
+    "ArgMax",
     "Concat",
+    "Dot",
     "GroupedMatVec",
+    "Lookup",
     "Mac",
     "MatVec",
+    "Product",
     "Rearrange",
     "Requantize",
     "ScaledAdd",
+    "Select",
     "SlidingWindow",
     "View",
     "WindowMax",

@@ -20,6 +20,7 @@ from broadaxe.ops.importing import (
     per_channel,
 )
 from broadaxe.ops.pointwise import divided_by, of_one_value
+from broadaxe.ops.product import multiply_activations
 from broadaxe.ops.scaled_add import add_activations
 
 ONE, ZERO = (Fraction(1),), (Fraction(0),)
@@ -34,7 +35,9 @@ def import_arithmetic(graph: GraphBuilder, node: ModelNode) -> Tensor:
             return combined
         if node.op_type in ("Add", "Sub"):
             return add_activations(graph, node, left, right, 1 if node.op_type == "Add" else -1)
-        raise node.fail("combines two activations; only a constant on one side is supported so far")
+        if node.op_type == "Mul":
+            return multiply_activations(graph, node, left, right)
+        raise node.fail("divides two activations; only division by a constant is supported")
     position = 0 if isinstance(left, Scaled) else 1
     x = node.scaled(position)
     values = node.floats(1 - position, "constant")
@@ -49,6 +52,8 @@ def import_arithmetic(graph: GraphBuilder, node: ModelNode) -> Tensor:
         case _:
             if position == 1:
                 return divided_by(graph, node, constant, x)
+            if x.kind not in ("float32", "float64"):
+                raise node.fail(f"divides integers ({x.kind}), which rounds; cast them to float first")
             if not all(constant):
                 raise node.fail("divides by zero; repair the model")
             step = Affine(tuple(1 / c for c in constant), ZERO)

@@ -70,12 +70,14 @@ class Scaled:
             No two elements share a place; there may be places that hold no element of the tensor.
         chain: exact function from the value's integers to the tensor's reals, per channel of the value.
         pools: MaxPools between the chain's steps, to be emitted after the next quantizer.
+        kind: element type of the model's tensor, as numpy names it; one that is no float holds integers alone.
     """
 
     value: str
     index: IntArray
     chain: Chain
     pools: tuple[Pool, ...] = ()
+    kind: str = "float32"
 
     @property
     def shape(self) -> Shape:
@@ -293,11 +295,11 @@ def integers(graph: GraphBuilder, node: ModelNode, x: Scaled, depthwise: bool = 
 
 
 def _is_accumulator(graph: GraphBuilder, value: str) -> bool:
-    """Whether a multiply-accumulate layer computes the value; operators that only move integers are looked through."""
+    """Whether products make the value that no quantizer follows; operators that only move integers are looked through."""
     makers = {node.output: node for node in graph.nodes}
     while value in makers and makers[value].op.moves:
         value = makers[value].inputs[0]
-    return value in makers and makers[value].op.folds
+    return value in makers and makers[value].op.accumulates
 
 
 def real_scales(left: PerChannel, right: PerChannel) -> tuple[int, int] | None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from broadaxe.chain import Affine, PerChannel, spread
 from broadaxe.ir import IntArray, Value
+from broadaxe.ops.dot import multiply_matrices
 from broadaxe.ops.geometry import Geometry
 from broadaxe.ops.grids import integer_grid
 from broadaxe.ops.grouped import GroupedMatVec
@@ -101,7 +102,7 @@ def import_matmul(graph: GraphBuilder, node: ModelNode) -> Tensor:
         return _weights_left(graph, node)
     x = node.scaled(0)
     if isinstance(node.inputs[1], Scaled):
-        raise node.fail("multiplies two activations; only constant weights are supported so far")
+        return import_product(graph, node)
     weight = node.constant(1, "weight")
     if node.attribute("transA", 0):
         raise node.fail("transA is 1, which mixes the batch axis with others; keep the batch axis first")
@@ -182,6 +183,15 @@ def _times_matrices(graph: GraphBuilder, node: ModelNode, x: Scaled, weight: Con
     out = multiply(graph, node, graph.values[source.value], integers(graph, node, source), op, rows.scale, groups)
     index = np.arange(out.size).reshape(1, x.shape[2], groups, outputs).transpose(0, 2, 1, 3)
     return Scaled(out.name, index, (out.affine,))
+
+
+def import_product(graph: GraphBuilder, node: ModelNode) -> Tensor:
+    """MatMul and Gemm of two activations."""
+    if node.op_type == "Gemm":
+        raise node.fail(
+            "mixes the samples of a batch, both sides are activations; use MatMul with a batch axis in front"
+        )
+    return multiply_matrices(graph, node)
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,7 +303,7 @@ class Stages:
 
     def check(self, node: ModelNode, op: Mac, x: Value) -> None:
         """Fail where the proven sums do not fit the widths that the metadata promise."""
-        inner = op.tile_sums(x) if isinstance(op, MatVec) else None
+        inner = op.tile_sums(x)
         lo, hi = op.sums(x)
         whole = Interval(int(lo.min()), int(hi.max()))
         widest = int((hi - lo).argmax())

@@ -1,4 +1,4 @@
-"""What multiply-accumulate operators share: integer weights, exact intervals of their sums, accumulator types.
+"""What operators that add up products share, and those among them with integer weights: exact intervals of sums, widths.
 
 The accumulator of output o holds start[o] + sum_i weights[o, i] * x_i. With x_i anywhere in [lo_i, hi_i] the sum lies between
 sum_i min(w*lo_i, w*hi_i) and sum_i max(w*lo_i, w*hi_i). Both ends are attained by a witness, so the width that holds the two is
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,33 +22,38 @@ EXACT_FLOAT32 = 1 << 24
 EXACT_FLOAT64 = 1 << 53
 
 
-@dataclass(frozen=True, eq=False)
-class Mac(Op):
-    """A multiply-accumulate operator on the last axis.
+@dataclass(frozen=True)
+class Sizes:
+    """What is known of an accumulator without the proven intervals, in bits; `weight` is the right operand's."""
 
-    Attributes:
-        weights: integers, shape (outputs, depth); a row holds the products of one sum in canonical order (kh, kw, c).
-        weight_dtype: declared type of the weights, for the data-type bound and the weight memory.
-        start: where each accumulator starts, shape (outputs,).
+    weight: int
+    input: int
+    datatype: int
+    l1: int
+
+
+class Accumulating(Op):
+    """An operator whose outputs are sums of products on the last axis: one accumulator per output, with a folding.
+
+    `start` is where each accumulator starts, shape (outputs,).
     """
 
     folds = True
-    weights: IntArray
-    weight_dtype: IntType
+    accumulates = True
     start: IntArray
 
     @property
-    def outputs(self) -> int:
-        return int(self.weights.shape[0])
-
-    @property
+    @abstractmethod
     def depth(self) -> int:
         """K, the number of products in one sum."""
-        return int(self.weights.shape[1])
+
+    @property
+    def outputs(self) -> int:
+        return len(self.start)
 
     @abstractmethod
-    def operand_indices(self) -> IntArray:
-        """Which elements of the input vector each product takes, shape (outputs, depth) or (1, depth) for all rows alike."""
+    def starting_at(self, start: IntArray) -> Accumulating:
+        """The same sums from other starts."""
 
     @abstractmethod
     def foldings(self) -> list[Fold]:
@@ -58,8 +63,24 @@ class Mac(Op):
     def lanes(self, fold: Fold) -> Lanes:
         """Elements read and written a cycle under a folding."""
 
+    @abstractmethod
+    def sums(self, *inputs: Value) -> tuple[IntArray, IntArray]:
+        """Exact ends of each output's sum, int64, shape (outputs,); the start is not included."""
+
+    @abstractmethod
+    def prefix_hull(self, *inputs: Value) -> Bounds:
+        """What every partial sum stays inside, whatever the order of the products; the start is not included."""
+
+    @abstractmethod
+    def sizes(self, *inputs: Value) -> Sizes:
+        """Widths of the operands, and those that coarser bounds give."""
+
+    def tile_sums(self, *inputs: Value) -> Interval | None:
+        """What the inner accumulator of a sum made in stages has to hold; None where there are no stages."""
+        return None
+
     def bounds(self, *inputs: Value) -> Bounds:
-        lo, hi = self.sums(inputs[0])
+        lo, hi = self.sums(*inputs)
         ends = zip((lo + self.start).tolist(), (hi + self.start).tolist(), strict=True)
         return tuple(Interval(a, b) for a, b in ends)
 
@@ -67,20 +88,52 @@ class Mac(Op):
         """The narrowest signed type that holds every channel: the accumulator as hardware declares it."""
         return hull(self.bounds(*inputs)).signed_dtype
 
+
+@dataclass(frozen=True, eq=False)
+class Mac(Accumulating):
+    """A multiply-accumulate operator on the last axis, with constant weights.
+
+    Attributes:
+        weights: integers, shape (outputs, depth); a row holds the products of one sum in canonical order (kh, kw, c).
+        weight_dtype: declared type of the weights, for the data-type bound and the weight memory.
+        start: where each accumulator starts, shape (outputs,).
+    """
+
+    weights: IntArray
+    weight_dtype: IntType
+    start: IntArray
+
+    @property
+    def depth(self) -> int:
+        return int(self.weights.shape[1])
+
+    @abstractmethod
+    def operand_indices(self) -> IntArray:
+        """Which elements of the input vector each product takes, shape (outputs, depth) or (1, depth) for all rows alike."""
+
+    def starting_at(self, start: IntArray) -> Mac:
+        return replace(self, start=start)
+
+    def sizes(self, *inputs: Value) -> Sizes:
+        (x,) = inputs
+        bits, weight, magnitude = x.dtype.width, self.weight_dtype.width, x.dtype.width - int(x.dtype.signed)
+        datatype = (self.depth << (magnitude + weight - int(self.weight_dtype.signed))).bit_length() + 1
+        return Sizes(weight, bits, datatype, (int(self.row_norms.max()) << magnitude).bit_length() + 1)
+
     def operands(self, x: Value) -> tuple[IntArray, IntArray]:
         """Ends of the input of every product, int64, shape (outputs, depth) or (1, depth)."""
         lo, hi = x.ends()
         index = self.operand_indices()
         return lo[index], hi[index]
 
-    def sums(self, x: Value) -> tuple[IntArray, IntArray]:
-        """Exact ends of each row's sum, int64, shape (outputs,); the start is not included."""
+    def sums(self, *inputs: Value) -> tuple[IntArray, IntArray]:
+        (x,) = inputs
         self._guard(x)
         lo, hi = self.operands(x)
         return self._products(lo, hi).sum(axis=1), self._products(hi, lo).sum(axis=1)
 
-    def prefix_hull(self, x: Value) -> Bounds:
-        """What every partial sum stays inside, whatever the order of the products; the start is not included."""
+    def prefix_hull(self, *inputs: Value) -> Bounds:
+        (x,) = inputs
         self._guard(x)
         lo, hi = self.operands(x)
         low, high = np.minimum(lo, 0), np.maximum(hi, 0)

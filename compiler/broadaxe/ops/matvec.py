@@ -52,10 +52,13 @@ class MatVec(Mac):
     def operand_indices(self) -> IntArray:
         return np.arange(self.depth)[None, :]
 
-    def tile_sums(self, x: Value) -> Interval:
-        """What the inner accumulator has to hold: the hull of every tile's exact sum, in every channel."""
+    def tile_sums(self, *inputs: Value) -> Interval | None:
+        """The hull of every tile's exact sum, in every channel."""
+        if self.tile is None:
+            return None
+        (x,) = inputs
         lo, hi = self.operands(x)
-        starts = np.arange(0, self.depth, self.tile or self.depth)
+        starts = np.arange(0, self.depth, self.tile)
         low = np.add.reduceat(self._products(lo, hi), starts, axis=1)
         high = np.add.reduceat(self._products(hi, lo), starts, axis=1)
         return Interval(int(low.min()), int(high.max()))
@@ -111,6 +114,7 @@ class MatVec(Mac):
         pe, simd, bits = lanes.written, lanes.read, self.weight_dtype.width
         steps = (self.outputs // pe) * (self.depth // simd)
         rows = self.weights.reshape(self.outputs // pe, pe, self.depth // simd, simd)
+        inner = self.tile_sums(*inputs)
         words, word_type = pack(rows.transpose(1, 0, 2, 3).reshape(pe, steps, simd), bits)
         return {
             "mw": self.depth,
@@ -124,7 +128,7 @@ class MatVec(Mac):
             "start_type": builtin(int(self.start.min()), int(self.start.max())),
             "start": by_lane(self.start, pe),
             "tile": self.tile,
-            "inner_type": str(self.tile_sums(inputs[0]).signed_dtype) if self.tile else None,
+            "inner_type": str(inner.signed_dtype) if inner else None,
         }
 
     @classmethod

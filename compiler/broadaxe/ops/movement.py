@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 from onnx import NodeProto
 
-from broadaxe.constants import all_inferred, elements, evaluate_all, type_of
+from broadaxe import constants as folded  # which imports this package
 from broadaxe.ops.importing import (
     MAX_ELEMENTS,
     Array,
@@ -23,6 +23,7 @@ from broadaxe.ops.importing import (
     imports,
     moved,
 )
+from broadaxe.ops.lookup import gather_rows
 from broadaxe.ops.window_max import settled
 
 EXACT_FLOAT32 = 1 << 24
@@ -32,6 +33,8 @@ SIZES = {"Resize": 3, "Expand": 1}
 
 @imports("Slice", "Split", "Gather", "Tile", "Expand")
 def import_selection(graph: GraphBuilder, node: ModelNode) -> tuple[Tensor | None, ...]:
+    if node.op_type == "Gather" and isinstance(node.inputs[0], Constant):
+        return (gather_rows(graph, node),)
     return _tensors(graph, node, np.int64)
 
 
@@ -83,10 +86,10 @@ def _tensors(
         arrays[proto.input[2]] = np.zeros((), dtype=kind)
     arrays[proto.input[0]] = (x.index + 1).astype(kind)
     constants = {name: array for name, array in arrays.items() if name != proto.input[0]}
-    made = all_inferred(node, proto, {n: type_of(a) for n, a in arrays.items()}, constants)
-    if (count := sum(map(elements, made.values()))) > MAX_ELEMENTS:
+    made = folded.all_inferred(node, proto, {n: folded.type_of(a) for n, a in arrays.items()}, constants)
+    if (count := sum(map(folded.elements, made.values()))) > MAX_ELEMENTS:
         raise node.fail(f"makes {count} elements; at most {MAX_ELEMENTS} are supported")
-    results = evaluate_all(node, proto, arrays)
+    results = folded.evaluate_all(node, proto, arrays)
     return tuple(_moved(graph, node, x, results[name], fill) if name else None for name in proto.output)
 
 

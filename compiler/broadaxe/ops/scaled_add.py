@@ -15,7 +15,8 @@ import numpy as np
 from broadaxe.chain import Affine, spread
 from broadaxe.errors import GraphError
 from broadaxe.ir import WIDEST, Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value
-from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, real_scales, view
+from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, real_scales
+from broadaxe.ops.joining import operands
 from broadaxe.types import Interval, IntType
 
 
@@ -33,8 +34,11 @@ class ScaledAdd(Op):
         return a.shape
 
     def bounds(self, *inputs: Value) -> Bounds:
+        """Both ends of each side; a value with itself is that value times the sum of the factors."""
         a, b = inputs
         left, right = self.factors
+        if a.name == b.name:
+            return tuple(p * (left + right) for p in a.bounds)
         return tuple(p * left + q * right for p, q in zip(a.bounds, b.bounds, strict=True))
 
     def reference(self, *inputs: IntArray) -> IntArray:
@@ -58,7 +62,8 @@ class ScaledAdd(Op):
 
     def witnesses(self, inputs: Sequence[Value], channel: int) -> tuple[list[IntArray], list[IntArray]] | None:
         low, high = [], []
-        for value, factor in zip(inputs, self.factors, strict=True):
+        same = inputs[0].name == inputs[1].name
+        for value, factor in zip(inputs, (sum(self.factors),) * 2 if same else self.factors, strict=True):
             lo, hi = (np.broadcast_to(end, value.shape) for end in value.ends())
             low.append(lo if factor > 0 else hi)
             high.append(hi if factor > 0 else lo)
@@ -70,34 +75,22 @@ class ScaledAdd(Op):
         b = Value("b", (2, 3, 4), IntType(6, signed=False), (Interval(0, 63),) * 4)
         yield Example("equal scales", cls(), (a, b))
         yield Example("factors 3 and -5", cls((3, -5)), (a, b))
+        yield Example("a value with itself", cls((3, -5)), (a, a))
+        yield Example("a value from itself", cls((1, -1)), (a, a))
 
 
 def add_activations(graph: GraphBuilder, node: ModelNode, x: Scaled, y: Scaled, sign: int) -> Scaled:
     """x + sign * y of two quantized tensors, exact."""
-    for side in (x, y):
-        if side.pools or len(side.chain) != 1 or not isinstance(side.chain[0], Affine):
-            raise node.fail(
-                "adds a tensor that is not a plain scale of integers (a BatchNormalization, Relu or MaxPool comes between);"
-                " put a Quant on both sides of the addition"
-            )
-    a, b = graph.values[x.value], graph.values[y.value]
-    if a.shape != b.shape and a.size == b.size:  # one of them was a vector for a while
-        shape = max(a.shape, b.shape, key=len)
-        a, b = view(graph, a.name, shape, node.where), view(graph, b.name, shape, node.where)
-    if x.shape != y.shape or a.shape != b.shape or not np.array_equal(x.index, y.index):
-        raise node.fail(f"adds tensors of shapes {x.shape} and {y.shape} in different orders; make them alike")
-    left, right = x.chain[0], y.chain[0]
-    assert isinstance(left, Affine)
-    assert isinstance(right, Affine)
-    scales = real_scales(left.scale, right.scale)
+    (a, b), index = operands(graph, node, "adds", "addition", x, y)
+    scales = real_scales(a.affine.scale, b.affine.scale)
     if scales is None:
         raise node.fail("adds tensors whose scales have no one ratio in all channels; put a Quant on both sides of it")
     factors = (scales[0], sign * scales[1])
-    width = max(abs(f) for f in factors).bit_length() + max(a.dtype.width, b.dtype.width) + 1
+    width = max(abs(f) for f in factors).bit_length() + max(a.value.dtype.width, b.value.dtype.width) + 1
     if width > WIDEST:
         raise node.fail(f"adds tensors whose scales need {width} bits together; use scales with a simpler ratio")
-    step = tuple(s / scales[0] for s in left.scale)
-    s, p, q = spread(step, left.shift, right.shift)
+    step = tuple(s / scales[0] for s in a.affine.scale)
+    s, p, q = spread(step, a.affine.shift, b.affine.shift)
     affine = Affine(s, tuple(u + sign * v for u, v in zip(p, q, strict=True)))
-    out = graph.add(graph.fresh("add"), ScaledAdd(factors), [a.name, b.name], node.where, affine)
-    return Scaled(out.name, x.index, (affine,))
+    out = graph.add(graph.fresh("add"), ScaledAdd(factors), [a.value.name, b.value.name], node.where, affine)
+    return Scaled(out.name, index, (affine,))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from math import prod
+from typing import Any
 
 import numpy as np
+from onnx import helper
 
+from broadaxe.chain import Affine, spread
 from broadaxe.errors import GraphError
 from broadaxe.ir import Bounds, Example, IntArray, OnnxBuilder, Op, Shape, Value
-from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, Tensor, imports
+from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, Tail, Tensor, imports
 from broadaxe.types import Interval, IntType
 
 
@@ -128,6 +132,33 @@ def import_depth_to_space(graph: GraphBuilder, node: ModelNode) -> Tensor:
 @imports("Identity", "Dropout")
 def import_identity(graph: GraphBuilder, node: ModelNode) -> Tensor:
     return node.scaled(0)
+
+
+@imports("Cast")
+def import_cast(graph: GraphBuilder, node: ModelNode) -> Tensor:
+    """Nothing, where the new element type holds every value that can occur; the host casts the others."""
+    x = node.scaled(0)
+    kind = helper.tensor_dtype_to_np_dtype(int(node.attribute("to", 0)))
+    if kind in (np.float32, np.float64) or (kind.kind in "iu" and _holds_integers(graph, x, kind)):
+        return replace(x, kind=kind.name)
+    if x.pools:
+        raise node.fail("reads a MaxPool that no Quant follows; put a Quant behind the pool")
+    return Tail(node.output, (node.input_names[0],), node.where)
+
+
+def _holds_integers(graph: GraphBuilder, x: Scaled, kind: np.dtype[Any]) -> bool:
+    """Whether x's reals are integers that an integer type of numpy holds."""
+    (first, *rest), value = x.chain, graph.values[x.value]
+    if (
+        rest
+        or x.pools
+        or not isinstance(first, Affine)
+        or any(v.denominator != 1 for v in (*first.scale, *first.shift))
+    ):
+        return False
+    scale, shift, _ = spread(first.scale, first.shift, (Fraction(0),) * value.channels)
+    limits = Interval(int(np.iinfo(kind).min), int(np.iinfo(kind).max))
+    return all(b * int(s) + int(t) in limits for b, s, t in zip(value.bounds, scale, shift, strict=True))
 
 
 def _moved(node: ModelNode, x: Scaled, shape: Sequence[int]) -> Scaled:

@@ -9,14 +9,14 @@ import numpy as np
 
 from broadaxe.chain import spread
 from broadaxe.ir import Graph, Node, Value, constant_array, infer
-from broadaxe.ops.mac import Mac
+from broadaxe.ops.mac import Accumulating
 from broadaxe.ops.requantize import Requantize
 
 
 def offset_accumulators(graph: Graph) -> Graph:
     """Start every accumulator at a constant that puts its interval where the fewest bits hold it.
 
-    Requires: every MatVec has bounds and starts at 0.
+    Requires: every accumulator has bounds and starts at 0.
     Ensures: an accumulator whose only readers are requantizers, or the host, has max(1, bit_length(hi - lo)) bits in its
     widest channel wherever that is fewer than two's complement needs; the graph's integer function is unchanged up to
     that start, which the requantizer takes back out of its chain, and the host out of its own.
@@ -26,7 +26,7 @@ def offset_accumulators(graph: Graph) -> Graph:
     """
     values, nodes = dict(graph.values), list(graph.nodes)
     for position, node in enumerate(graph.nodes):
-        if not isinstance(node.op, Mac) or not _absorbed(graph, node):
+        if not isinstance(node.op, Accumulating) or not _absorbed(graph, node):
             continue
         op, value = node.op, graph.values[node.output]
         width = max(interval.offset_width for interval in value.bounds)
@@ -36,7 +36,7 @@ def offset_accumulators(graph: Graph) -> Graph:
         starts = [
             0 if -half <= interval.lo and interval.hi < half else -(interval.lo + half) for interval in value.bounds
         ]
-        centred = replace(op, start=constant_array(starts))
+        centred = op.starting_at(constant_array(starts))
         values[value.name] = _moved(infer(value.name, centred, graph.inputs_of(node)), value, starts)
         nodes[position] = replace(node, op=centred)
         for reader in graph.consumers(node.output):

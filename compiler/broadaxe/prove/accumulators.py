@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from math import prod
 
 from broadaxe.ir import Graph, Node, Value
-from broadaxe.ops.mac import Mac
-from broadaxe.ops.matvec import MatVec
+from broadaxe.ops.mac import Accumulating
 from broadaxe.types import Interval
 
 
@@ -60,19 +59,17 @@ class Accumulator:
 
 def accumulators(graph: Graph) -> tuple[Accumulator, ...]:
     """One entry per multiply-accumulate layer, in the order of the graph."""
-    return tuple(_accumulator(graph, node, node.op) for node in graph.nodes if isinstance(node.op, Mac))
+    return tuple(_accumulator(graph, node, node.op) for node in graph.nodes if isinstance(node.op, Accumulating))
 
 
-def _accumulator(graph: Graph, node: Node, op: Mac) -> Accumulator:
-    (x,) = graph.inputs_of(node)
+def _accumulator(graph: Graph, node: Node, op: Accumulating) -> Accumulator:
+    inputs = graph.inputs_of(node)
     out: Value = graph.values[node.output]
-    lo, hi = op.sums(x)
+    lo, hi = op.sums(*inputs)
     sums = tuple(Interval(a, b) for a, b in zip(lo.tolist(), hi.tolist(), strict=True))
-    bits, signed = x.dtype.width, int(x.dtype.signed)
-    weight_bits = op.weight_dtype.width
+    sizes, inner = op.sizes(*inputs), op.tile_sums(*inputs)
     starts = tuple(op.start.tolist())
-    tile = op.tile if isinstance(op, MatVec) else None
-    prefixes = tuple(p + s for p, s in zip(op.prefix_hull(x), starts, strict=True))
+    prefixes = tuple(p + s for p, s in zip(op.prefix_hull(*inputs), starts, strict=True))
     return Accumulator(
         name=node.name,
         origin=node.origin,
@@ -80,10 +77,10 @@ def _accumulator(graph: Graph, node: Node, op: Mac) -> Accumulator:
         macs=prod(out.shape) * op.depth,
         depth=op.depth,
         outputs=op.outputs,
-        weight_bits=weight_bits,
-        input_bits=bits,
-        datatype_bits=(op.depth << (bits - signed + weight_bits - int(op.weight_dtype.signed))).bit_length() + 1,
-        l1_bits=(int(op.row_norms.max()) << (bits - signed)).bit_length() + 1,
+        weight_bits=sizes.weight,
+        input_bits=sizes.input,
+        datatype_bits=sizes.datatype,
+        l1_bits=sizes.l1,
         exact_bits=max(s.signed_dtype.width for s in sums),
         prefix_bits=max(p.signed_dtype.width for p in prefixes),
         offset_bits=max(s.offset_width for s in sums),
@@ -91,6 +88,6 @@ def _accumulator(graph: Graph, node: Node, op: Mac) -> Accumulator:
         mode="offset" if any(starts) else "two's complement",
         sums=sums,
         starts=starts,
-        tile=tile,
-        inner=op.tile_sums(x) if isinstance(op, MatVec) and tile else None,
+        tile=getattr(op, "tile", None),
+        inner=inner,
     )

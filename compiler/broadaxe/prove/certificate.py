@@ -5,9 +5,10 @@ One line of JSON with the keys, in this order,
     format          version of this layout
     broadaxe        version of the compiler
     graph           the integer graph: values with type, shape, bounds, scale and shift; nodes with all their constants
-    layers          per multiply-accumulate layer: input intervals; per channel the interval of its sum, the hull of its
-                    partial sums, its start and its bits; tile and the interval of its sums; widths; and the canonical inputs
-                    that take the channel that sets the width to both ends (an input whose weight is 0 stays at its lower end)
+    layers          per multiply-accumulate layer: input intervals (of both operands in turn where two are activations); per
+                    channel the interval of its sum, the hull of its partial sums, its start and its bits; tile and the
+                    interval of its sums; widths; and the canonical inputs that take the channel that sets the width to
+                    both ends (an input whose weight is 0 stays at its lower end)
     requantizers    per requantizer its form, the comparisons that prove it, and the bits of a shifter's sum
     files           SHA-256 of model.onnx and of every file of firmware/ and tb/
     digest          SHA-256 of the text without this key, so that no character can change unnoticed
@@ -25,7 +26,7 @@ from typing import Any
 
 from broadaxe.ir import Graph, Node, Value
 from broadaxe.ops.forms import MultiplyShift, Shift
-from broadaxe.ops.mac import Mac
+from broadaxe.ops.mac import Accumulating
 from broadaxe.ops.requantize import Requantize
 from broadaxe.prove.accumulators import Accumulator, accumulators
 from broadaxe.serialize import graph_json, plain
@@ -44,7 +45,7 @@ def certificate(graph: Graph, files: Mapping[str, bytes]) -> str:
             "format": FORMAT,
             "broadaxe": __version__,
             "graph": graph_json(graph),
-            "layers": [_layer(graph, n, n.op, sizes[n.name]) for n in graph.nodes if isinstance(n.op, Mac)],
+            "layers": [_layer(graph, n, n.op, sizes[n.name]) for n in graph.nodes if isinstance(n.op, Accumulating)],
             "requantizers": [_requantizer(n, n.op) for n in graph.nodes if isinstance(n.op, Requantize)],
             "files": {n: hashlib.sha256(f).hexdigest() for n, f in sorted(files.items()) if n.startswith(CERTIFIED)},
         }
@@ -62,17 +63,20 @@ def witness_channel(out: Value) -> int:
     return max(range(out.channels), key=lambda c: (out.bounds[c].signed_dtype.width, out.bounds[c].span))
 
 
-def _layer(graph: Graph, node: Node, op: Mac, sizes: Accumulator) -> dict[str, Any]:
-    (x,), out = graph.inputs_of(node), graph.values[node.output]
+def _layer(graph: Graph, node: Node, op: Accumulating, sizes: Accumulator) -> dict[str, Any]:
+    inputs, out = graph.inputs_of(node), graph.values[node.output]
     channel = witness_channel(out)
-    attained = op.witnesses((x,), channel)
+    attained = op.witnesses(inputs, channel)
     assert attained is not None
-    low, high = (end[0].reshape(-1, x.channels)[0].tolist() for end in attained)
+    low, high = (
+        [v for part, x in zip(end, inputs, strict=True) for v in part.reshape(-1, x.channels)[0].tolist()]
+        for end in attained
+    )
     return {
         "name": node.name,
-        "inputs": plain(x.bounds),
+        "inputs": [pair for x in inputs for pair in plain(x.bounds)],
         "sums": plain(sizes.sums),
-        "prefix": plain(op.prefix_hull(x)),
+        "prefix": plain(op.prefix_hull(*inputs)),
         "start": op.start.tolist(),
         "mode": sizes.mode,
         "tile": sizes.tile,

@@ -28,7 +28,7 @@ from functools import cache
 from math import gcd, isqrt, lcm, prod
 from operator import mul
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 FORMAT, WIDEST, FIRST_PRECISION, LAST_PRECISION = 1, 62, 128, 1 << 13
 MOST_LEVELS, MOST_CHANNELS, LARGEST_FILE = 1 << 17, 1 << 26, 1 << 30
@@ -38,7 +38,21 @@ STEPS |= {"leaky": "slope", "power": "exponent", "function": "", "combined": ""}
 TURNS = {"gelu": ((-752, 1000), (-7517, 10000)), "gelu_tanh": ((-753, 1000), (-752, 1000)), "hardswish": ((-3, 2),) * 2}
 RISES = ("exp", "log", "erf", "sigmoid", "tanh", "softplus", "softsign", "elu", "sign")
 ROUNDINGS = ("ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
-MEMORIES = ("weights", "start", "pad", "values", "rows", "thresholds", "factor", "bias", "base", "direction")
+MEMORIES = (
+    "zeros_a",
+    "zeros_b",
+    "weights",
+    "start",
+    "pad",
+    "values",
+    "rows",
+    "thresholds",
+    "factor",
+    "bias",
+    "base",
+    "direction",
+)
+PAIRS = ("concat", "dot", "product", "scaled_add", "select")
 Pair = tuple[int, int]  # the integers lo .. hi; or a rational, numerator and positive denominator
 Ends = tuple[int, int, int]  # lo, hi and their positive denominator: an enclosure
 
@@ -180,17 +194,128 @@ def window_max(x: Value, raw: Any, channels: int) -> Value:
     return Value([*x.shape[:-1], channels], x.type, [(max(lo for lo, _ in t), max(hi for _, hi in t)) for t in taps])
 
 
-def joined(kind: str, a: Value, b: Value, raw: Any) -> Value:
-    """Concatenation on the channels, or the sum of two tensors times integer factors."""
+def corners(a: Pair, b: Pair) -> Pair:
+    """The product of two intervals."""
+    ends = [x * y for x in a for y in b]
+    return min(ends), max(ends)
+
+
+def times(factor: int, x: Pair, more: int = 0) -> Pair:
+    low, high = sorted(factor * end + more for end in x)
+    return low, high
+
+
+Joined: TypeAlias = "tuple[Value, list[Any]]"  # and parameters of the kernel behind the output's type; None may be any
+
+
+def joined(kind: str, a: Value, b: Value, raw: Any, alike: bool) -> Joined:
+    """Two tensors, of which `alike` says that they are one, element by element; or concatenation on the channels."""
     if kind == "concat":
         need(a.shape[:-1] == b.shape[:-1], "inputs: positions differ")
         kind = narrowest(hull([range_of(a.type), range_of(b.type)]))
-        return Value([*a.shape[:-1], a.shape[-1] + b.shape[-1]], kind, a.bounds + b.bounds)
+        return Value([*a.shape[:-1], a.shape[-1] + b.shape[-1]], kind, a.bounds + b.bounds), []
     need(a.shape == b.shape, "inputs: shapes differ")
+    if kind == "product":
+        return product(a, b, raw, alike)
     p, q = integers(raw["factors"], 2)
-    ends = [sorted(p * v for v in x) + sorted(q * v for v in y) for x, y in zip(a.bounds, b.bounds, strict=True)]
-    bounds = [(low + lower, high + higher) for low, high, lower, higher in ends]
-    return Value(a.shape, narrowest(hull(bounds)), bounds)
+    pairs, own = list(zip(a.bounds, b.bounds, strict=True)), [None, None, str(p), str(q)]
+    if kind == "select":
+        r, largest = integers([raw["offset"]])[0], raw["largest"]
+        need(type(largest) is bool, "largest: neither true nor false")
+        sides = [(times(p, x), times(q, y, r)) for x, y in pairs]
+        pick = max if largest else min
+        bounds = [(pick(x[0], y[0]), pick(x[1], y[1])) for x, y in sides]
+        side = narrowest(hull(pair for both in sides for pair in both))
+        own = [side, None, None, str(largest).lower(), str(p), str(q), str(r)]
+    else:
+        both = [(times(p + q, x), (0, 0)) if alike else (times(p, x), times(q, y)) for x, y in pairs]
+        bounds = [(x[0] + y[0], x[1] + y[1]) for x, y in both]
+    return Value(a.shape, narrowest(hull(bounds)), bounds), own
+
+
+def product(a: Value, b: Value, raw: Any, alike: bool) -> Joined:
+    """(a - zeros_a) * (b - zeros_b); of one value with itself a parabola, which turns at the mean of its zero codes."""
+    count = a.shape[-1]
+    zeros = [integers(raw[field]) for field in ("zeros_a", "zeros_b")]
+    need(all(len(z) in (1, count) for z in zeros), f"zeros_a or zeros_b: not one, nor {count}")
+    wide = [z * (count // len(z)) for z in zeros]
+    left, right = (
+        [times(1, x, -z) for x, z in zip(v.bounds, w, strict=True)] for v, w in zip((a, b), wide, strict=True)
+    )
+    bounds = [corners(x, y) for x, y in zip(left, right, strict=True)]
+    if alike:
+        turns = [min(max((y + z) // 2, lo), hi) for (lo, hi), y, z in zip(a.bounds, *wide, strict=True)]
+        points = [(*ends, turn) for ends, turn in zip(a.bounds, turns, strict=True)]
+        found = [[(x - y) * (x - z) for x in at] for at, y, z in zip(points, *wide, strict=True)]
+        bounds = [(min(values), max(values)) for values in found]
+    return Value(a.shape, narrowest(hull(bounds)), bounds), [narrowest(hull(left)), narrowest(hull(right))]
+
+
+def arg_max(x: Value, raw: Any) -> Joined:
+    """The index of the largest factor[c] * x[c] + bias[c]: of a channel that passes all others where they are lowest."""
+    count, last = x.shape[-1], raw["last"]
+    factor, bias = integers(raw["factor"]), integers(raw["bias"])
+    need(len(factor) == len(bias) and len(bias) in (1, count), f"factor or bias: not one, nor {count}")
+    need(type(last) is bool, "last: neither true nor false")
+    scales = list(zip(factor, bias, strict=True)) * (count // len(bias))
+    keys = [times(f, pair, b) for pair, (f, b) in zip(x.bounds, scales, strict=True)]
+    order = list(reversed(range(count))) if last else list(range(count))
+    passed, tied, most = {}, {}, hull(keys)[0] - 1
+    for c in order:  # those before it have to be passed, those behind it equalled
+        passed[c], most = keys[c][1] > most, max(most, keys[c][0])
+    most = hull(keys)[0] - 1
+    for c in reversed(order):
+        tied[c], most = keys[c][1] >= most, max(most, keys[c][0])
+    winners = [c for c in range(count) if passed[c] and tied[c]]
+    own = [narrowest(hull(keys)), f"int{signed_bits(hull([(f, f) for f in factor]))}", count, prod(x.shape) // count]
+    bounds = (winners[0], winners[-1])
+    return Value([*x.shape[:-1], 1], narrowest(bounds), [bounds]), [*own, str(last).lower(), len(factor)]
+
+
+def lookup(x: Value, raw: Any) -> Joined:
+    """Rows of a table by index; bounds are those of the rows that the index reaches."""
+    rows, first = matrix(raw["rows"]), integers([raw["first"]])[0]
+    lo, hi = x.bounds[0]
+    need(x.shape[-1] == 1 and first <= lo and hi < first + len(rows), f"rows: {len(rows)} from {first} on")
+    columns = list(zip(*rows[lo - first : hi - first + 1], strict=True))
+    bounds, own = [(min(c), max(c)) for c in columns], [len(rows), len(rows[0]), prod(x.shape), first]
+    return Value([*x.shape[:-1], len(bounds)], narrowest(hull(bounds)), bounds), own
+
+
+def accumulated(inputs: list[Pair], sums: list[Pair], prefix: list[Pair], start: list[int]) -> dict[str, Any]:
+    """The entry of a layer, but for its tiles and its witnesses: what follows from the intervals of its sums."""
+    bounds = [(lo + s, hi + s) for (lo, hi), s in zip(sums, start, strict=True)]
+    bits, offset = [signed_bits(pair) for pair in bounds], max(max(1, (hi - lo).bit_length()) for lo, hi in sums)
+    need(not any(start) or max(bits) == offset, f"start: {max(bits)} bits, where {offset} would do")
+    entry: dict[str, Any] = {"inputs": inputs, "sums": sums, "prefix": prefix}
+    entry = {field: [list(pair) for pair in pairs] for field, pairs in entry.items()}
+    entry |= {"start": start, "mode": "offset" if any(start) else "two's complement", "tile": None}
+    entry |= {"inner": None, "inner_bits": None, "offset_bits": offset}
+    entry |= {"exact_bits": max(map(signed_bits, sums)), "channel_bits": bits, "width": max(bits)}
+    entry["prefix_bits"] = max(signed_bits((lo + s, hi + s)) for (lo, hi), s in zip(prefix, start, strict=True))
+    return entry | {"channel": max(range(len(bits)), key=lambda c: (bits[c], bounds[c][1] - bounds[c][0]))}
+
+
+def dot(a: Value, b: Value, raw: Any) -> tuple[Value, dict[str, Any], list[Any]]:
+    """Output n of row m is start[n] + sum over k of (a[g][m][k] - zeros[0]) * (b[g][n][k] - zeros[1])."""
+    zeros, depth, start = integers(raw["zeros"], 2), raw["products"], integers(raw["start"])
+    need(len(a.shape) == 3 == len(b.shape), "inputs: not matrices")
+    same([a.shape[0], a.shape[2], b.shape[1]], [b.shape[0], b.shape[2], len(start)], "inputs or start")
+    same(depth, a.shape[2], "products")
+    sides = [[times(1, x, -zero) for x in v.bounds] for v, zero in zip((a, b), zeros, strict=True)]
+    parts = [corners(x, y) for x, y in zip(*sides, strict=True)]
+    sums = (sum(lo for lo, _ in parts), sum(hi for _, hi in parts))
+    prefix = (sum(min(lo, 0) for lo, _ in parts), sum(max(hi, 0) for _, hi in parts))
+    entry = accumulated(a.bounds + b.bounds, [sums] * len(start), [prefix] * len(start), start)
+    for field, sign in (("low", 1), ("high", -1)):
+        ends = [[(x, y) for x in p for y in q] for p, q in zip(a.bounds, b.bounds, strict=True)]
+        best = [min(e, key=lambda c: (sign * (c[0] - zeros[0]) * (c[1] - zeros[1]), c)) for e in ends]
+        entry[field] = [x for x, _ in best] + [y for _, y in best]
+        total = sum((x - zeros[0]) * (y - zeros[1]) for x, y in best)
+        same(total, sums[0] if sign > 0 else sums[1], "the sum that a witness attains")
+    own = [narrowest(hull(sides[0])), narrowest(hull(sides[1])), depth, len(start), a.shape[1], a.shape[0], None, None]
+    bounds = [(sums[0] + s, sums[1] + s) for s in start]
+    return Value([*a.shape[:2], len(start)], f"int{entry['width']}", bounds), entry, [*own, *zeros]
 
 
 def layer(kind: str, x: Value, raw: Any) -> tuple[Value, dict[str, Any]]:
@@ -220,23 +345,18 @@ def layer(kind: str, x: Value, raw: Any) -> tuple[Value, dict[str, Any]]:
 
     sums, prefix = ends(x.bounds), ends([(min(lo, 0), max(hi, 0)) for lo, hi in x.bounds])
     bounds = [(lo + s, hi + s) for (lo, hi), s in zip(sums, start, strict=True)]
-    bits, offset = [signed_bits(pair) for pair in bounds], max(max(1, (hi - lo).bit_length()) for lo, hi in sums)
-    inner = hull(pair for at in range(0, depth, tile) for pair in ends(x.bounds, at, at + tile)) if tile else None
-    need(not any(start) or max(bits) == offset, f"start: {max(bits)} bits, where {offset} would do")
-    channel = max(range(outputs), key=lambda c: (bits[c], bounds[c][1] - bounds[c][0]))
+    entry = accumulated(x.bounds, sums, prefix, start)
+    channel, inner = entry["channel"], None
+    if tile:
+        inner = hull(pair for at in range(0, depth, tile) for pair in ends(x.bounds, at, at + tile))
+        entry |= {"tile": tile, "inner": list(inner), "inner_bits": signed_bits(inner)}
     low, high = [lo for lo, _ in x.bounds], [lo for lo, _ in x.bounds]
     for w, i in zip(*rows[channel], strict=True):
         low[i], high[i] = x.bounds[i][w < 0], x.bounds[i][w > 0]
     totals = [sum(w * end[i] for w, i in zip(*rows[channel], strict=True)) + start[channel] for end in (low, high)]
     same(totals, list(bounds[channel]), "the sums that the witnesses attain")
-    entry: dict[str, Any] = {"inputs": x.bounds, "sums": sums, "prefix": prefix}
-    entry = {field: [list(pair) for pair in pairs] for field, pairs in entry.items()}
-    entry |= {"start": start, "mode": "offset" if any(start) else "two's complement", "tile": tile}
-    entry |= {"inner": inner and list(inner), "inner_bits": inner and signed_bits(inner), "offset_bits": offset}
-    entry |= {"exact_bits": max(map(signed_bits, sums)), "channel_bits": bits, "width": max(bits)}
-    entry["prefix_bits"] = max(signed_bits((lo + s, hi + s)) for (lo, hi), s in zip(prefix, start, strict=True))
-    entry |= {"channel": channel, "low": low, "high": high}
-    return Value([*x.shape[:-1], outputs], f"int{max(bits)}", bounds), entry
+    entry |= {"low": low, "high": high}
+    return Value([*x.shape[:-1], outputs], f"int{entry['width']}", bounds), entry
 
 
 def rounded(num: int, den: int, mode: str) -> int:
@@ -720,14 +840,17 @@ def check_files(folder: Path, files: Any) -> None:
         need(path.is_dir() or name in files, f"{name}: is not of this build")
 
 
-def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None, size: int) -> None:
-    """The types and parameters with which a node's header calls its kernel; its first input holds `size` elements."""
+def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None, size: int, fixed: list[Any]) -> None:
+    """The types and parameters with which a node's header calls its kernel.
+
+    Its first input holds `size` elements; `fixed` are the parameters behind the output's type.
+    """
     text, raw = header.read_text(), node["attributes"]
     form, tile = raw.get("form", {}), entry and entry["tile"]
     ((kernel, arguments),) = re.findall(r"broadaxe::(\w+)<([^()]*)>\(", text)
     stated = re.sub(r"ap_(u?int)<(\d+)>", r"\1\2", arguments).split(", ")
     found = [f"{value}_t" for value in node["inputs"]]
-    if entry:
+    if "weight_dtype" in raw:
         found += [raw["weight_dtype"]] + ([f"int{entry['inner_bits']}"] if tile else [])
     found += [f"{node['output']}_t"] if node["operator"] != "window_max" else []
     if tile:
@@ -740,6 +863,8 @@ def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None, size
     if node["operator"] == "rearrange":
         sizes = [len(raw[name]) for name in ("outer", "middle", "inner")]
         found += [stated[2], *map(str, (*sizes[:2], sizes[2] // int(stated[2]), raw["to"][-1] // int(stated[2])))]
+    at = len(found)
+    found += [stated[at + i] if value is None else str(value) for i, value in enumerate(fixed)]
     same([kernel == "matvec_tiled"], [bool(tile)], f"{header.name}: {kernel} adds up tiles")
     same(stated[: len(found)], found, f"{header.name}: parameters of {kernel}")
     check_memories(header.name, text, node, kernel, size)
@@ -812,9 +937,10 @@ def check(folder: Path) -> str:
         for node in graph["nodes"]:
             where = f"{node['name']} ({node['operator']})"
             kind, raw, entry, sum_bits = node["operator"], node["attributes"], None, None
+            fixed: list[Any] = []
             need({*node["inputs"]} <= known and node["output"] not in known, "inputs or output: out of order")
             parts, stored = [values[name] for name in node["inputs"]], values[node["output"]]
-            need(len(parts) == 1 + (kind in ("concat", "scaled_add")), f"inputs: {len(parts)}")
+            need(len(parts) == 1 + (kind in PAIRS), f"inputs: {len(parts)}")
             if kind in ("matvec", "grouped_matvec"):
                 found, entry = layer(kind, parts[0], raw)
             elif kind == "requantize":
@@ -824,8 +950,14 @@ def check(folder: Path) -> str:
                 made += count
                 proof = {"name": node["name"], "form": raw["form"]["is"], "comparisons": stated, "sum_bits": sum_bits}
                 same(requantizers.pop(0) if requantizers else None, proof, "its entry in requantizers")
+            elif kind == "dot":
+                found, entry, fixed = dot(parts[0], parts[1], raw)
+            elif kind == "arg_max":
+                found, fixed = arg_max(parts[0], raw)
+            elif kind == "lookup":
+                found, fixed = lookup(parts[0], raw)
             elif len(parts) == 2:
-                found = joined(kind, parts[0], parts[1], raw)
+                found, fixed = joined(kind, parts[0], parts[1], raw, len({*node["inputs"]}) == 1)
             else:
                 operator = {"view": view, "rearrange": rearrange, "window": window, "window_max": window_max}[kind]
                 found = operator(parts[0], raw, stored.shape[-1])
@@ -839,7 +971,7 @@ def check(folder: Path) -> str:
             if kind != "view":
                 header = f"firmware/{node['name']}.hpp"
                 need(header in content["files"], f"{header}: is not named in files")
-                check_kernel(folder / header, node, entry, sum_bits, prod(parts[0].shape))
+                check_kernel(folder / header, node, entry, sum_bits, prod(parts[0].shape), fixed)
             known.add(node["output"])
         where = "certificate.json"
         need(not layers and not requantizers, "layers or requantizers: an entry belongs to no node")

@@ -7,7 +7,7 @@ from math import gcd, prod
 
 from broadaxe.errors import RequestError
 from broadaxe.ir import Fold, Graph, Lanes, Node, divisors
-from broadaxe.ops.mac import Mac
+from broadaxe.ops.mac import Accumulating
 
 WIDEST_WORD = 4096
 DEFAULT_MULTIPLIERS = 64
@@ -19,14 +19,14 @@ def default_folding(graph: Graph, multipliers: int = DEFAULT_MULTIPLIERS) -> dic
     Each layer takes the fewest PE * SIMD with which neither it nor the kernel that feeds it passes the target, the
     squarest among equals.
     """
-    layers = [(node, node.op) for node in graph.nodes if isinstance(node.op, Mac)]
+    layers = [(node, node.op) for node in graph.nodes if isinstance(node.op, Accumulating)]
     work = {n.name: prod(graph.values[n.output].shape[:-1]) * op.outputs * op.depth for n, op in layers}
     target = -(-max(work.values(), default=1) // multipliers)
     return {node.name: _smallest(graph, node, op, work[node.name], target) for node, op in layers}
 
 
-def _smallest(graph: Graph, node: Node, op: Mac, work: int, target: int) -> Fold:
-    read, written = graph.inputs_of(node)[0].dtype.width, graph.values[node.output].dtype.width
+def _smallest(graph: Graph, node: Node, op: Accumulating, work: int, target: int) -> Fold:
+    read, written = max(x.dtype.width for x in graph.inputs_of(node)), graph.values[node.output].dtype.width
     folds = [
         fold
         for fold in op.foldings()
@@ -58,7 +58,7 @@ def complete(
         if name not in folding:
             raise RequestError(f"{where}: there is no layer {name!r}; layers are {', '.join(folding)}")
         op = next(node.op for node in graph.nodes if node.name == name)
-        assert isinstance(op, Mac)
+        assert isinstance(op, Accumulating)
         possible = op.foldings()
         if fold not in possible:
             part, value = ("simd", fold.simd) if fold.pe in {f.pe for f in possible} else ("pe", fold.pe)
@@ -80,7 +80,7 @@ def lanes_of(graph: Graph, folding: Mapping[str, Fold]) -> dict[str, Lanes]:
     for node in graph.nodes:
         inputs, out = graph.inputs_of(node), graph.values[node.output]
         if node.name in folding:
-            assert isinstance(node.op, Mac)
+            assert isinstance(node.op, Accumulating)
             lanes[node.name] = node.op.lanes(folding[node.name])
         elif node.op.hardware:
             channels = gcd(node.op.granularity, out.channels, *(x.channels for x in inputs))
@@ -108,7 +108,7 @@ def _short(values: list[int]) -> str:
 def _reader_lanes(graph: Graph, node: Node, folding: Mapping[str, Fold]) -> int | None:
     for reader in graph.consumers(node.output):
         if reader.name in folding:
-            assert isinstance(reader.op, Mac)
+            assert isinstance(reader.op, Accumulating)
             return reader.op.lanes(folding[reader.name]).read
         if not reader.op.hardware:
             return _reader_lanes(graph, reader, folding)
