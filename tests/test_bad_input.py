@@ -591,6 +591,14 @@ refused(
 refused("an operator's name that breaks lines", "it (Er?f): operator Er?f is not supported; " + SUPPORTED)(
     node("Er\nf", name="it")
 )
+refused(
+    "a head that moves the batch",
+    "it (Transpose): its result of shape [2, 1, 4, 4] mixes the batch axis with others; keep the batch axis first",
+)(lambda net, y: net.quant(net.node("Transpose", "x", perm=[1, 0, 2, 3], name="it")))
+refused(
+    "a perm that is no list of integers",
+    "it (Transpose): has inputs or attributes that do not fit it (TypeError); repair the model",
+)(lambda net, y: net.conv(net.node("Transpose", y, perm=numpy_helper.from_array(np.ones(4)), name="it"), (3, 2, 1, 1)))
 refused("a long name", f"{'n' * 77}... (Det): operator Det is not supported; {SUPPORTED}")(node("Det", name="n" * 200))
 
 
@@ -623,6 +631,12 @@ def refusal_of(call, *arguments, **options):
     assert refusal.type is RequestError
     assert refusal.value.exit_code == 2
     return str(refusal.value)
+
+
+def test_a_name_that_is_not_utf_8(model_file, tmp_path):
+    model_file.write_bytes(model_file.read_bytes().replace(b"quant1_out", b"quant\xff_out"))
+    message = f"{model_file}: holds the name 'quant\ufffd_out', which is not UTF-8; repair the model"
+    assert refusal_of(broadaxe.compile, model_file, tmp_path / "build") == message
 
 
 @pytest.mark.parametrize("kept", [10, 1000, -1])

@@ -28,6 +28,7 @@ from broadaxe.errors import RequestError, VerificationError
 from broadaxe.frontend.files import external, read_onnx
 from broadaxe.frontend.float32 import as_float32
 from broadaxe.frontend.qdq import quant_from_qdq
+from broadaxe.frontend.wiring import shown
 from broadaxe.host import Host
 from broadaxe.ir import Fold, Graph, IntArray, Lanes
 from broadaxe.lower import Lowered, lower
@@ -146,7 +147,19 @@ def load_model(source: object, example_input: object | None = None) -> tuple[onn
         model, name = export_brevitas(source, example_input), type(source).__name__
     if not model.graph.node or not model.graph.output:
         raise RequestError(f"{place}: holds no network; name a complete .onnx file")
+    for text in _texts(model.graph):
+        if isinstance(text, bytes):  # what protobuf gives for one that is not UTF-8
+            raise RequestError(f"{place}: holds the name {shown(text)!r}, which is not UTF-8; repair the model")
     return quant_from_qdq(as_float32(model)), name
+
+
+def _texts(graph: onnx.GraphProto) -> Iterator[str | bytes]:
+    """Every name of a graph that the compiler reads."""
+    for entry in (*graph.initializer, *graph.input, *graph.output):
+        yield entry.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
 
 
 def named(data: Array | Mapping[str, Array], inputs: list[str]) -> dict[str, Array]:

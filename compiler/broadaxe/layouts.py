@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import onnx
-from onnx import helper
 
 Axes: TypeAlias = tuple[int, ...]
 """Axes of a tensor without its batch axis, slowest first."""
@@ -37,9 +36,9 @@ def wishes(graph: onnx.GraphProto) -> dict[str, Axes | None]:
         elif node.op_type in CHANNELS_LAST:
             found[node.input[0]] = None
         elif node.op_type == "Transpose" and node.output and node.output[0] in found and "perm" in attributes:
-            wish, perm = found[node.output[0]], list(helper.get_attribute_value(attributes["perm"]))
+            wish, perm = found[node.output[0]], list(attributes["perm"].ints)
             order = stream_axes(wish, len(perm))
-            if sorted(perm) == list(range(len(perm))) and perm[0] == 0:
+            if perm and sorted(perm) == list(range(len(perm))) and perm[0] == 0:
                 found[node.input[0]] = tuple(perm[axis] for axis in order)
         elif node.op_type in PASSING:
             known = [name for name in node.output if name in found]

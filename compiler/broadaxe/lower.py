@@ -406,6 +406,10 @@ class Walk:
         made = inferred(node, proto, types, arrays)
         if elements(made) > MAX_FRAME:
             raise node.fail(f"makes {elements(made)} elements; at most {MAX_FRAME} are supported here")
+        perm = node.attribute("perm", [-1] if node.op_type == "Transpose" else [0])
+        shape = [d.dim_value for d in made.tensor_type.shape.dim]
+        if shape[:1] != [1] or perm[:1] != [0]:
+            raise node.fail(f"its result of shape {shape} mixes the batch axis with others; keep the batch axis first")
         return made
 
     def _tail(self, node: ModelNode, ends: list[Tail]) -> tuple[Tail, ...]:
