@@ -644,7 +644,7 @@ class Chain:
         def of(steps: list[Step]) -> list[Any]:
             return [[[column[c] for column in step.values if column], of(step.left), of(step.right)] for step in steps]
 
-        ending = [rows[c] for rows in self.rows] or [self.scale[c], self.zero_point[c]]
+        ending: list[Any] = [rows[c] for rows in self.rows] or [self.scale[c], self.zero_point[c]]
         return repr((of(self.steps), ending))
 
     def turns(self, c: int, lo: int, hi: int) -> bool:
