@@ -361,7 +361,7 @@ NETWORKS: dict[str, Callable[[Network, str], str]] = {
     **{
         op: lambda n, y, op=op: n.node(op, y) for op in ("HardSigmoid", "LeakyRelu", "Mish", "Round", "Selu", "Sigmoid")
     },
-    **{op: lambda n, y, op=op: n.node(op, y) for op in ("Sign", "Softplus", "Softsign", "Tanh", "Elu", "Celu")},
+    **{op: lambda n, y, op=op: n.node(op, y) for op in ("Softplus", "Softsign", "Tanh", "Elu", "Celu")},
     "negative slope": lambda n, y: n.node("LeakyRelu", y, alpha=-0.3),
     "gelu tanh": lambda n, y: n.node("Gelu", y, approximate="tanh"),
     "slopes": lambda n, y: n.node("PRelu", y, [0.25, -0.2, 1.5, -1.0]),
@@ -416,7 +416,7 @@ def test_networks_compute_what_float32_computes(name: str) -> None:
     assert report.beyond == []
     assert report.outputs == DATA.shape[0] * 4
     assert report.uncompared == []
-    assert report.largest > 1e-4 or name in ("x - x", "Sign", "Round", "Floor", "Ceil")
+    assert report.largest > 1e-4 or name in ("x - x", "Round", "Floor", "Ceil")
 
 
 def test_the_difference_of_a_tensor_and_itself_is_the_constant_0() -> None:
@@ -424,6 +424,31 @@ def test_the_difference_of_a_tensor_and_itself_is_the_constant_0() -> None:
     (node,) = [n for n in build.graph.nodes if isinstance(n.op, Requantize)]
     assert build.graph.values[node.output].bounds == (Interval(0, 0),) * 4
     assert node.op.chosen().name == "constant"
+
+
+def test_levels_and_signs_behind_a_function_that_turns(tmp_path: Path) -> None:
+    """Quantizers of other dialects: all thresholds of a table, and the middle level of a Sign that only its inside meets."""
+    for end, levels in (("MultiThreshold", 4), ("Sign", 3)):
+        net = Network(3, seed=2)
+        y = net.node("MatMul", net.quant("x", 1 / 8, bits=4), net.weights(3, 3, scale=0.25, bits=3))
+        y = net.node("Sub", net.node("Mul", y, y), f32(0.25))
+        more = [[[-0.1, 0.3, 0.8]]] if end == "MultiThreshold" else []
+        domain = {"domain": "qonnx.custom_op.general", "out_dtype": "UINT2"} if more else {}
+        y = net.node(end, y, *map(np.array, more), **domain)
+        path = tmp_path / end
+        build = broadaxe.compile(net.finish(net.node("MatMul", y, net.weights(3, 2))), path)
+        (node,) = [n for n in build.graph.nodes if isinstance(n.op, Requantize)]
+        form = node.op.chosen()
+        assert isinstance(form, Table)
+        assert len(np.unique(form.rows)) == levels
+        checker.check(path)
+        report = compare_segments(build, {"x": DATA[:, :3]}, build.codes({"x": DATA[:, :3]}))
+        assert (report.unexplained, report.beyond) == ([], [])
+
+
+def test_no_staircase_is_made_of_what_may_turn() -> None:
+    with pytest.raises(ProofError, match="not known to be monotone"):
+        staircase((Affine(ONE, ZERO), Function("gelu")), Quantizer(ONE, ZERO, -8, 7), [Interval(-9, 9)])
 
 
 def test_a_function_that_is_off_is_unexplained() -> None:

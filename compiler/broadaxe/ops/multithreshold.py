@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from broadaxe.chain import Chain, Ending, Quantizer, Thresholded
+from broadaxe.chain import Chain, Ending, Quantizer, Thresholded, direction_on
 from broadaxe.frontend.standard import LAYOUTS
 from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, Tensor, imports, per_channel
 from broadaxe.ops.requantize import requantized
@@ -39,7 +39,9 @@ def sign_of(graph: GraphBuilder, node: ModelNode, x: Scaled) -> Ending:
 
 
 def _meets_zero(chain: Chain, domain: tuple[Interval, ...]) -> bool:
-    """Whether any channel has the middle level: at an end of its domain, or between its two steps."""
+    """Whether any channel has the middle level: at an end of its domain, or between its two steps; it may where it turns."""
+    if None in direction_on(chain, domain):
+        return True
     stairs = staircase(chain, SIGN, domain)
     at_ends = [end == 1 for codes in stairs.codes for end in (codes.lo, codes.hi)]
     return any(at_ends) or bool((np.diff(stairs.steps[stairs.counts == SIGN.hi], axis=1) > 0).any())

@@ -21,7 +21,6 @@ PLAIN = {
     "HardSwish": Function("hardswish"),
     "Round": Snap(ONE, ZERO, "ROUND"),
     "Sigmoid": Function("sigmoid"),
-    "Sign": Function("sign"),
     "Softplus": Function("softplus"),
     "Softsign": Function("softsign"),
     "Tanh": Function("tanh"),

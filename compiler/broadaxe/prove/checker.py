@@ -644,8 +644,8 @@ class Chain:
         def of(steps: list[Step]) -> list[Any]:
             return [[[column[c] for column in step.values if column], of(step.left), of(step.right)] for step in steps]
 
-        ending: list[Any] = [rows[c] for rows in self.rows] or [self.scale[c], self.zero_point[c]]
-        return repr((of(self.steps), ending))
+        end: list[Any] = [rows[c] for rows in self.rows] or [self.scale[c], self.zero_point[c]]
+        return repr((of(self.steps), end))
 
     def turns(self, c: int, lo: int, hi: int) -> bool:
         """Whether a channel is not known to be monotone from lo to hi."""
