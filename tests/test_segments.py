@@ -237,6 +237,16 @@ def test_quantizers_in_a_row_and_of_integer_inputs() -> None:
     explained(net.finish(z, net.quant(net.node("Neg", y), product(0.1, times=4))), x, least=20, inputs={"x": "int6"})
 
 
+def test_the_largest_of_an_integer_input() -> None:
+    net = Network(5)
+    build = design(
+        net.finish(net.node("ArgMax", "x", axis=1), net.quant(net.node("Neg", "x"), 3.0)), inputs={"x": "int4"}
+    )
+    x = np.random.default_rng(0).integers(-8, 8, (20, 5)).astype(f32)
+    report = compare_segments(build, {"x": x}, build.codes(x))
+    assert (report.inputs, report.unexplained, report.beyond) == (20, [], [])
+
+
 def test_an_average_of_an_integer_input() -> None:
     net = Network(2, 3, 3)
     build = design(net.finish(net.quant(net.node("GlobalAveragePool", "x"), 0.3, 0, 6, 0)), inputs={"x": "uint4"})

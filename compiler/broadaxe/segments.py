@@ -219,7 +219,10 @@ class _Choice:
 
 def _choices(build: Build) -> dict[str, _Choice]:
     """Indices of largest elements, by the model's tensor that an ArgMax, ArgMin or TopK of the model writes."""
-    known, found = {t.tensor: t for t in build.lowered.tensors}, {}
+    affine = {i.value: build.graph.values[i.value].affine for i in build.lowered.inputs}
+    known = {i.tensor: HostOutput(i.tensor, i.value, i.index, (affine[i.value],)) for i in build.lowered.inputs}
+    known |= {t.tensor: t for t in build.lowered.tensors}
+    found = {}
     for name, node in _writers(build).items():
         maker = build.graph.producer(known[name].value) if name in known and node.op_type in CHOICES else None
         if maker is None or not isinstance(maker.op, ArgMax):
