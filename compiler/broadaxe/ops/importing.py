@@ -27,6 +27,8 @@ MAX_ELEMENTS = 1 << 27
 """Elements of a tensor: more is a mistake, or an attack on memory."""
 MAX_CHANNELS = 1 << 20
 """Elements of a vector, and channels of an image: each has bounds of its own."""
+LARGEST_EXPONENT = 1000
+"""Of two, in reals: reports and hosts hold them as floats."""
 MAX_SCALES = 1 << 18
 """Channels that may have a rational of their own."""
 
@@ -274,7 +276,14 @@ def extend(graph: GraphBuilder, node: ModelNode, x: Scaled, step: Step) -> Scale
     """x followed by one more step; behind a MaxPool that waits only one that rises."""
     if x.pools and any(sign is None or sign < 0 for sign in step.direction()):
         raise node.fail("turns values round after a MaxPool that has no Quant before it; put a Quant before the pool")
-    return replace(x, chain=then(x.chain, step))
+    chain = then(x.chain, step)
+    if isinstance(last := chain[-1], Affine) and any(_beyond_floats(v) for v in (*last.scale, *last.shift)):
+        raise node.fail("takes its reals beyond 2**1000, which no float holds; repair the model's constants")
+    return replace(x, chain=chain)
+
+
+def _beyond_floats(value: Fraction) -> bool:
+    return value.numerator.bit_length() - value.denominator.bit_length() > LARGEST_EXPONENT
 
 
 def integers(graph: GraphBuilder, node: ModelNode, x: Scaled, depthwise: bool = False) -> Affine:
