@@ -237,6 +237,8 @@ def imports(*op_types: str) -> Callable[[F], F]:
 
     def register(function: F) -> F:
         for op_type in op_types:
+            if op_type in IMPORTERS:
+                raise ValueError(f"{op_type} has an importer already")
             IMPORTERS[op_type] = function
         return function
 

@@ -11,6 +11,7 @@ from broadaxe.chain import Affine, Clamp, PerChannel, Snap, Step
 from broadaxe.errors import ProofError, UnsupportedModelError
 from broadaxe.functions import COMBINED, Combined, Function, Leaky, Power, combine, reach
 from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, Tensor, extend, imports, per_channel
+from broadaxe.ops.select import select_activations
 
 ONE, ZERO = (Fraction(1),), (Fraction(0),)
 PLAIN = {
@@ -179,14 +180,13 @@ def divided_by(graph: GraphBuilder, node: ModelNode, constant: PerChannel, x: Sc
 
 @imports("Max", "Min")
 def import_extreme(graph: GraphBuilder, node: ModelNode) -> Tensor:
-    """The maximum or minimum of an activation and constants, one for each channel, or of two functions of one activation."""
+    """The maximum or minimum of activations, or functions of one, and of constants, one for each channel."""
     live = [position for position, tensor in enumerate(node.inputs) if isinstance(tensor, Scaled)]
     x = node.scaled(live[0] if live else 0)
     for position in live[1:]:
-        combined = of_one_value(graph, node, x, node.scaled(position))
-        if combined is None:
-            raise node.fail("compares two activations that are no functions of one tensor; that is not supported")
-        x = combined
+        y = node.scaled(position)
+        combined = of_one_value(graph, node, x, y)
+        x = select_activations(graph, node, x, y, node.op_type == "Max") if combined is None else combined
     for position in range(len(node.inputs)):
         if position not in live:
             x = _bounded(graph, node, x, per_channel(graph, node, x, node.floats(position, "constant"), "constant"))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from broadaxe.chain import Affine, Clamp, spread
+from broadaxe.chain import Affine, spread
 from broadaxe.errors import GraphError
 from broadaxe.ir import WIDEST, Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, hull
 from broadaxe.ops.importing import Constant, GraphBuilder, ModelNode, Scaled, Tensor, extend, imports, per_channel
@@ -128,26 +128,6 @@ def select_activations(graph: GraphBuilder, node: ModelNode, x: Scaled, y: Scale
     affine = Affine(tuple(steps), columns[1])
     out = graph.add(graph.fresh("select"), op, [a.value.name, b.value.name], node.where, affine)
     return Scaled(out.name, index, (affine,))
-
-
-@imports("Max", "Min")
-def import_select(graph: GraphBuilder, node: ModelNode) -> Tensor:
-    """Max and Min of activations, pair by pair; of a constant, the same for all elements, a clamp."""
-    clamps = [t for t in node.inputs if isinstance(t, Constant)]
-    largest = node.op_type == "Max"
-    sides = [node.scaled(i) for i, t in enumerate(node.inputs) if not isinstance(t, Constant)]
-    out = sides[0]
-    for side in sides[1:]:
-        out = select_activations(graph, node, out, side, largest)
-    for constant in clamps:
-        array = constant.array.reshape(-1)
-        if array.size != 1 or not np.isfinite(array).all():
-            raise node.fail(f"its constant holds {array.size} numbers; one finite number is supported")
-        if constant.array.ndim > len(out.shape):
-            raise node.fail(f"its constant of shape {constant.array.shape} does not broadcast to {out.shape}")
-        end = Fraction(array.item())
-        out = extend(graph, node, out, Clamp(end, None) if largest else Clamp(None, end))
-    return out
 
 
 @imports("Sum", "Mean")
