@@ -120,12 +120,12 @@ def test_an_outer_product() -> None:
 
 
 def test_a_tensor_meets_itself() -> None:
-    """x - x is 0 and x * x no square of two signs: bounds know that both sides are one."""
+    """x - x is 0 and x * x no product of two signs: bounds know that both sides are one."""
     net = Network(6, seed=5)
     x = quant(net, "x", 0.25, 0, 4)
     tripled = net.node("Add", net.node("Mul", x, np.array(2.0)), x)
-    outs = (net.node("Sub", x, x), net.node("Mul", x, x), tripled)
-    model = net.finish(*outs)
+    outs = ((net.node("Sub", x, x), 0.25), (net.node("Mul", x, x), 0.0625), (tripled, 0.25))
+    model = net.finish(*(quant(net, y, step, 0, 8) for y, step in outs))
     done = check(model, samples(40, 6, step=0.125), dyadic=True)
     zero, square, threefold = (done.graph.values[o.value].hull for o in done.lowered.outputs)
     assert (zero, square, threefold) == (Interval(0, 0), Interval(0, 64), Interval(-24, 21))
