@@ -317,8 +317,11 @@ def _cost(node: onnx.NodeProto, constants: Mapping[str, Array], shapes: Mapping[
             return 2 + int(prod(attributes["kernel_shape"]))
         case "GlobalAveragePool":
             return 2 + prod(shapes[node.input[0]][2:])
-        case "ReduceMean" | "ReduceSum":  # of all axes but the batch at most
-            return 2 + prod(shapes[node.input[0]][1:])
+        case "ReduceMean" | "ReduceSum":
+            shape, axes = shapes[node.input[0]], attributes.get("axes")
+            if axes is None and len(node.input) > 1:
+                axes = constants[node.input[1]].reshape(-1).tolist()
+            return 2 + prod(shape[axis] for axis in axes or range(1, len(shape)))
     return STEPS.get(node.op_type, 0)
 
 
