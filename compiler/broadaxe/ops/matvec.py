@@ -52,13 +52,11 @@ class MatVec(Mac):
     def operand_indices(self) -> IntArray:
         return np.arange(self.depth)[None, :]
 
-    def tile_sums(self, *inputs: Value) -> Interval | None:
-        """The hull of every tile's exact sum, in every channel."""
-        if self.tile is None:
-            return None
+    def tile_sums(self, *inputs: Value) -> Interval:
+        """The hull of every tile's exact sum, in every channel; without tiles the whole sum is one."""
         (x,) = inputs
         lo, hi = self.operands(x)
-        starts = np.arange(0, self.depth, self.tile)
+        starts = np.arange(0, self.depth, self.tile or self.depth)
         low = np.add.reduceat(self._products(lo, hi), starts, axis=1)
         high = np.add.reduceat(self._products(hi, lo), starts, axis=1)
         return Interval(int(low.min()), int(high.max()))
@@ -114,7 +112,7 @@ class MatVec(Mac):
         pe, simd, bits = lanes.written, lanes.read, self.weight_dtype.width
         steps = (self.outputs // pe) * (self.depth // simd)
         rows = self.weights.reshape(self.outputs // pe, pe, self.depth // simd, simd)
-        inner = self.tile_sums(*inputs)
+        inner = self.tile_sums(*inputs) if self.tile else None
         words, word_type = pack(rows.transpose(1, 0, 2, 3).reshape(pe, steps, simd), bits)
         return {
             "mw": self.depth,

@@ -67,7 +67,7 @@ def _accumulator(graph: Graph, node: Node, op: Accumulating) -> Accumulator:
     out: Value = graph.values[node.output]
     lo, hi = op.sums(*inputs)
     sums = tuple(Interval(a, b) for a, b in zip(lo.tolist(), hi.tolist(), strict=True))
-    sizes, inner = op.sizes(*inputs), op.tile_sums(*inputs)
+    sizes, tile = op.sizes(*inputs), getattr(op, "tile", None)
     starts = tuple(op.start.tolist())
     prefixes = tuple(p + s for p, s in zip(op.prefix_hull(*inputs), starts, strict=True))
     return Accumulator(
@@ -88,6 +88,6 @@ def _accumulator(graph: Graph, node: Node, op: Accumulating) -> Accumulator:
         mode="offset" if any(starts) else "two's complement",
         sums=sums,
         starts=starts,
-        tile=getattr(op, "tile", None),
-        inner=inner,
+        tile=tile,
+        inner=op.tile_sums(*inputs) if tile else None,
     )

@@ -426,8 +426,10 @@ def _proven(model: onnx.ModelProto, records: list[LayerRecord]) -> list[LayerRec
 
 
 def _widths(graph: Graph, node: Node) -> tuple[int, int | None]:
-    sums = node.op.tile_sums(*graph.inputs_of(node)) if isinstance(node.op, MatVec) else None
-    return graph.values[node.output].dtype.width, None if sums is None else sums.signed_dtype.width
+    inner = None
+    if isinstance(node.op, MatVec) and node.op.tile is not None:
+        inner = node.op.tile_sums(*graph.inputs_of(node)).signed_dtype.width
+    return graph.values[node.output].dtype.width, inner
 
 
 def _reference(model: onnx.ModelProto, target: str) -> onnx.ModelProto:
