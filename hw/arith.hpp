@@ -94,6 +94,25 @@ typename product_type<A, B>::type product(A a, B b) {
 #endif
 }
 
+// What a dot product adds up: products,
+template <typename A, typename B>
+struct products {
+  static typename product_type<A, B>::type of(A a, B b) {
+#pragma HLS INLINE
+    return product(a, b);
+  }
+};
+
+// or matching bits (XNOR): with weights 2b - 1 and inputs x of one bit, the sum of (2b - 1)*x is the number of matches less the number of b = 0.
+template <typename A, typename B>
+struct matches {
+  static_assert(lane<A>::width == 1 && lane<B>::width == 1 && !lane<A>::is_signed && !lane<B>::is_signed, "only bits match");
+  static typename product_type<A, B>::type of(A a, B b) {
+#pragma HLS INLINE
+    return typename product_type<A, B>::type(a == b ? 1 : 0);
+  }
+};
+
 // a + x modulo 2^width(Acc), in two's complement.
 template <typename Acc, typename X>
 Acc wrapped_sum(Acc a, X x) {

@@ -4,6 +4,9 @@
 // 2^width(Acc). The dot product of a step is exact; the accumulator wraps once a step, so a width that holds the final sum gives the final sum,
 // and one that is a bit too narrow gives a wrong one.
 //
+// With Terms = matches, weights of -1 and +1 are the bits 0 and 1 and inputs one bit: XNOR and a count of ones. start then holds
+// each row's start less its number of weights -1, modulo 2^width(Acc).
+//
 // weights[pe][nf*SF + sf] holds the SIMD weights of a step, bits(RomWord) / width(Weight) in each word from bit 0; they are
 // built-in integers because large ap_int tables take g++ minutes.
 #pragma once
@@ -23,7 +26,7 @@ struct weight_words {
 };
 
 template <typename In, typename Weight, typename Acc, int MW, int MH, int SIMD, int PE, int VECTORS, typename RomWord,
-          typename StartT>
+          typename StartT, template <typename, typename> class Terms = products>
 void matvec(hls::stream<typename word<SIMD, In>::type>& in, hls::stream<typename word<PE, Acc>::type>& out,
             const RomWord (&weights)[PE][(MH / PE) * (MW / SIMD)][weight_words<Weight, SIMD, RomWord>::value],
             const StartT (&start)[PE][MH / PE]) {
@@ -74,7 +77,7 @@ steps:
         for (int j = 0; j < PER_WORD; j++) {
 #pragma HLS UNROLL
           if (k * PER_WORD + j < SIMD) {
-            dot += product(x[k * PER_WORD + j], Weight(packed >> (j * WB)));
+            dot += Terms<In, Weight>::of(x[k * PER_WORD + j], Weight(packed >> (j * WB)));
           }
         }
       }

@@ -78,14 +78,14 @@ def branches() -> onnx.ModelProto:
 
 
 def ties() -> onnx.ModelProto:
-    """Powers of two everywhere, so that every rounding boundary is met; a layer summed in tiles; bipolar codes."""
+    """Powers of two everywhere, so that every rounding boundary is met; a layer summed in tiles; bipolar codes and weights."""
     net = Network(24, seed=6)
     positive = net.quant(net.rng.uniform(0, 1, (24, 8)), 0.125, bits=4)
     y = net.node("MatMul", net.quant("x", 0.25, bits=4, signed=0), positive)
     y = net.quant(y, 0.5, bits=4)
     y = net.node("MatMul", y, net.weights(8, 6), name="tiled")
     y = net.bipolar(net.node("Add", y, net.rng.integers(-4, 5, 6) / 8.0))
-    model = net.finish(net.node("MatMul", y, net.weights(6, 4)), name="ties")
+    model = net.finish(net.node("MatMul", y, net.weights(6, 4, bits=1)), name="ties")
     node = next(node for node in model.graph.node if node.name == "tiled")
     for key, value in (("tile", "4"), ("order", "kh,kw,c")):
         node.metadata_props.add(key=f"broadaxe.{key}", value=value)

@@ -109,25 +109,36 @@ class MatVec(Mac):
 
     def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
         """Row nf * PE + pe is computed by PE pe in its fold nf; step nf * SF + sf reads inputs sf * SIMD and on."""
-        pe, simd, bits = lanes.written, lanes.read, self.weight_dtype.width
+        pe, simd = lanes.written, lanes.read
+        weights, kind, start = self.weights, self.weight_dtype, self.start
+        matching = self._matches_bits(inputs[0])
+        if matching:
+            below = (weights < 0).sum(axis=1)
+            weights, kind = (weights + 1) // 2, IntType(1, signed=False)
+            start = np.array([output.dtype.wrap(v) for v in (start - below).tolist()])
         steps = (self.outputs // pe) * (self.depth // simd)
-        rows = self.weights.reshape(self.outputs // pe, pe, self.depth // simd, simd)
+        rows = weights.reshape(self.outputs // pe, pe, self.depth // simd, simd)
         inner = self.tile_sums(*inputs) if self.tile else None
-        words, word_type = pack(rows.transpose(1, 0, 2, 3).reshape(pe, steps, simd), bits)
+        words, word_type = pack(rows.transpose(1, 0, 2, 3).reshape(pe, steps, simd), kind.width)
         return {
             "mw": self.depth,
             "mh": self.outputs,
             "simd": simd,
             "pe": pe,
             "vectors": prod(output.shape[:-1]),
-            "weight_type": str(self.weight_dtype),
+            "weight_type": str(kind),
             "word_type": word_type,
             "weights": words.tolist(),
-            "start_type": builtin(int(self.start.min()), int(self.start.max())),
-            "start": by_lane(self.start, pe),
+            "start_type": builtin(int(start.min()), int(start.max())),
+            "start": by_lane(start, pe),
+            "terms": "broadaxe::matches" if matching else None,
             "tile": self.tile,
             "inner_type": str(inner.signed_dtype) if inner else None,
         }
+
+    def _matches_bits(self, x: Value) -> bool:
+        """Whether weights are -1 and +1 and inputs bits: the kernel then counts bits that match (XNOR)."""
+        return self.tile is None and x.dtype == IntType(1, signed=False) and bool((np.abs(self.weights) == 1).all())
 
     @classmethod
     def examples(cls) -> Iterable[Example]:
@@ -140,6 +151,9 @@ class MatVec(Mac):
             "image with a start", cls.of(rng.integers(-8, 8, size=(6, 18)), None, rng.integers(-99, 99, 6)), (image,)
         )
         yield Example("binary weights", cls.of(rng.integers(0, 2, size=(4, 12))), (vector,))
+        bits = Value("x", (3, 12), IntType(1, signed=False), (Interval(0, 1),) * 12)
+        signs = 2 * rng.integers(0, 2, size=(6, 12)) - 1
+        yield Example("bits against signs", cls.of(signs, None, rng.integers(-3, 4, 6)), (bits,))
         wide = Value("x", (4, 12), IntType(16, signed=True), (Interval(-32768, 32767),) * 12)
         yield Example("8x16 bit", cls.of(rng.integers(-128, 128, size=(8, 12))), (wide,))
         huge = Value("x", (12,), IntType(32, signed=True), (IntType(32, signed=True).range,) * 12)

@@ -853,6 +853,18 @@ def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None, size
     if "weight_dtype" in raw:
         found += [raw["weight_dtype"]] + ([f"int{entry['inner_bits']}"] if tile else [])
     found += [f"{node['output']}_t"] if node["operator"] != "window_max" else []
+    if stated[-1] == "broadaxe::matches":  # weights of -1 and +1 as bits; the start makes up for those of -1
+        need(all(abs(w) == 1 for row in raw["weights"] for w in row), f"{header.name}: weights are not -1 and +1")
+        half, end, start = 1 << entry["width"] - 1, 1 << entry["width"], raw["start"]
+        start = [
+            (s - sum(w < 0 for w in row) + half) % end - half for s, row in zip(start, raw["weights"], strict=True)
+        ]
+        bits = {
+            "weight_dtype": "uint1",
+            "weights": [[(w + 1) // 2 for w in row] for row in raw["weights"]],
+            "start": start,
+        }
+        found[1], node = "uint1", node | {"attributes": raw | bits}
     if tile:
         found += [str(len(entry["low"])), str(len(entry["start"])), *stated[6:8], str(tile)]
         same(tile % int(stated[6]), 0, f"{header.name}: inputs of a tile that SIMD leaves over")
