@@ -119,24 +119,26 @@ def of_types(graph: Graph, node: str, op: Mac) -> int:
     return hull(tuple(Interval(a, b) for a, b in zip(lo.tolist(), hi.tolist(), strict=True))).signed_dtype.width
 
 
-def measure(name: str, verify: bool) -> Row:
+def measure(name: str, verify: bool, before: Row | None) -> Row:
     source, load = NETWORKS[name]
     model = load()
     row = Row(
         name, source, ", ".join(f"{n} {kind}" for kind, n in Counter(n.op_type for n in model.graph.node).most_common())
     )
     row.nodes = len(model.graph.node)
+    if before is not None:
+        row.verified, row.mismatches = before.verified, before.mismatches
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
         build = broadaxe.compile(model, Path(folder) / "build", **OPTIONS.get(name, {}))
         row.seconds = time.perf_counter() - begin
-        before, after = build.lowered.graph, build.graph
-        names = {n.name: n.op for n in before.nodes if isinstance(n.op, Mac) and "Pool" not in n.origin}
+        lowered, after = build.lowered.graph, build.graph
+        names = {n.name: n.op for n in lowered.nodes if isinstance(n.op, Mac) and "Pool" not in n.origin}
         row.layers = len(names)
         row.parameters = sum(op.weights.size for op in names.values())
-        own = [a for a in accumulators(before) if a.name in names]
+        own = [a for a in accumulators(lowered) if a.name in names]
         final = [a for a in accumulators(after) if a.name in names]
-        finn = [of_types(before, a.name, names[a.name]) for a in own]
+        finn = [of_types(lowered, a.name, names[a.name]) for a in own]
         widths = {
             "type": [a.datatype_bits for a in own],
             "FINN": finn,
@@ -167,12 +169,13 @@ def measure(name: str, verify: bool) -> Row:
 def table(rows: list[Row]) -> str:
     """The rows in Markdown."""
     widths, causes = "type / FINN / proven / started", "weights / sign / range / gcd / start"
-    head = f"| network | layers | weights | s | widest: {widths} | mean | saved by {causes} | verified |"
-    lines = [head, "|---|---|---|---|---|---|---|---|"]
+    head = f"| network | operators | layers | weights | s | widest: {widths} | mean | saved by {causes} | verified |"
+    lines = [head, "|---|---|---|---|---|---|---|---|---|"]
     for row in rows:
         verified = "not run" if row.mismatches is None else f"{row.verified} values, {row.mismatches} mismatches"
         cells = (
             f"{row.name} ({row.source})",
+            _shown(row.operators),
             str(row.layers),
             f"{row.parameters:,}",
             f"{row.seconds:.1f}",
@@ -185,6 +188,12 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def _shown(operators: str, most: int = 6) -> str:
+    """The most frequent operators."""
+    kinds = operators.split(", ")
+    return ", ".join(kinds[:most]) + (f" and {len(kinds) - most} kinds more" if len(kinds) > most else "")
+
+
 def kept() -> dict[str, Row]:
     """Rows of earlier runs."""
     rows = json.loads(KEPT.read_text()) if KEPT.is_file() else []
@@ -194,7 +203,9 @@ def kept() -> dict[str, Row]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Published networks, compiled, sized and verified.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NETWORKS)}; default: all")
-    parser.add_argument("--no-verify", action="store_true", help="compile and size only")
+    parser.add_argument(
+        "--no-verify", action="store_true", help="compile and size only; what verify found before stays"
+    )
     parser.add_argument("--table", action="store_true", help="print the rows that are kept")
     given = parser.parse_args()
     rows = kept()
@@ -202,7 +213,7 @@ def main() -> int:
         for name in given.names or NETWORKS:
             if name not in NETWORKS:
                 parser.error(f"network {name!r} is unknown; there are {', '.join(NETWORKS)}")
-            rows[name] = measure(name, not given.no_verify)
+            rows[name] = measure(name, not given.no_verify, rows.get(name))
             print(f"{name}: {rows[name].operators}", flush=True)
             print(table([rows[name]]).splitlines()[-1], flush=True)
             KEPT.write_text(json.dumps([asdict(rows[n]) for n in NETWORKS if n in rows], indent=1) + "\n")

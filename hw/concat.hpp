@@ -7,19 +7,6 @@
 
 namespace broadaxe {
 
-// The lanes of w in another type, which must hold them.
-template <typename T, typename Out, int LANES>
-typename word<LANES, Out>::type convert_lanes(const typename word<LANES, T>::type& w) {
-#pragma HLS INLINE
-  typename word<LANES, Out>::type converted;
-lanes:
-  for (int i = 0; i < LANES; i++) {
-#pragma HLS UNROLL
-    lane_set<LANES, Out>(converted, i, Out(lane_get<LANES, T>(w, i)));
-  }
-  return converted;
-}
-
 // PIXELS pixels a frame of CA and CB channels; PIXELS * (CA + CB)/LANES trips.
 template <typename A, typename B, typename Out, int CA, int CB, int LANES, int PIXELS>
 void concat(hls::stream<typename word<LANES, A>::type>& in_a, hls::stream<typename word<LANES, B>::type>& in_b,

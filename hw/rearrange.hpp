@@ -57,13 +57,7 @@ trips:
     const bool padding = outer_at < 0 || middle_at < 0 || inner_at < 0;
     if (a < A && (padding || address < seen)) {
       if (padding) {
-        typename word<LANES, T>::type w;
-      pad_lanes:
-        for (int i = 0; i < LANES; i++) {
-#pragma HLS UNROLL
-          lane_set<LANES, T>(w, i, T(pad[i][group]));
-        }
-        out.write(w);
+        out.write(constant_word<T, LANES>(pad, group));
       } else {
         out.write(ring[address & (D - 1)]);
       }
@@ -84,14 +78,7 @@ trips:
       }
     }
     if (reading) {
-      const typename word<LANES, In>::type arrived = in.read();
-      typename word<LANES, T>::type w;
-    widen_lanes:
-      for (int i = 0; i < LANES; i++) {
-#pragma HLS UNROLL
-        lane_set<LANES, T>(w, i, T(lane_get<LANES, In>(arrived, i)));
-      }
-      ring[read & (D - 1)] = w;
+      ring[read & (D - 1)] = convert_lanes<In, T, LANES>(in.read());
       read++;
     }
     recent = ((recent << 1) | (reading ? 1u : 0u)) & ((1u << LAG) - 1);

@@ -165,13 +165,7 @@ words:
   for (int n = 0; n < COUNT; n++) {
 #pragma HLS PIPELINE II=1
     in.read();
-    typename word<LANES, Out>::type y;
-  lanes:
-    for (int i = 0; i < LANES; i++) {
-#pragma HLS UNROLL
-      lane_set<LANES, Out>(y, i, Out(value[i][group]));
-    }
-    out.write(y);
+    out.write(constant_word<Out, LANES>(value, group));
     group = group == C / LANES - 1 ? 0 : group + 1;
   }
 }

@@ -83,13 +83,7 @@ trips:
     const bool stored = ih < row_seen || (ih == row_seen && x < x_seen);
     if (oh < OH && (padding || stored)) {
       if (padding) {
-        typename word<LANES, T>::type w;
-      pad_lanes:
-        for (int i = 0; i < LANES; i++) {
-#pragma HLS UNROLL
-          lane_set<LANES, T>(w, i, T(pad[i][group]));
-        }
-        out.write(w);
+        out.write(constant_word<T, LANES>(pad, group));
       } else {
         out.write(ring[slot_out + x]);
       }
@@ -131,14 +125,7 @@ trips:
       }
     }
     if (reading) {
-      const typename word<LANES, In>::type arrived = in.read();
-      typename word<LANES, T>::type w;
-    widen_lanes:
-      for (int i = 0; i < LANES; i++) {
-#pragma HLS UNROLL
-        lane_set<LANES, T>(w, i, T(lane_get<LANES, In>(arrived, i)));
-      }
-      ring[slot_in + x_in] = w;
+      ring[slot_in + x_in] = convert_lanes<In, T, LANES>(in.read());
       if (x_in == ROW - 1) {
         x_in = 0;
         row++;

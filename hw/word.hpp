@@ -48,6 +48,32 @@ void lane_set(typename word<N, T>::type& w, int i, T x) {
 #endif
 }
 
+// The lanes of w in another type, which must hold them.
+template <typename T, typename Out, int LANES>
+typename word<LANES, Out>::type convert_lanes(const typename word<LANES, T>::type& w) {
+#pragma HLS INLINE
+  typename word<LANES, Out>::type converted;
+lanes:
+  for (int i = 0; i < LANES; i++) {
+#pragma HLS UNROLL
+    lane_set<LANES, Out>(converted, i, Out(lane_get<LANES, T>(w, i)));
+  }
+  return converted;
+}
+
+// Constants of channels group*LANES and on, as a word: rom[lane][group].
+template <typename T, int LANES, typename RomT, int GROUPS>
+typename word<LANES, T>::type constant_word(const RomT (&rom)[LANES][GROUPS], int group) {
+#pragma HLS INLINE
+  typename word<LANES, T>::type w;
+lanes:
+  for (int i = 0; i < LANES; i++) {
+#pragma HLS UNROLL
+    lane_set<LANES, T>(w, i, T(rom[i][group]));
+  }
+  return w;
+}
+
 }  // namespace broadaxe
 
 #if defined(BROADAXE_NATIVE) && defined(BROADAXE_TRACE)

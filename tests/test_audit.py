@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from fractions import Fraction
 
 import numpy as np
@@ -16,7 +15,6 @@ from onnx import helper, numpy_helper
 import broadaxe
 from broadaxe.auditing.declared import finn_type, hls_type
 from broadaxe.auditing.table import text
-from broadaxe.cli import main
 from broadaxe.errors import RequestError
 from broadaxe.types import Interval
 
@@ -495,18 +493,6 @@ def test_floats_and_zero_points_are_not_judged():
 
 
 # the command line
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["broadaxe", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return command
 
 
 def test_command_finds_writes_and_exits(run, tmp_path):

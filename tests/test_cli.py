@@ -12,7 +12,6 @@ import pytest
 from models import small_cnn
 
 import broadaxe
-from broadaxe.cli import main
 
 
 @pytest.fixture(scope="module")
@@ -22,20 +21,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory, unoptimised: None) -> Path:
     np.save(path / "x.npy", np.ones((2, 2, 6, 6), dtype=np.float32))
     broadaxe.compile(path / "model.onnx", path / "build")
     return path
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run a command; returns its exit code, standard output and standard error."""
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["broadaxe", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return command
 
 
 def test_verify_says_each_stage_once_where_nobody_watches(folder: Path, run, monkeypatch) -> None:

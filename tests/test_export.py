@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import sys
 
 import numpy as np
 import onnx
@@ -15,7 +14,6 @@ from models import Network, small_cnn
 from onnx import helper
 
 import broadaxe
-from broadaxe.cli import main
 from broadaxe.errors import RequestError
 
 W1 = np.array([[3.0, -4, 1], [-7, 2, 5], [6, -1, -3], [1, 7, -8]])
@@ -210,18 +208,6 @@ def test_a_model_without_products():
         with pytest.raises(RequestError) as raised:
             made(model)
         assert str(raised.value) == "model: has no multiply-accumulate node; there is no accumulator to export"
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["broadaxe", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return command
 
 
 def test_commands(run, tmp_path):
