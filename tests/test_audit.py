@@ -514,6 +514,18 @@ def test_command_finds_writes_and_exits(run, tmp_path):
     assert err.splitlines()[-1].startswith("error: m: declares no accumulator; give accDataType to its nodes")
 
 
+def test_configuration_without_an_accumulator_is_what_the_error_names(run, tmp_path):
+    path, config = tmp_path / "m.onnx", tmp_path / "c.yml"
+    onnx.save(two_layers(), path)
+    config.write_text("LayerName: {nosuch: {Precision: {accum: 'fixed<8,4>'}}}\n")
+    code, _, err = run("audit", path, "--hls4ml", config)
+    assert code == 2
+    assert err.splitlines()[-1] == (
+        "error: m: the hls4ml configuration gives no layer an accumulator; no node of the model has the name nosuch; give"
+        " Model: Precision, or Precision: accum to layers in LayerName"
+    )
+
+
 def test_command_reads_a_configuration(run, tmp_path):
     path, config = tmp_path / "m.onnx", tmp_path / "c.yml"
     onnx.save(two_layers(), path)

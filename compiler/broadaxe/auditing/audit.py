@@ -223,6 +223,12 @@ def audit(
     request = _Request(first, rows, seconds, seed, said)
     declared, unjudged, unknown, undeclared = _declared(lowered, hls4ml)
     tool = "FINN" if hls4ml is None else "hls4ml"
+    if not declared and not unjudged and hls4ml is not None:
+        absent = f"; no node of the model has the name {', '.join(unknown)}" if unknown else ""
+        raise RequestError(
+            f"{printable(stem)}: the hls4ml configuration gives no layer an accumulator{absent}; give Model: Precision, or"
+            " Precision: accum to layers in LayerName"
+        )
     if not declared and not unjudged:
         raise RequestError(
             f"{printable(stem)}: declares no accumulator; give accDataType to its nodes, finn_datatype to their outputs, or an"

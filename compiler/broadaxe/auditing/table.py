@@ -90,6 +90,9 @@ def summary(audit: Audit) -> str:
         number_of = sum(entry.verdict == verdict for entry in audit.accumulators)
         if number_of:
             parts.append(f"{number_of} {said}{'s' if number_of == 1 and said == 'overflow' else ''}")
+    rounding = sum(entry.verdict == "proven" and bool(entry.rounds) for entry in audit.accumulators)
+    if rounding:
+        parts.append(f"{rounding} cannot overflow but round{'s' if rounding == 1 else ''}")
     if audit.unjudged:
         parts.append(f"{len(audit.unjudged)} not judged")
     return "; ".join(parts)
