@@ -21,10 +21,9 @@ from broadaxe.cli import main
 from broadaxe.config import read_settings
 from broadaxe.data import read_data
 from broadaxe.errors import BroadaxeError, RequestError, UnsupportedModelError
-from broadaxe.ops.importing import IMPORTERS
 from broadaxe.verify import Verification, _check_folder
 
-SUPPORTED = f"supported are {', '.join(sorted(IMPORTERS))}"
+SUPPORTED = "README has a table of those that are; replace it, or end the network before it"
 NOT_FINITE = "holds values that are not finite numbers; repair the model"
 ONE_WIDTH = "one integer from 1 to 16 is supported"
 NOT_CONSTANT = "is not a constant; only constants can be compiled into hardware"
@@ -173,7 +172,8 @@ refused(
 )(lambda net, y: net.conv(net.node("Relu", net.conv(y, (3, 2, 1, 1))), (3, 3, 2, 2), name="conv2"))
 refused(
     "input with a scale per channel",
-    "conv1 (Conv): its input has a scale per channel, which a sum over channels cannot take out; use one scale",
+    "conv1 (Conv): its input has a scale per channel (its quantizer has, or a Concat joins tensors of different scales),"
+    " which a sum over channels cannot take out; use one scale, or a Quant behind the Concat",
 )(lambda net, y: net.conv(net.quant("x", np.array([0.1, 0.2]).reshape(1, 2, 1, 1)), (3, 2, 1, 1), name="conv1"))
 refused(
     "Conv weights scaled per input channel",

@@ -535,7 +535,10 @@ NOT_PLAIN = (
     "adds a tensor that is not a plain scale of integers (a BatchNormalization, Relu or MaxPool comes between); put a Quant"
     " on both sides of the addition"
 )
-SCALE_PER_CHANNEL = "its input has a scale per channel, which a sum over channels cannot take out; use one scale"
+SCALE_PER_CHANNEL = (
+    "its input has a scale per channel (its quantizer has, or a Concat joins tensors of different scales), which a sum over"
+    " channels cannot take out; use one scale, or a Quant behind the Concat"
+)
 
 
 @pytest.mark.parametrize("build", [concat_of_scales, concat_of_zero_points], ids=lambda build: build.__name__)

@@ -32,6 +32,14 @@ app = typer.Typer(
 )
 Settings = TypeVar("Settings")
 _messages = Console(stderr=True, highlight=False)
+WIDTH_OF_A_PIPE = 130
+"""Characters of a table that no terminal shows."""
+
+
+def _results() -> Console:
+    """Where tables go: as wide as the terminal, wide enough where there is none."""
+    return Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_A_PIPE)
+
 
 BuildFolder = Annotated[Path, typer.Argument(metavar="BUILD", help="A folder that `broadaxe compile` wrote.")]
 
@@ -134,7 +142,7 @@ def quantize(
         validation = read_rows(val, loaded) if val else None
         result = run(model, rows, chosen, validation=validation, progress=progress)
     result.save(output)
-    Console().print(RecordTable(result.record))
+    _results().print(RecordTable(result.record))
     typer.echo(f"wrote {output} and {output.with_suffix('.json')}")
     typer.echo(f"next: broadaxe compile {output} -o build")
 
@@ -182,7 +190,7 @@ def diagnose(
     if json:
         typer.echo(result.model_dump_json(indent=1))
         return
-    Console().print(DiagnosisTable(result))
+    _results().print(DiagnosisTable(result))
 
 
 @app.command()
@@ -251,7 +259,7 @@ def sweep(
     except KeyboardInterrupt:
         typer.echo(f"{output} holds the runs so far; the same command goes on with the others", err=True)
         raise
-    Console().print(FrontierTable(result))
+    _results().print(FrontierTable(result))
     typer.echo(
         f"wrote {output}: sweep.csv, sweep.json, pareto.svg, pareto.png, and the models of the frontier in models/"
     )
@@ -299,7 +307,7 @@ def compile(
     chosen = chosen.folded_by(folding) if folding else chosen
     with _progress() as progress:
         build = builds.compile(model, output, settings=chosen, progress=progress)
-    Console().print(ReportTable(report_of(build)))
+    _results().print(ReportTable(report_of(build)))
     typer.echo(f"wrote {output}: C++ in firmware/ with top function {build.top}, testbench in tb/")
     typer.echo(f"next: broadaxe verify {output}")
 
@@ -327,7 +335,7 @@ def report(
     if json:
         typer.echo(content.model_dump_json(indent=1))
         return
-    Console().print(ReportTable(content))
+    _results().print(ReportTable(content))
     typer.echo(f"next: broadaxe verify {build}")
 
 
@@ -424,7 +432,7 @@ def audit(
     if json:
         typer.echo(dumps(result.as_dict(), indent=1))
     else:
-        Console().print(AuditTable(result))
+        _results().print(AuditTable(result))
         if output is not None:
             typer.echo(f"wrote {output}" if result.witness else f"{output} not written: no input is known to overflow")
     if not result.ok:
@@ -455,6 +463,8 @@ def export(
         made = (export_finn if finn else export_hls4ml)(model, inputs=types, progress=progress)
     write(output, made)
     typer.echo(f"wrote {output}")
+    if isinstance(made, str) and (remarked := made.count("\n  # ")):
+        typer.echo(f"{remarked} layers are sized inexactly or not at all; comments in the file say why")
     typer.echo(f"next: broadaxe audit {output if finn else f'{model} --hls4ml {output}'}")
 
 

@@ -379,8 +379,10 @@ class Walk:
         if node.op_type in TAIL_OPERATORS and (ends or importer is None) and not heads:
             return self._tail(node, ends)
         if importer is None:
-            known = ", ".join(sorted({*importing.IMPORTERS}))
-            raise node.fail(f"operator {printable(node.op_type)} is not supported; supported are {known}")
+            raise node.fail(
+                f"operator {printable(node.op_type)} is not supported; README has a table of those that are; replace it, or end"
+                " the network before it"
+            )
         try:
             return importer(self.builder, node)
         except MALFORMED as error:

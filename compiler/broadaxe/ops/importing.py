@@ -301,7 +301,10 @@ def integers(graph: GraphBuilder, node: ModelNode, x: Scaled, depthwise: bool = 
     if len(set(first.scale)) == 1:
         first = Affine(first.scale[:1], first.shift)
     if len(first.scale) != 1 and not depthwise:
-        raise node.fail("its input has a scale per channel, which a sum over channels cannot take out; use one scale")
+        raise node.fail(
+            "its input has a scale per channel (its quantizer has, or a Concat joins tensors of different scales), which a"
+            " sum over channels cannot take out; use one scale, or a Quant behind the Concat"
+        )
     return first
 
 

@@ -260,7 +260,7 @@ def multiply(
         tuple(s * t for s, t in zip(scale, steps, strict=True)),
         tuple(s * c for s, c in zip(scale, constants, strict=True)),
     )
-    prefix = {"Conv": "conv", "Gemm": "gemm"}.get(node.op_type, "matmul")
+    prefix = {"Conv": "conv", "ConvTranspose": "convtranspose", "Gemm": "gemm"}.get(node.op_type, "matmul")
     Stages.of(node).check(node, op, vectors)
     return graph.add(graph.fresh(prefix), op, [vectors.name], node.where, affine)
 
