@@ -443,7 +443,7 @@ def test_entries_without_a_node_and_nodes_without_an_entry_are_listed():
     audit = broadaxe.audit(two_layers(), config)
     assert audit.unknown == ("fc9 ?[31m",)
     assert audit.undeclared == ("fc2 (MatMul)",)
-    assert "fc9 ?[31m: is in the configuration, but no node of the model has this name" in text(audit)
+    assert "fc9 ?[31m: is in the configuration, but nothing in the model or in hls4ml has this name" in text(audit)
 
 
 def test_weights_and_biases_that_their_types_change():
@@ -690,3 +690,10 @@ def test_a_model_that_starts_with_thresholds():
     found = audit.accumulators[0].overflow
     codes = (audit.witness["x"][..., None] >= steps[0]).sum(axis=-1)
     assert (codes @ W1)[0, found.channel] == found.true_sum
+
+
+def test_a_misspelt_variable_is_named():
+    net = Network(4)
+    model = net.finish(net.node("MatMul", net.quant("x", 0.25), net.weights(4, 3), name="fc"))
+    config = {"Model": {"Precision": "fixed<32,16>"}, "LayerName": {"fc": {"Precision": {"acum": "fixed<8,4>"}}}}
+    assert broadaxe.audit(model, hls4ml=config).unknown == ("fc: Precision: acum",)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fractions import Fraction
 from typing import Any
 
@@ -37,6 +38,10 @@ SUFFIX = re.compile(r"_(param|out|act|scale|rescale)\d*")
 
 class NotAuditedError(Exception):
     """Why hls4ml's accumulator of a layer cannot be judged."""
+
+
+VARIABLES = ("default", "maximum", "accum", "weight", "bias", "result", "scale", "table")
+"""Variables of a layer that carry a precision, by the names that users write most."""
 
 
 @dataclass(frozen=True)
@@ -156,20 +161,27 @@ class Names:
         return tuple(name for name in dict.fromkeys(found) if name in self.configured)
 
     def unknown(self, design: Design, configuration: Configuration) -> list[str]:
-        """Entries of LayerName that no node, input or constant of the model stands for."""
+        """Entries of LayerName that no node, input or constant of the model stands for, and variables that look misspelt."""
         graph = design.model.graph
         tensors = [*graph.input, *graph.initializer]
         known = {layer_name(p).lower() for p in graph.node} | {t.name.replace(".", "_").lower() for t in tensors}
         known |= {f"{kind.lower()}_{name}" for name in known for kinds in CLASSES.values() for kind in kinds}
         known |= {"global_in", "global_out"} | set(self.cleaned.values())
         known |= {p.name.lower() for p in graph.node if p.name[:1].isdigit()}
-        return [
+        absent = [
             printable(configuration.spelled[name])
             for name in configuration.names
             if name not in known
             and SUFFIX.sub("", name) not in known
             and not any(name.endswith(k) for k in known if k[:1].isdigit())
         ]
+        misspelt = [
+            f"{printable(configuration.spelled[name])}: Precision: {printable(variable)}"
+            for name, variables in configuration.names.items()
+            for variable in variables
+            if variable not in VARIABLES and get_close_matches(variable, VARIABLES)
+        ]
+        return absent + misspelt
 
 
 def cleaned_names(design: Design) -> dict[str, str]:

@@ -53,7 +53,7 @@ class AuditTable:
         for layer in audit.undeclared:
             yield Text(f"{layer}: declares no accumulator")
         for name in audit.unknown:
-            yield Text(f"{name}: is in the configuration, but no node of the model has this name")
+            yield Text(f"{name}: is in the configuration, but nothing in the model or in hls4ml has this name")
         yield Text(summary(audit))
 
 
