@@ -903,10 +903,10 @@ def trips(tables: dict[str, list[int]], words: int, ring: int) -> int:
     row = [-1 if b < 0 or c < 0 else b + c for b in tables["middle"] for c in tables["inner"]]
     arrived: list[int] = []
     after = 0  # the last output
-    for first, kept in [*zip(tables["outer"], tables["keep"], strict=True), (None, words)]:
+    for first, kept in [*zip(tables["outer"], tables["keep"], strict=True), (words, words)]:
         begin = max(after, arrived[-1] + 1 if arrived else 0)
         arrived += range(begin, begin + min(words, kept + ring) - len(arrived))
-        for at in row if first is not None else []:
+        for at in row if first < words else []:  # the last read what is left
             if first >= 0 <= at:
                 need(first + at < len(arrived), f"a ring of {ring} words is too short")
                 after = max(after, arrived[first + at] + LAG)
