@@ -650,6 +650,28 @@ def test_parameters_of_joints_are_read_in_the_sources(once: Callable[..., Path],
     assert resealed(folder, content) is None
 
 
+def test_trips_and_words_of_a_rearrangement_are_read_in_the_sources(once: Callable[..., Path], tmp_path: Path) -> None:
+    """Sizes and trips of each moved by one, the ring cut down, the hash and the digest mended."""
+    path = once("checker_moving", lambda path: broadaxe.compile(moving(), path))
+    folder = Path(shutil.copytree(path, tmp_path / "build"))
+    content, seen = content_of(folder), 0
+    for header in sorted((folder / "firmware").glob("*.hpp")):
+        call = re.search(r"broadaxe::rearrange<([^()]*)>\(", text := header.read_text())
+        stated = call[1].split(", ") if call else []
+        for at, parameter in [*enumerate(stated)][3:]:
+            for other in (int(parameter) - 1, int(parameter) + 1) if at != 8 else (0, 1):
+                changed = text.replace(
+                    call[1] if call else "", ", ".join([*stated[:at], str(other), *stated[at + 1 :]])
+                )
+                with Changed(header, changed.encode()):
+                    content["files"][f"firmware/{header.name}"] = sha256(header)
+                    assert resealed(folder, content) is not None, (header.name, at, other)
+                seen += 1
+        content["files"][f"firmware/{header.name}"] = sha256(header)
+    assert seen > 20
+    assert resealed(folder, content) is None
+
+
 MEMORY = re.compile(r"const [a-z ]+ (\w+)(?:\[\d+\])+ = \{([^;]*)\};")
 
 

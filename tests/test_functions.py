@@ -568,3 +568,32 @@ def test_what_reaches_how_far() -> None:
     assert reach(chain, [Interval(-16, 8)]) == (F(-3, 8), F(5, 3))
     with pytest.raises(ProofError, match=r"^log is taken of a number that may be 0; clip it before$"):
         codes((Affine(ONE, ZERO), Function("log")), Quantizer(ONE, ZERO, 0, 1), np.array([[0]], dtype=object))
+
+
+def _powers(net: Network, y: str) -> str:
+    for _ in range(60):
+        y = net.node("Mul", y, net.node("Add", y, np.array(1.0, np.float32)))
+    return y
+
+
+def _tree(net: Network, y: str) -> str:
+    a, b = net.node("Abs", y), net.node("Relu", y)
+    for _ in range(40):
+        a, b = net.node("Max", a, b), net.node("Add", a, b)
+    return a
+
+
+def _powers_of_powers(net: Network, y: str) -> str:
+    for _ in range(5):
+        y = net.node("Pow", y, np.array(64.0, np.float32))
+    return y
+
+
+@pytest.mark.parametrize("make", [_powers, _tree, _powers_of_powers])
+def test_functions_that_would_take_forever_are_refused(make):
+    net = Network(4, seed=1)
+    y = make(net, net.quant("x", 0.25, 0, 4))
+    with pytest.raises(
+        broadaxe.BroadaxeError, match=r"of one quantized tensor; at most 512 and 4096|takes its reals beyond"
+    ):
+        design(net.finish(net.quant(y, 0.5, 0, 4)))

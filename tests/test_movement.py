@@ -6,6 +6,7 @@ from collections.abc import Callable
 from math import gcd
 
 import numpy as np
+import onnx
 import pytest
 from models import Network, check, designed, samples
 from onnx import helper
@@ -350,3 +351,151 @@ def test_a_ring_holds_rows_not_frames() -> None:
     assert Rearrange.of(np.pad(at, ((1, 1), (1, 1), (0, 0)), constant_values=-1)).ring(image, 4) == 32
     assert Rearrange.of(at.repeat(2, axis=0).repeat(2, axis=1)).ring(image, 4) == 32
     assert Rearrange.of(at.transpose(1, 0, 2)).ring(image, 4) == 256
+
+
+OUTPUT_SHAPES: dict[str, dict[str, object]] = {
+    "less": {"output_shape": [5, 6]},
+    "as much as there is": {"output_shape": [9, 7]},
+    "one more": {"output_shape": [10, 8]},
+    "upper": {"output_shape": [8, 8], "auto_pad": "SAME_UPPER"},
+    "lower": {"output_shape": [6, 4], "auto_pad": "SAME_LOWER"},
+}
+
+
+@pytest.mark.parametrize("attributes", OUTPUT_SHAPES.values(), ids=OUTPUT_SHAPES)
+def test_transposed_convolutions_of_a_wished_size(attributes: dict[str, object]) -> None:
+    net = Network(2, 4, 3, seed=6, batch=1)
+    x = net.quant("x", 0.25, 3, 4, signed=0)
+    y = net.node("ConvTranspose", x, net.weights(2, 3, 3, 3), [0.5, -0.25, 0.0], strides=[2, 2], **attributes)
+    model, x = net.finish(net.quant(y, 0.5, 0, 6)), samples(1, 2, 4, 3, step=0.25, spread=2).astype(np.float32)
+    _, graph, host = designed(model)
+    (mine,) = host.reals(run(graph, host.codes({"x": x}))).values()
+    np.testing.assert_array_equal(mine, session(expand_quant(model)).run(None, {"x": x})[0])
+
+
+def test_a_wished_size_beyond_the_last_window_is_refused() -> None:
+    net = Network(2, 4, 3, seed=6, batch=1)
+    y = net.node("ConvTranspose", net.quant("x"), net.weights(2, 3, 3, 3), strides=[2, 2], output_shape=[14, 14])
+    with pytest.raises(broadaxe.BroadaxeError, match=r"its output_shape \[14, 14\] is more than its input makes"):
+        designed(net.finish(net.quant(y, 0.5, 0, 6)))
+
+
+# moves between pools that wait for a quantizer, batches of the model's own, element types of integers
+
+
+POOLED = {
+    "transposed": lambda n, x: n.node("Transpose", x, perm=[0, 1, 3, 2]),
+    "channels and rows exchanged": lambda n, x: n.node("Transpose", x, perm=[0, 2, 1, 3]),
+    "reshaped": lambda n, x: n.node("Reshape", x, ints(0, 2, 6, 3)),
+    "as they are": lambda n, x: n.node("Identity", x),
+}
+
+
+@pytest.mark.parametrize("move", POOLED.values(), ids=POOLED)
+@pytest.mark.parametrize("whole", [False, True])
+def test_pools_that_wait_see_what_moved_between_them(move: Callable[[Network, str], str], whole: bool) -> None:
+    net = Network(2, 4, 4, seed=1, batch=1)
+    y = net.node("Relu", net.conv(net.quant("x", 0.25, 0, 5), (4, 2, 1, 1)))
+    y = move(net, net.node("MaxPool", y, kernel_shape=[2, 2], strides=[1, 1]))
+    y = net.node("ReduceMax", y, ints(2, 3)) if whole else net.node("MaxPool", y, kernel_shape=[2, 1])
+    check(net.finish(net.quant(y, 0.5, 0, 5)), samples(1, 2, 4, 4, step=0.25, spread=3), dyadic=True)
+
+
+# (elements of a sample, a move); each is written for a batch of 4, some with a size that is 4 by chance
+IN_BATCHES: dict[str, tuple[tuple[int, ...], Callable[[Network, str], str]]] = {
+    "expand, axes left out": ((3, 1, 1), lambda n, x: n.node("Expand", x, ints(4, 5))),
+    "expand": ((3, 1, 1), lambda n, x: n.node("Expand", x, ints(4, 3, 2, 2))),
+    "resize, some axes": ((3, 2, 2), lambda n, x: n.node("Resize", x, "", "", ints(4, 6), mode="nearest", axes=[2, 3])),
+    "resize": ((3, 2, 2), lambda n, x: n.node("Resize", x, "", "", ints(4, 3, 4, 3), mode="nearest")),
+    "reshape": ((4, 4), lambda n, x: n.node("Reshape", x, ints(4, -1))),
+    "reshape, batch left open": ((4, 4), lambda n, x: n.node("Reshape", x, ints(-1, 8, 2))),
+    "reshape to its own shape": (
+        (4, 4),
+        lambda n, x: n.node(
+            "Reshape", x, n.node("Concat", n.node("Slice", n.node("Shape", x), ints(0), ints(1)), ints(-1), axis=0)
+        ),
+    ),
+    "squeeze": ((1, 4), lambda n, x: n.node("Squeeze", x)),
+    "pad": ((4,), lambda n, x: n.node("Pad", x, ints(0, 1, 0, 2))),
+}
+
+
+@pytest.mark.parametrize(("shape", "move"), IN_BATCHES.values(), ids=IN_BATCHES)
+def test_moves_written_for_a_batch(shape: tuple[int, ...], move: Callable[[Network, str], str]) -> None:
+    net = Network(*shape, seed=2, batch=4)
+    model = net.finish(net.quant(move(net, net.quant("x", 0.25, 0, 5)), 0.5, 0, 6))
+    x = samples(4, *shape, step=0.25, spread=2).astype(np.float32)
+    build = designed(model)
+    (mine,) = build[2].reals(run(build[1], build[2].codes({"x": x}))).values()
+    (theirs,) = session(expand_quant(model)).run(None, {"x": x})
+    np.testing.assert_array_equal(mine, theirs)
+
+
+MIXED: dict[str, Callable[[Network, str], str]] = {
+    "reshape": lambda n, x: n.node("Reshape", x, ints(1, -1)),
+    "a part": lambda n, x: n.node("Slice", x, ints(0), ints(1), ints(0)),
+    "one": lambda n, x: n.node("Gather", x, np.array(0), axis=0),
+    "exchanged": lambda n, x: n.node("Gather", x, ints(1, 0, 2), axis=0),
+    "unsqueeze": lambda n, x: n.node("Unsqueeze", x, ints(0)),
+    "unsqueeze, counted back": lambda n, x: n.node("Unsqueeze", x, ints(-4)),
+    "tile": lambda n, x: n.node("Tile", x, ints(2, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("move", MIXED.values(), ids=MIXED)
+def test_samples_of_a_batch_stay_apart(move: Callable[[Network, str], str]) -> None:
+    net = Network(2, 4, seed=2, batch=3)
+    with pytest.raises(broadaxe.BroadaxeError, match=r"batch"):
+        designed(net.finish(net.quant(move(net, net.quant("x", 0.25, 0, 5)), 0.5, 0, 6)))
+
+
+def integer_model(kind: str, make: Callable[[Network], str]) -> onnx.ModelProto:
+    net = Network(4, seed=3, batch=1)
+    net.inputs[0].type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    model = net.finish(make(net))
+    model.graph.output[0].type.tensor_type.elem_type = 0
+    return model
+
+
+def _two(net: Network) -> str:
+    return net.constant(ints(2))
+
+
+def turned(net: Network, x: str = "x") -> str:
+    return net.node("Slice", x, ints(-1), ints(-100), ints(1), ints(-1))
+
+
+ROUNDING: dict[str, Callable[[Network], str]] = {
+    "Div behind Slice": lambda n: n.node("Div", turned(n), _two(n)),
+    "Div behind Add": lambda n: n.node("Div", n.node("Add", "x", turned(n)), _two(n)),
+    "Div behind Concat": lambda n: n.node("Div", n.node("Concat", "x", "x", axis=1), _two(n)),
+    "Div behind Max": lambda n: n.node("Div", n.node("Max", "x", turned(n)), _two(n)),
+    "Div behind ReduceSum": lambda n: n.node("Div", n.node("ReduceSum", "x", ints(1)), _two(n)),
+    "Div of itself": lambda n: n.node("Div", "x", n.node("Add", n.node("Abs", "x"), _two(n))),
+    "Div of a constant": lambda n: n.node("Div", _two(n), n.node("Add", n.node("Abs", "x"), _two(n))),
+    "Div behind a table": lambda n: n.node(
+        "Div", n.node("Gather", ints(*range(8)).reshape(4, 2), n.node("ArgMax", "x", axis=1, keepdims=0)), _two(n)
+    ),
+    "ReduceMean": lambda n: n.node("ReduceMean", "x", ints(1)),
+    "Pow": lambda n: n.node("Pow", n.node("Add", n.node("Abs", "x"), _two(n)), ints(-1)),
+}
+
+
+@pytest.mark.parametrize("make", ROUNDING.values(), ids=ROUNDING)
+def test_what_rounds_integers_is_refused(make: Callable[[Network], str]) -> None:
+    with pytest.raises(broadaxe.BroadaxeError, match=r"(divides|rounds) integers .*cast them to float first"):
+        designed(integer_model("int64", make), x="int8")
+
+
+def test_what_wraps_around_is_refused() -> None:
+    with pytest.raises(broadaxe.BroadaxeError, match=r"reaches from -127 to 128, where int8 wraps around"):
+        designed(integer_model("int8", lambda n: n.node("Neg", "x")), x="int8")
+
+
+@pytest.mark.parametrize("kind", ["int32", "int64"])
+def test_integers_stay_in_their_type(kind: str) -> None:
+    model = integer_model(
+        kind, lambda n: n.node("Add", n.node("Concat", "x", turned(n), axis=1), n.node("Tile", "x", ints(1, 2)))
+    )
+    lowered = designed(model, x="int8")[0]
+    assert [tensor.kind for tensor in lowered.outputs] == [kind]

@@ -48,6 +48,8 @@ LONGEST_TABLE = 1 << 16
 """Entries of a channel's table."""
 LARGEST_TABLE = 1 << 22
 """Entries of the tables of all channels."""
+MOST_STEPS, HIGHEST_DEGREE = 512, 1 << 12
+"""Of one chain: exact numbers have as many digits as the degree says."""
 
 
 @dataclass(frozen=True)
@@ -435,6 +437,24 @@ def combine(op: str, left: Chain, right: Chain) -> Chain:
         shared += 1
     start = left[:shared] or (Affine((Fraction(1),), (Fraction(0),)),)
     return (*start, Combined(op, left[shared:], right[shared:]))
+
+
+def work(chain: Chain) -> tuple[int, int]:
+    """Steps of a chain, those of chains that it combines included, and the degree of its numbers in its input's."""
+    steps, degree = 0, 1
+    for step in chain:
+        steps += 1
+        if isinstance(step, Power):
+            exponent = step.exponent
+            degree *= max(abs(exponent.numerator), exponent.denominator)
+        elif isinstance(step, Function) and step.kind not in ("elu", "hardswish", "softsign"):
+            degree = 1  # enclosed to a precision, whatever its argument
+        elif isinstance(step, Function) and step.kind == "hardswish":
+            degree *= 2
+        elif isinstance(step, Combined):
+            (first, left), (second, right) = work(step.left), work(step.right)
+            steps, degree = steps + first + second, degree * (left + right)
+    return steps, degree
 
 
 def _split(chain: Chain) -> tuple[Chain, Affine]:

@@ -24,6 +24,7 @@ from broadaxe.frontend.annotations import WIDEST_INPUT, Datatype, annotated, dec
 from broadaxe.frontend.finn import qonnx_from_finn
 from broadaxe.frontend.standard import CUSTOM, QONNX, REFUSED, operators
 from broadaxe.ir import Graph, IntArray, Shape, Value
+from broadaxe.kinds import typed
 from broadaxe.layouts import Axes, stream_axes, wishes
 from broadaxe.ops import importing
 from broadaxe.ops.grids import followed, integer_grid
@@ -351,6 +352,8 @@ class Walk:
         for name, state in zip(proto.output, made if isinstance(made, tuple) else (made,), strict=False):
             if not name or state is None:
                 continue
+            if isinstance(state, Scaled):
+                state = typed(node, state, self.builder.values[state.value].bounds)
             self.states[name] = state
             if isinstance(state, Scaled) and not state.pools:
                 self.tensors.append(HostOutput(name, state.value, state.index, state.chain, state.kind))
@@ -450,7 +453,7 @@ class Walk:
 
     def _shape(self, node: ModelNode) -> Constant:
         x = node.inputs[0]
-        shape = self._head_shape(x.name) if isinstance(x, Head) else node.scaled(0).shape
+        shape = (self.batch, *(self._head_shape(x.name) if isinstance(x, Head) else node.scaled(0).shape)[1:])
         start, end = int(node.attribute("start", 0)), node.attribute("end", None)
         return Constant(np.array(shape, dtype=np.int64)[start : None if end is None else int(end)])
 

@@ -148,7 +148,14 @@ def _axes(node: ModelNode, size: list[int], kernel: list[int]) -> tuple[Axis, Ax
         if auto == "VALID":
             before = after = 0
         elif auto in ("SAME_UPPER", "SAME_LOWER") or wished is not None:
-            total = max(0, whole - (wished[i] if wished is not None else n * s))
+            target = wished[i] if wished is not None else n * s
+            if wished is not None and whole < target < whole + s:  # the rest is as if output_padding asked for it
+                whole = target
+            if wished is not None and whole < target:
+                raise node.fail(
+                    f"its output_shape {wished} is more than its input makes; use output_padding below strides"
+                )
+            total = max(0, whole - target)
             before = total - total // 2 if auto == "SAME_LOWER" or auto == "NOTSET" else total // 2
             after = total - before
         elif auto != "NOTSET":

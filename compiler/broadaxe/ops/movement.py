@@ -12,14 +12,15 @@ import numpy as np
 from onnx import NodeProto
 
 from broadaxe import constants as folded  # which imports this package
+from broadaxe.ir import IntArray
 from broadaxe.ops.importing import (
     MAX_ELEMENTS,
     Array,
     Constant,
     GraphBuilder,
     ModelNode,
-    Scaled,
     Tensor,
+    admit,
     imports,
     moved,
 )
@@ -27,8 +28,6 @@ from broadaxe.ops.lookup import gather_rows
 from broadaxe.ops.window_max import settled
 
 EXACT_FLOAT32 = 1 << 24
-SIZES = {"Resize": 3, "Expand": 1}
-"""Inputs that hold a whole shape, in which the batch may have the model's own size."""
 
 
 @imports("Slice", "Split", "Gather", "Tile", "Expand")
@@ -70,7 +69,7 @@ def import_pad(graph: GraphBuilder, node: ModelNode) -> tuple[Tensor | None, ...
 def _tensors(
     graph: GraphBuilder, node: ModelNode, kind: type[np.generic], fill: Fraction = Fraction(0)
 ) -> tuple[Tensor | None, ...]:
-    """Run the node on the positions of its input, counted from 1 so that 0 is padding."""
+    """Run the node on the positions of its input, counted from 1 so that 0 is padding, for the model's whole batch."""
     x = settled(graph, node, node.scaled(0))
     for position in range(1, len(node.inputs)):
         if node.inputs[position] is not None:
@@ -79,22 +78,38 @@ def _tensors(
         raise node.fail(f"its input holds {x.index.size} elements; fewer than {EXACT_FLOAT32} are supported")
     proto = _with_zero(node)
     arrays: dict[str, Array] = {}
-    for position, (name, tensor) in enumerate(zip(proto.input, node.inputs, strict=True)):
+    for name, tensor in zip(proto.input, node.inputs, strict=True):
         if isinstance(tensor, Constant):
-            arrays[name] = _for_one_sample(node, position, tensor.array)
+            arrays[name] = tensor.array
     if node.op_type == "Pad" and len(proto.input) > 2 and proto.input[2]:
         arrays[proto.input[2]] = np.zeros((), dtype=kind)
-    arrays[proto.input[0]] = (x.index + 1).astype(kind)
+    # samples that a float32 could not tell apart are counted alike
+    apart = 0 if kind is np.float32 else int(x.index.max()) + 1
+    admit(node.where, (node.batch, *x.shape))
+    samples = np.arange(node.batch).reshape(-1, *[1] * (len(x.shape) - 1)) * apart
+    arrays[proto.input[0]] = (x.index + 1 + samples).astype(kind)
     constants = {name: array for name, array in arrays.items() if name != proto.input[0]}
     made = folded.all_inferred(node, proto, {n: folded.type_of(a) for n, a in arrays.items()}, constants)
-    if (count := sum(map(folded.elements, made.values()))) > MAX_ELEMENTS:
+    if (count := sum(map(folded.elements, made.values()))) > MAX_ELEMENTS * node.batch:
         raise node.fail(f"makes {count} elements; at most {MAX_ELEMENTS} are supported")
     results = folded.evaluate_all(node, proto, arrays)
-    return tuple(_moved(graph, node, x, results[name], fill) if name else None for name in proto.output)
+    return tuple(
+        moved(graph, node, x, _of_one_sample(node, results[name], apart), fill) if name else None
+        for name in proto.output
+    )
 
 
-def _moved(graph: GraphBuilder, node: ModelNode, x: Scaled, positions: Array, fill: Fraction) -> Scaled:
-    return moved(graph, node, x, np.rint(positions).astype(np.int64) - 1, fill)
+def _of_one_sample(node: ModelNode, numbers: Array, apart: int) -> IntArray:
+    """Positions in each sample, -1 for padding, of numbers for the whole batch, in which no sample may read another."""
+    found = np.rint(numbers).astype(np.int64)
+    if node.batch == 1:
+        return found - 1
+    if found.ndim and len(found) == node.batch:
+        samples = np.arange(node.batch).reshape(-1, *[1] * (found.ndim - 1)) * apart
+        own = np.where(found > 0, found - samples, 0)
+        if (own == own[0]).all():
+            return own[:1] - 1
+    raise node.fail("mixes the samples of a batch; keep the batch axis first, or export the model for one sample")
 
 
 def _with_zero(node: ModelNode) -> NodeProto:
@@ -109,11 +124,3 @@ def _with_zero(node: ModelNode) -> NodeProto:
         if node.op_type == "Pad" and attribute.name == "value":
             attribute.f = 0.0
     return proto
-
-
-def _for_one_sample(node: ModelNode, position: int, array: Array) -> Array:
-    """A shape that is written for the model's own batch, for a batch of 1."""
-    if SIZES.get(node.op_type) == position and array.size and array.reshape(-1)[0] == node.batch:
-        array = array.copy()
-        array.reshape(-1)[0] = 1
-    return array

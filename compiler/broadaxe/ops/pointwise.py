@@ -3,13 +3,25 @@ next quantizer turns the whole chain into one integer staircase, or into a table
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 
-from broadaxe.chain import Affine, Clamp, PerChannel, Snap, Step
+from broadaxe.chain import Affine, Clamp, PerChannel, Snap, Step, then
 from broadaxe.errors import ProofError, UnsupportedModelError
-from broadaxe.functions import COMBINED, Combined, Function, Leaky, Power, combine, reach
+from broadaxe.functions import (
+    COMBINED,
+    HIGHEST_DEGREE,
+    MOST_STEPS,
+    Combined,
+    Function,
+    Leaky,
+    Power,
+    combine,
+    reach,
+    work,
+)
 from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, Tensor, extend, imports, per_channel
 from broadaxe.ops.select import select_activations
 
@@ -166,6 +178,7 @@ def import_pow(graph: GraphBuilder, node: ModelNode) -> Tensor:
         return extend(graph, node, x, Affine(ZERO, ONE))
     if exponent == 1:
         return x
+    _bearable(node, replace(x, chain=then(x.chain, Power(exponent))))
     return extend(graph, node, x, _power(node, _range(graph, node, x), exponent))
 
 
@@ -219,4 +232,15 @@ def of_one_value(graph: GraphBuilder, node: ModelNode, x: Scaled, y: Scaled) -> 
                 f"divides by an activation that reaches from {float(ends[0]):g} to {float(ends[1]):g}; 0 has no"
                 " reciprocal, put a Clip or a Quant before it"
             )
-    return Scaled(x.value, x.index, combine(node.op_type, x.chain, y.chain))
+    return _bearable(node, Scaled(x.value, x.index, combine(node.op_type, x.chain, y.chain)))
+
+
+def _bearable(node: ModelNode, x: Scaled) -> Scaled:
+    """x, unless its exact chain would take too long: chains that combine chains grow as fast as they like."""
+    steps, degree = work(x.chain)
+    if steps > MOST_STEPS or degree > HIGHEST_DEGREE:
+        raise node.fail(
+            f"makes a function of {steps} steps and degree {degree} of one quantized tensor; at most {MOST_STEPS} and"
+            f" {HIGHEST_DEGREE} are supported, put a Quant before it"
+        )
+    return x

@@ -67,10 +67,17 @@ def import_reshape(graph: GraphBuilder, node: ModelNode) -> Tensor:
     x = node.scaled(0)
     shape = [int(v) for v in node.floats(1, "shape").reshape(-1)]
     keep = not node.attribute("allowzero", 0)
-    target = [x.shape[i] if v == 0 and keep and i < len(x.shape) else v for i, v in enumerate(shape)]
-    if target and target[0] == node.batch:
-        target[0] = 1
-    return _moved(node, x, target)
+    whole = (node.batch, *x.shape[1:])
+    target = [whole[i] if v == 0 and keep and i < len(whole) else v for i, v in enumerate(shape)]
+    known = prod(v for v in target if v != -1)
+    if target[:1] == [-1] and known and prod(whole) == node.batch * known:
+        target[0] = node.batch
+    if node.batch > 1 and target[:1] != [node.batch]:
+        raise node.fail(
+            f"its shape {shape} mixes the samples of a batch of {node.batch}; keep the batch axis first, or export the"
+            " model for one sample"
+        )
+    return _moved(node, x, [1, *target[1:]] if target[:1] == [node.batch] else target)
 
 
 @imports("Flatten")
@@ -91,8 +98,11 @@ def import_squeeze(graph: GraphBuilder, node: ModelNode) -> Tensor:
     given = node.attribute("axes", None)
     if given is None and (len(node.inputs) > 1 or node.op_type == "Unsqueeze"):
         given = node.floats(1, "axes").reshape(-1)
-    axes = [int(a) for a in given] if given is not None else [i for i, n in enumerate(x.shape) if n == 1]
+    whole = (node.batch, *x.shape[1:])
+    axes = [int(a) for a in given] if given is not None else [i for i, n in enumerate(whole) if n == 1]
     add = node.op_type == "Unsqueeze"
+    if node.batch > 1 and {0, -len(whole) - add * len(axes)} & set(axes):
+        raise node.fail(f"its axes {axes} move a batch of {node.batch}; keep the batch axis first")
     try:
         index = np.expand_dims(x.index, tuple(axes)) if add else np.squeeze(x.index, tuple(axes))
     except ValueError:  # AxisError is one

@@ -115,10 +115,14 @@ def import_global_max_pool(graph: GraphBuilder, node: ModelNode) -> Tensor:
 
 
 def _pooled_image(graph: GraphBuilder, node: ModelNode, x: Scaled) -> Scaled:
-    """x as an image; pools that wait for a quantizer have made it one already."""
-    if not x.pools:
-        return image(graph, node, x)
-    return x if len(x.shape) == 4 else replace(x, index=x.index[:, :, None])
+    """x as an image; pools that wait for a quantizer have made it one already, unless its elements moved since."""
+    if x.pools and len(x.shape) in (3, 4):
+        still = x if len(x.shape) == 4 else replace(x, index=x.index[:, :, None])
+        _, channels, height, width = still.shape
+        known = graph.values[x.value].channels
+        if channels == known and np.array_equal(still.index, channels_first(height, width, channels)):
+            return still
+    return image(graph, node, settled(graph, node, x))
 
 
 def _pool(graph: GraphBuilder, node: ModelNode, x: Scaled, pool: Pool) -> Scaled:

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 FORMAT, WIDEST, FIRST_PRECISION, LAST_PRECISION = 1, 62, 128, 1 << 13
+LAG = 4  # trips of the rearranging kernel between storing a word and emitting it
 MOST_LEVELS, MOST_CHANNELS, LARGEST_FILE = 1 << 17, 1 << 26, 1 << 30
 STEPS = {"affine": "scale shift", "clamp": "lo hi", "normalize": "gamma mean variance beta", "snap": "scale zero_point"}
 STEPS |= {"leaky": "slope", "power": "exponent", "function": "", "combined": ""}
@@ -874,7 +875,13 @@ def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None, size
         found += [str(form[key]) for key in ("shift", "lo", "hi")] + [str(form["half_even"]).lower()]
     if node["operator"] == "rearrange":
         sizes = [len(raw[name]) for name in ("outer", "middle", "inner")]
-        found += [stated[2], *map(str, (*sizes[:2], sizes[2] // int(stated[2]), raw["to"][-1] // int(stated[2])))]
+        lanes, ring = int(stated[2]), int(stated[8])
+        found += [
+            stated[2],
+            *map(str, (*sizes[:2], sizes[2] // lanes, raw["to"][-1] // lanes, size // lanes)),
+            stated[8],
+        ]
+        found += [str(trips(moves(raw, lanes, size), size // lanes, ring))]
     at = len(found)
     found += [stated[at + i] if value is None else str(value) for i, value in enumerate(fixed)]
     same([kernel == "matvec_tiled"], [bool(tile)], f"{header.name}: {kernel} adds up tiles")
@@ -900,6 +907,23 @@ def moves(raw: Any, lanes: int, size: int) -> dict[str, list[int]]:
         least = min(least, first + lowest) if first >= 0 else least
         keep.insert(0, least)
     return tables | {"keep": keep}
+
+
+def trips(tables: dict[str, list[int]], words: int, ring: int) -> int:
+    """Trips of the kernel that rearranges a frame of words through a ring, by the recurrence that its header states."""
+    need(ring > 0, "a ring of no words")
+    row = [-1 if b < 0 or c < 0 else b + c for b in tables["middle"] for c in tables["inner"]]
+    arrived: list[int] = []
+    after = 0  # the last output
+    for first, kept in [*zip(tables["outer"], tables["keep"], strict=True), (words, words)]:
+        begin = max(after, arrived[-1] + 1 if arrived else 0)
+        arrived += range(begin, begin + min(words, kept + ring) - len(arrived))
+        for at in row if first < words else []:  # the last read what is left
+            if first >= 0 <= at:
+                need(first + at < len(arrived), f"a ring of {ring} words is too short")
+                after = max(after, arrived[first + at] + LAG)
+            after += 1
+    return max(after, arrived[-1] + 1)
 
 
 def check_memories(header: str, text: str, node: Any, kernel: str, size: int) -> None:
