@@ -28,7 +28,7 @@ def run(seed: int, count: int, models: int) -> None:
 
 
 def test_damaged_files() -> None:
-    run(0, 300, 8)
+    run(0, 100, 8)
 
 
 @pytest.mark.slow
