@@ -26,6 +26,9 @@ from broadaxe.ops.select import common_scale
 from broadaxe.ops.window_max import WindowMax
 from broadaxe.types import Interval, IntType
 
+MOST_CHOICES = 1 << 16
+"""Elements to choose from; their constants are brought to one scale. The host chooses from more."""
+
 
 @dataclass(frozen=True)
 class ArgMax(Op):
@@ -134,7 +137,7 @@ def arg_max(graph: GraphBuilder, node: ModelNode, x: Scaled, axis: int, least: b
     if x.pools:
         raise node.fail("reads a MaxPool that no Quant follows; put a Quant behind the pool")
     wanted = np.moveaxis(x.index[0], axis - 1, -1)
-    affine = _affine(graph, x, wanted) if len(x.chain) == 1 else None
+    affine = _affine(graph, x, wanted) if len(x.chain) == 1 and wanted.shape[-1] <= MOST_CHOICES else None
     if affine is None:
         return None
     factor, bias = _keys(affine, -1 if least else 1)

@@ -28,6 +28,7 @@ from broadaxe.ops.importing import (
 from broadaxe.ops.linear import bias_of, biased, convolve, quantized_weights, weight_rows
 
 IMAGE = 2
+MOST_PIXELS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,8 @@ def _axes(node: ModelNode, size: list[int], kernel: list[int]) -> tuple[Axis, Ax
         if whole - before - after < 1:
             raise node.fail(f"its pads {pads} leave nothing of {whole} elements; repair the model")
         axes.append(Axis(n, whole - before - after, k, s, d, before))
-    if prod(a.output for a in axes) > 1 << 27:
-        raise node.fail(f"makes images of {axes[0].output} x {axes[1].output}; use a smaller stride")
+    if prod(a.output for a in axes) > MOST_PIXELS:
+        raise node.fail(
+            f"makes images of {axes[0].output} x {axes[1].output}; at most {MOST_PIXELS} pixels are supported"
+        )
     return axes[0], axes[1]

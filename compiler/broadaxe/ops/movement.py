@@ -28,6 +28,8 @@ from broadaxe.ops.lookup import gather_rows
 from broadaxe.ops.window_max import settled
 
 EXACT_FLOAT32 = 1 << 24
+MOST_MOVED = 1 << 24
+"""Elements that an operator may make: each has a position while it is lowered."""
 
 
 @imports("Slice", "Split", "Gather", "Tile", "Expand")
@@ -90,8 +92,9 @@ def _tensors(
     arrays[proto.input[0]] = (x.index + 1 + samples).astype(kind)
     constants = {name: array for name, array in arrays.items() if name != proto.input[0]}
     made = folded.all_inferred(node, proto, {n: folded.type_of(a) for n, a in arrays.items()}, constants)
-    if (count := sum(map(folded.elements, made.values()))) > MAX_ELEMENTS * node.batch:
-        raise node.fail(f"makes {count} elements; at most {MAX_ELEMENTS} are supported")
+    most = min(MOST_MOVED * node.batch, MAX_ELEMENTS)
+    if (count := sum(map(folded.elements, made.values()))) > most:
+        raise node.fail(f"makes {count} elements; at most {most} are supported")
     results = folded.evaluate_all(node, proto, arrays)
     return tuple(
         moved(graph, node, x, _of_one_sample(node, results[name], apart), fill) if name else None
