@@ -94,9 +94,9 @@ typename product_type<A, B>::type product(A a, B b) {
 #endif
 }
 
-// What a dot product adds up: products,
+// What a dot product adds up: operands multiplied,
 template <typename A, typename B>
-struct products {
+struct multiplied {
   static typename product_type<A, B>::type of(A a, B b) {
 #pragma HLS INLINE
     return product(a, b);

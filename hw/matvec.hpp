@@ -26,7 +26,7 @@ struct weight_words {
 };
 
 template <typename In, typename Weight, typename Acc, int MW, int MH, int SIMD, int PE, int VECTORS, typename RomWord,
-          typename StartT, template <typename, typename> class Terms = products>
+          typename StartT, template <typename, typename> class Terms = multiplied>
 void matvec(hls::stream<typename word<SIMD, In>::type>& in, hls::stream<typename word<PE, Acc>::type>& out,
             const RomWord (&weights)[PE][(MH / PE) * (MW / SIMD)][weight_words<Weight, SIMD, RomWord>::value],
             const StartT (&start)[PE][MH / PE]) {
