@@ -69,9 +69,11 @@ def stage(kind: str) -> Iterator[None]:
     """An exception inside becomes `CheckError`; its class names the function of ours that raised it."""
     try:
         yield
-    except (CheckError, UnsupportedModelError):
+    except CheckError:
         raise
     except Exception as error:
+        if kind == "compile" and isinstance(error, UnsupportedModelError):
+            raise
         ours = [f for f in traceback.extract_tb(error.__traceback__) if "broadaxe" in Path(f.filename).parts]
         place = f"{Path(ours[-1].filename).name}:{ours[-1].name}" if ours else "outside"
         line = f"{type(error).__name__}: {error}".splitlines()[0][:300]

@@ -534,7 +534,8 @@ def unsqueeze(net: Draft, x: Wire) -> Made:
     if not ones or len(ones) == len(x.shape):
         return []
     at = net.choose(ones)
-    name = net.axes("Squeeze", x.name, [at + 1 if net.chance(0.5) else at - len(x.shape)], 13)
+    positive = net.opset < 11 or net.chance(0.5)  # older operator sets count axes from the front alone
+    name = net.axes("Squeeze", x.name, [at + 1 if positive else at - len(x.shape)], 13)
     return [replace(x, name=name, shape=(*x.shape[:at], *x.shape[at + 1 :]))]
 
 
