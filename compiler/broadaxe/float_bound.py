@@ -165,13 +165,15 @@ class Behind:
         balls: dict[str, Ball] = {n: (floats[n].astype(np.float64), errors[n]) for n in self.starts}
         with np.errstate(all="ignore"):
             for node in self.nodes:
-                value, error = self._walk(node, [balls.get(name) for name in node.input])
-                # what float32 cannot hold may be infinite there
-                error = np.where(np.abs(value) + error < LARGEST, error, np.inf)
-                balls[node.output[0]] = value, np.nan_to_num(error, nan=np.inf)
+                operands = [balls.get(name) for name in node.input]
+                for name in filter(None, node.output):
+                    value, error = self._walk(node, operands, name)
+                    # what float32 cannot hold may be infinite there
+                    error = np.where(np.abs(value) + error < LARGEST, error, np.inf)
+                    balls[name] = value, np.nan_to_num(error, nan=np.inf)
         return {name: balls[name][1] for name in self.written if name in balls}
 
-    def _walk(self, node: onnx.NodeProto, operands: list[Ball | None]) -> Ball:
+    def _walk(self, node: onnx.NodeProto, operands: list[Ball | None], output: str) -> Ball:
         known = [
             ball or (self.constants[name].astype(np.float64), np.zeros(())) if name in self.constants or ball else None
             for name, ball in zip(node.input, operands, strict=True)
@@ -221,9 +223,9 @@ class Behind:
                 0,
             )
             return _through(first, steps_of(made), node.op_type)
-        return self._moved(node, first[0], known), self._moved(node, first[1], known, error=True) * OWN_ROUNDING
+        return self._moved(node, known, output), self._moved(node, known, output, error=True) * OWN_ROUNDING
 
-    def _moved(self, node: onnx.NodeProto, first: Array, known: Sequence[Ball | None], error: bool = False) -> Array:
+    def _moved(self, node: onnx.NodeProto, known: Sequence[Ball | None], output: str, error: bool = False) -> Array:
         """An operator that moves or selects elements, on values or on errors."""
         feeds = {
             n: ball[error].astype(np.float32)
@@ -237,11 +239,11 @@ class Behind:
                 helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), None)
                 for n, x in feeds.items()
             ],
-            [onnx.ValueInfoProto(name=node.output[0])],
+            [onnx.ValueInfoProto(name=output)],
             [numpy_helper.from_array(self.constants[n], n) for n in node.input if n in self.constants],
         )
         model = helper.make_model(graph, opset_imports=list(self.imports), ir_version=10)
-        return np.asarray(run_float(model, feeds)[node.output[0]], dtype=np.float64)
+        return np.asarray(run_float(model, feeds)[output], dtype=np.float64)
 
 
 def kernel_error(op_type: str, x: Array, y: Array, size: float = 1.0) -> Array:
