@@ -12,6 +12,9 @@ from broadaxe.ir import Graph, IntArray, carrier
 WORKING_SET = 1 << 20
 """Elements of the largest value that one block of samples may hold: what stays in a cache is fast."""
 
+KEPT = 1 << 26
+"""Elements of all values of all inputs that a comparison may hold at a time, each in several executions."""
+
 
 def run(graph: Graph, inputs: Mapping[str, IntArray], every_value: bool = False) -> dict[str, IntArray]:
     """Compute the graph's outputs (or every value) on integer inputs of shape (batch, *shape).
@@ -32,6 +35,11 @@ def run(graph: Graph, inputs: Mapping[str, IntArray], every_value: bool = False)
     if len(parts) == 1:
         return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in keep}
+
+
+def frames_at_once(graph: Graph, most: int) -> int:
+    """How many inputs to keep every value of, `most` or fewer: what they hold together is bounded."""
+    return max(1, min(most, KEPT // sum(value.size for value in graph.values.values())))
 
 
 def _feed(graph: Graph, name: str, inputs: Mapping[str, IntArray]) -> IntArray:

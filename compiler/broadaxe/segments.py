@@ -51,7 +51,7 @@ from broadaxe.ops.rearrange import Rearrange
 from broadaxe.ops.requantize import Requantize
 from broadaxe.ops.window import SlidingWindow
 from broadaxe.ops.window_max import WindowMax
-from broadaxe.reference import run
+from broadaxe.reference import frames_at_once, run
 
 UNIT = Fraction(1, 1 << 24)
 QUANTIZER_ROUNDINGS = 4
@@ -112,10 +112,11 @@ def compare_segments(build: Build, data: Mapping[str, Array], codes: Mapping[str
     last_bound = FloatBound.of(build.host.standard, starts, [o.tensor for o in outputs], shapes)
     typed = build.host.feeds(data)
     total = len(next(iter(typed.values())))
-    for at in range(0, total, BLOCK):
-        floats = {n: x[at : at + BLOCK] for n, x in typed.items()}
-        ours = run(build.graph, {n: x[at : at + BLOCK] for n, x in codes.items()}, every_value=True)
-        ours |= {n: x[at : at + BLOCK] for n, x in codes.items()}
+    count = frames_at_once(build.graph, BLOCK)
+    for at in range(0, total, count):
+        floats = {n: x[at : at + count] for n, x in typed.items()}
+        part = {n: x[at : at + count] for n, x in codes.items()}
+        ours = run(build.graph, part, every_value=True) | part
         chosen = [choice.tensor for choice in choices.values()]
         mine = {t.tensor: real(t, ours[t.value]) for t in (*tensors, *chosen, *_input_tensors(build))}
         feeds = floats | {name + CUT: values for name, values in mine.items()}

@@ -21,7 +21,7 @@ from broadaxe.errors import VerificationError
 from broadaxe.ir import Graph, IntArray, Node
 from broadaxe.ops.mac import Accumulating
 from broadaxe.prove.certificate import certificate
-from broadaxe.reference import run
+from broadaxe.reference import frames_at_once, run
 from broadaxe.render import OnnxRun
 from broadaxe.segments import SegmentReport, compare_segments
 
@@ -135,9 +135,10 @@ def verify(
     if limit < total:
         result.notes.append(f"C simulation: {limit} of {total} inputs (a limit of {SIMULATED_MACS:,} MACs)")
     onnx_run = OnnxRun(build.graph)
-    for at in range(0, total, BLOCK):
-        said(f"running {min(at + BLOCK, total)} of {total} inputs")
-        block = {name: x[at : at + BLOCK] for name, x in inputs.items()}
+    count = frames_at_once(build.graph, BLOCK)
+    for at in range(0, total, count):
+        said(f"running {min(at + count, total)} of {total} inputs")
+        block = {name: x[at : at + count] for name, x in inputs.items()}
         _compare_block(build, block, at, limit, onnx_run, simulators, result)
         if result.mismatches:
             break
