@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 Array: TypeAlias = npt.NDArray[Any]
 Progress: TypeAlias = Callable[[str], None]
 TEST_FRAMES = 8
+TEST_ELEMENTS = 1 << 22
+"""Of all test vectors; both extremes are among them, whatever their size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,7 +264,8 @@ def write(build: Build) -> None:
 
 def contents(build: Build) -> dict[str, bytes]:
     """The model and every file of firmware/ and tb/, by path: a function of model and settings alone."""
-    inputs = random_codes(build.graph, TEST_FRAMES)
+    size = sum(build.graph.values[name].size for name in (*build.graph.inputs, *build.graph.outputs))
+    inputs = random_codes(build.graph, max(2, min(TEST_FRAMES, TEST_ELEMENTS // size)))
     files = firmware(
         build.graph,
         build.flow,

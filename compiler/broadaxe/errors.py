@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+LONGEST_MESSAGE = 2000
+
 
 class BroadaxeError(Exception):
     """Base of every error Broadaxe raises on purpose; the command line prints its text and exits with `exit_code`.
@@ -12,7 +14,8 @@ class BroadaxeError(Exception):
     exit_code = 2
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(ch if ch.isprintable() else "?" for ch in message))
+        line = "".join(ch if ch.isprintable() else "?" for ch in message)
+        super().__init__(line if len(line) <= LONGEST_MESSAGE else f"{line[: LONGEST_MESSAGE - 3]}...")
 
 
 class RequestError(BroadaxeError):

@@ -36,7 +36,18 @@ from broadaxe.functions import Combined, Function, Leaky, Power
 from broadaxe.ir import WIDEST, Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, constant_array, hull
 from broadaxe.ops.forms import Constant as ConstantForm
 from broadaxe.ops.forms import Form, MultiplyShift, Shift, Table, Thresholds, ThresholdSearch
-from broadaxe.ops.importing import Array, Constant, GraphBuilder, Grid, ModelNode, Scaled, Tensor, imports, per_channel
+from broadaxe.ops.importing import (
+    Array,
+    Constant,
+    GraphBuilder,
+    Grid,
+    ModelNode,
+    Scaled,
+    Tensor,
+    imports,
+    per_channel,
+    printable,
+)
 from broadaxe.ops.window_max import emit_pool
 from broadaxe.staircase import staircase, tabulate
 from broadaxe.types import Interval, IntType
@@ -274,7 +285,7 @@ def _rounding(node: ModelNode, default: str) -> str:
     mode = str(node.attribute("rounding_mode", default)).upper()
     mode = {"HALF_EVEN": "ROUND"}.get(mode, mode)
     if mode not in ROUNDINGS:
-        raise node.fail(f"its rounding mode {mode!r} is unknown; use one of {', '.join(ROUNDINGS)}")
+        raise node.fail(f"its rounding mode {printable(mode)!r} is unknown; use one of {', '.join(ROUNDINGS)}")
     return mode
 
 
