@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-DIGITS = 60
+DIGITS = 240  # softplus(255) is 255 and 10**-111
 QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant")
 Array = np.ndarray
 f32 = np.float32
