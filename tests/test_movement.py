@@ -240,6 +240,11 @@ CEILS = {
     "max": ("MaxPool", {"kernel_shape": [2, 2], "strides": [2, 2]}),
     "max, padded": ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
     "max, large stride": ("MaxPool", {"kernel_shape": [2, 1], "strides": [3, 4]}),
+    "max, the last window outside": ("MaxPool", {"kernel_shape": [1, 1], "strides": [3, 3]}),
+    "average, the last window in padding": (
+        "AveragePool",
+        {"kernel_shape": [2, 2], "strides": [3, 3], "pads": [0, 0, 1, 1]},
+    ),
     "average": ("AveragePool", {"kernel_shape": [2, 2], "strides": [2, 2]}),
     "average, padded": ("AveragePool", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
 }
