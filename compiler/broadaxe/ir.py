@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from broadaxe.chain import Affine, PerChannel
 from broadaxe.errors import GraphError
+from broadaxe.hardware import Multiplier, Resources, Trace
 from broadaxe.types import Interval, IntType
 
 IntArray: TypeAlias = npt.NDArray[Any]
@@ -87,18 +88,20 @@ class OnnxBuilder(Protocol):
 
 @dataclass(frozen=True)
 class Fold:
-    """`pe` output channels and `simd` inputs a cycle."""
+    """`pe` output channels and `simd` inputs a cycle, and what multiplies them."""
 
     pe: int
     simd: int
+    multiplier: Multiplier = "lut"
 
 
 @dataclass(frozen=True)
 class Lanes:
-    """Elements a kernel reads and writes per stream word."""
+    """Elements a kernel reads and writes per stream word, and what multiplies where it does."""
 
     read: int
     written: int
+    multiplier: Multiplier = "lut"
 
 
 class Op(ABC):
@@ -153,6 +156,15 @@ class Op(ABC):
     def cycles(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
         """Trips of the kernel's one loop for a frame: its cycles at II = 1, pipeline fill apart."""
         return max(sum(x.size for x in inputs) // lanes.read, output.size // lanes.written)
+
+    def trace(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Trace:
+        """In which trips the kernel reads each input and writes; here one word of each a trip."""
+        trips = np.arange(output.size // lanes.written, dtype=np.int64)
+        return Trace(len(trips), (trips,) * len(inputs), trips)
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """What the kernel takes of a device, by the model in `broadaxe.ops.costs`; its streams apart."""
+        return Resources()
 
     def witnesses(self, inputs: Sequence[Value], channel: int) -> tuple[list[IntArray], list[IntArray]] | None:
         """Inputs (shape of each input value) that attain the lower and the upper bound of an output channel.
