@@ -23,6 +23,7 @@ from broadaxe.version import __version__
 
 __all__ = ["Dataflow", "Port", "Stream", "dataflow", "firmware", "testbench"]
 
+
 def firmware(
     graph: Graph, flow: Dataflow, lanes: Mapping[str, Lanes], top: str, options: Mapping[str, Any]
 ) -> dict[str, str]:

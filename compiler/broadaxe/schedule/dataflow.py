@@ -84,7 +84,7 @@ class _Wiring:
             if node.op.hardware:
                 sources = [self.waiting[self._stream_of(v), _reader(node, i)] for i, v in enumerate(node.inputs)]
                 out = self._stream(f"s_{node.name}", graph.values[node.output], lanes[node.name].written)
-                self.flow.calls.append({"what": "node", "name": node.name, "sources": sources, "out": out.name})
+                self._call("node", node.name, sources, [out.name], name=node.name)
                 self._produced(node.output, out)
         for position, name in enumerate(graph.outputs):
             self._output(position, self._stream_of(name), graph.values[name])
@@ -105,6 +105,10 @@ class _Wiring:
         self.flow.streams.append(stream)
         return stream
 
+    def _call(self, what: str, process: str, reads: list[str], writes: list[str], **sizes: Any) -> None:
+        """A call of the top level: what the template needs, its process' name, and the streams it reads and writes."""
+        self.flow.calls.append({"what": what, "process": process, "reads": reads, "writes": writes, **sizes})
+
     def _input(self, position: int, value: Value) -> None:
         count = next((n for _, n in self.readers.get(value.name, []) if n), 1)
         count = gcd(count, value.channels)
@@ -113,7 +117,7 @@ class _Wiring:
         )
         stream = self._stream(f"s_{value.name}", value, count)
         self.flow.inputs.append(port)
-        self.flow.calls.append({"what": "read", "port": port, "type": stream.type, "out": stream.name})
+        self._call("read", f"read {port.name}", [], [stream.name], port=port, type=stream.type, count=port.beats)
         self._produced(value.name, stream)
 
     def _output(self, position: int, source: str, value: Value) -> None:
@@ -129,7 +133,7 @@ class _Wiring:
         )
         self.flow.outputs.append(port)
         at = self.waiting[source, f"out{position}"]
-        self.flow.calls.append({"what": "write", "port": port, "type": stream.type, "source": at})
+        self._call("write", f"write {port.name}", [at], [], port=port, type=stream.type, count=port.beats)
 
     def _produced(self, name: str, stream: Stream) -> None:
         """Give each reader of a value a stream of its own, with the lanes it reads.
@@ -146,9 +150,9 @@ class _Wiring:
                 words = value.size // stream.lanes
                 branch = self._stream(f"s_{name}_to_{reader}", value, stream.lanes, words)
                 rest = self._stream(f"s_{name}_after_{reader}", value, stream.lanes, words)
-                self.flow.calls.append(
-                    {"what": "copy", "type": stream.type, "lanes": stream.lanes, "count": words}
-                    | {"source": current.name, "out": branch.name, "other": rest.name}
+                copies = [branch.name, rest.name]
+                self._call(
+                    "copy", branch.name, [current.name], copies, type=stream.type, lanes=stream.lanes, count=words
                 )
                 current = rest
             self.waiting[name, reader] = self._with_lanes(branch, value, reader, count or stream.lanes).name
@@ -159,10 +163,8 @@ class _Wiring:
             if target == stream.lanes:
                 continue
             changed = self._stream(f"{stream.name}_x{target}_{reader}", value, target)
-            self.flow.calls.append(
-                {"what": "lanes", "type": stream.type, "read": stream.lanes, "written": target, "count": value.size}
-                | {"source": stream.name, "out": changed.name}
-            )
+            sizes = {"type": stream.type, "read": stream.lanes, "written": target, "count": value.size}
+            self._call("lanes", changed.name, [stream.name], [changed.name], **sizes)
             stream = changed
         return stream
 
