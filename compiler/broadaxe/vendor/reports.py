@@ -25,8 +25,6 @@ READERS: tuple[tuple[str, Callable[[Path], Any]], ...] = (
     ("utilization_synth.rpt", read_utilization),
 )
 """How a report's name ends, and who reads it."""
-HELPERS = ("axis_read", "axis_write", "change_lanes", "broadcast")
-"""Kernels at the top that are no node of the graph, by their names in hw/."""
 
 
 @dataclass(frozen=True)
@@ -96,22 +94,21 @@ def pipeline_depth(synthesis: Synthesis, module: Module) -> int | None:
     return max(depths, default=None)
 
 
-def latencies(synthesis: Synthesis, kernels: Iterable[str]) -> dict[str, int]:
-    """Pipeline depth of each kernel, in cycles; of the kernels in HELPERS the deepest of all instances."""
+def latencies(synthesis: Synthesis, processes: Mapping[str, str]) -> dict[str, int]:
+    """Pipeline depth of each process in cycles, as far as the reports have them.
+
+    Args:
+        processes: by name the kernel that a process is an instance of, whose deepest instance counts then; empty for a
+            process that is a kernel of its own, of the same name.
+    """
     found: dict[str, int] = {}
-    for kernel in kernels:
-        module = module_of(synthesis, kernel)
-        depth = pipeline_depth(synthesis, module) if module else None
-        if depth is not None:
-            found[kernel] = depth
-    for helper in HELPERS:
-        depths = [
-            d
-            for m in synthesis.modules
-            if m.name.startswith(helper) and (d := pipeline_depth(synthesis, m)) is not None
-        ]
-        if depths:
-            found[helper] = max(depths)
+    for process, kernel in processes.items():
+        modules = [m for m in synthesis.modules if m.name.startswith(kernel)] if kernel else []
+        own = None if kernel else module_of(synthesis, process)
+        depths = [pipeline_depth(synthesis, m) for m in ([own] if own else modules)]
+        known = [d for d in depths if d is not None]
+        if known:
+            found[process] = max(known)
     return found
 
 
