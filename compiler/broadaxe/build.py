@@ -274,7 +274,9 @@ def write(build: Build) -> None:
 
 
 def contents(build: Build) -> dict[str, bytes]:
-    """The model and every file of firmware/, tb/ and vendor/, by path: a function of model and settings alone."""
+    """The model and every file of firmware/, tb/, vendor/ and deploy/, by path: a function of model and settings alone."""
+    from broadaxe.deploy.files import deployment
+
     size = sum(build.graph.values[name].size for name in (*build.graph.inputs, *build.graph.outputs))
     inputs = random_codes(build.graph, max(2, min(TEST_FRAMES, TEST_ELEMENTS // size)))
     files = firmware(
@@ -289,7 +291,8 @@ def contents(build: Build) -> dict[str, bytes]:
     sim = resources.folder("hw") / "sim"
     files |= {f"tb/sim/{p.relative_to(sim).as_posix()}": p.read_text() for p in sorted(sim.rglob("*.h"))}
     files |= project(build.top, build.settings.tool, build.settings.part, build.settings.clock_ns)
-    return {"model.onnx": build.model.SerializeToString()} | {name: text.encode() for name, text in files.items()}
+    texts = {name: text.encode() for name, text in files.items()}
+    return {"model.onnx": build.model.SerializeToString()} | texts | deployment(build)
 
 
 def _replace(partial: Path, final: Path) -> None:
