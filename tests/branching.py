@@ -39,7 +39,10 @@ from broadaxe.ops.view import View
 from broadaxe.ops.window import SlidingWindow
 from broadaxe.ops.window_max import WindowMax
 from broadaxe.reference import run
+from broadaxe.schedule.dataflow import Dataflow, dataflow, with_depths
+from broadaxe.schedule.fifos import Plan, plan
 from broadaxe.schedule.folding import lanes_of
+from broadaxe.schedule.network import network_of
 from broadaxe.types import Interval, IntType
 
 STANDARD = ("algorithm", "cstdio", "cstdlib", "cstring", "deque", "exception", "fstream", "map", "memory", "sstream", "stdexcept", "type_traits", "vector")
@@ -210,15 +213,16 @@ class Draft:
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
-    """A graph, its lanes, and what is emitted of them."""
+class Drawn:
+    """A graph, its lanes, its dataflow with the depths that are planned for it, and the plan."""
 
     graph: Graph
     lanes: Mapping[str, Lanes]
-    flow: emit.Dataflow
+    flow: Dataflow
+    plan: Plan
 
 
-def network(seed: int) -> Network:
+def drawn(seed: int) -> Drawn:
     """A small valid network, the same for the same seed."""
     rng = np.random.default_rng([seed, 1])
     draft = Draft(rng)
@@ -247,7 +251,7 @@ def network(seed: int) -> Network:
     return _finished(draft, seed)
 
 
-def _finished(draft: Draft, seed: int) -> Network:
+def _finished(draft: Draft, seed: int) -> Drawn:
     read = {name for node in draft.nodes for name in node.inputs}
     produced = [node for node in draft.nodes if node.op.hardware]
     loose = [name for name in draft.values if name not in read and name not in draft.inputs]
@@ -258,7 +262,9 @@ def _finished(draft: Draft, seed: int) -> Network:
     graph = Graph(f"branching{seed}", tuple(draft.inputs), tuple(draft.nodes), (*loose, *some), draft.values)
     graph.check()
     lanes = _lanes(draft, graph)
-    return Network(graph, lanes, emit.dataflow(graph, lanes))
+    flow = dataflow(graph, lanes)
+    planned = plan(network_of(graph, lanes, flow))
+    return Drawn(graph, lanes, with_depths(flow, planned.depths), planned)
 
 
 def _lanes(draft: Draft, graph: Graph) -> dict[str, Lanes]:
@@ -278,7 +284,7 @@ def _lanes(draft: Draft, graph: Graph) -> dict[str, Lanes]:
     return lanes
 
 
-def sources(made: Network, top: str, frames: int = 2, seed: int = 0) -> dict[str, str]:
+def sources(made: Drawn, top: str, frames: int = 2, seed: int = 0) -> dict[str, str]:
     """firmware/ and tb/ of a network by path, without the headers that all networks share."""
     rng = np.random.default_rng([seed, 2])
     feeds = {name: _inside(rng, made.graph.values[name], frames) for name in made.graph.inputs}
@@ -286,12 +292,12 @@ def sources(made: Network, top: str, frames: int = 2, seed: int = 0) -> dict[str
     return files | emit.testbench(made.graph, made.flow, made.lanes, top, feeds, run(made.graph, feeds))
 
 
-def simulators(made: Sequence[Network], folder: Path) -> list[BoundedSimulator]:
+def simulators(made: Sequence[Drawn], folder: Path) -> list[BoundedSimulator]:
     """Bounded simulators of networks, from one program in `folder`: g++ reads the headers once.
 
     Each network stands in a namespace of its own; the program's first argument says whose `main` is to run.
     """
-    shared = instrumented(shared_headers() | {"firmware/.cpp": "#pragma HLS DATAFLOW\n}"}, "", emit.Dataflow())
+    shared = instrumented(shared_headers() | {"firmware/.cpp": "#pragma HLS DATAFLOW\n}"}, "", Dataflow())
     unit = [f"#include <{name}>" for name in STANDARD]
     unit += [f'#include "tb/sim/{name}"' for name in ("native/ap_int.h", "bounded/hls_stream.h", "ap_axi_sdata.h")]
     unit += [f'#include "{name}"' for name in shared if name.endswith(".hpp")]

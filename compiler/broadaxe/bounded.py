@@ -81,17 +81,7 @@ class BoundedRun:
 
 def process_names(flow: Dataflow) -> list[str]:
     """A name for each call of the dataflow body: a kernel's node, `read in0`, `write out0`, else its first output stream."""
-    return [_name(call) for call in flow.calls]
-
-
-def _name(call: Mapping[str, Any]) -> str:
-    match call["what"]:
-        case "node":
-            return str(call["name"])
-        case "read" | "write":
-            return f"{call['what']} {call['port'].name}"
-        case _:
-            return str(call["out"])
+    return [str(call["process"]) for call in flow.calls]
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,18 +216,9 @@ def compile_bounded(build: Build) -> BoundedSimulator:
 
 
 def _ends(call: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Streams that a call reads and writes."""
-    match call["what"]:
-        case "node":
-            return list(call["sources"]), [call["out"]]
-        case "read":
-            return [call["port"].name], [call["out"]]
-        case "write":
-            return [call["source"]], [call["port"].name]
-        case "copy":
-            return [call["source"]], [call["out"], call["other"]]
-        case _:
-            return [call["source"]], [call["out"]]
+    """Streams that a call reads and writes; at the design's edges the port."""
+    port = [call["port"].name] if "port" in call else []
+    return call["reads"] or port, call["writes"] or port
 
 
 def instrumented(files: Mapping[str, str], top: str, flow: Dataflow) -> dict[str, str]:
