@@ -78,7 +78,9 @@ def test_memories_in_luts() -> None:
     assert costs.distributed(16, 256, rom=True) == 64
     assert costs.distributed(16, 64, rom=False) == 24
     assert costs.distributed(12, 32, rom=False) == 8
-    assert costs.distributed(40, 2, rom=True) == 4  # a column of two words is 0, 1, the address or its inverse
+    assert costs.distributed(40, 2, rom=True) == pytest.approx(
+        4, rel=1e-3
+    )  # a column of 2 is 0, 1, the address or its inverse
 
 
 def test_where_memories_and_fifos_go() -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from math import ceil
+from math import ceil, exp
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -37,23 +37,30 @@ DSP_OPERAND = 6
 """Bits of the narrower operand from which a multiplier that nothing binds becomes a DSP. In csynth's reports of 906 dense
 layers (Dendendelen/wa-hls4ml-search) products of 4 bits never did, of 6 bits in 124 of 129 layers, of 8 bits always."""
 
-MULTIPLIER = 1.45
-"""LUTs a bit of partial products; fitted."""
-COMPARATOR = 1.0
+MULTIPLIER = 1.95
+"""LUTs a bit of an addition of two rows of partial products; fitted."""
+COMPARATOR = 0.6
 """LUTs a bit of a comparison of two variables; fitted."""
-COMPARATOR_CONSTANT = 0.4
+COMPARATOR_CONSTANT = 0.28
 """The same against a constant; fitted."""
 COUNT = 1.3
 """LUTs a bit of a count of ones; fitted."""
 COUNTER = 1.7
 """LUTs a bit of a counter that wraps: its adder, the comparison with its end, the reset; fitted."""
+FIFO_FLAGS = 5.0
+"""LUTs of a FIFO's full and empty; fitted."""
 ADDRESS = 2.0
 """LUTs a bit of a window's state; fitted."""
 
 
 def multiplier(a: int, b: int) -> float:
-    """LUTs of a product of two variables of a and b bits: an array of partial products; a bit is an AND in the adder behind."""
-    return 0.0 if min(a, b) <= 1 else MULTIPLIER * a * b
+    """LUTs of a product of two variables of a and b bits: as many rows of partial products as the shorter has bits, added up.
+
+    One row is an AND in the adder behind it. FINN-R has (2*ceil((a + b)/6) - 1)*(a + b): alike up to 4 x 4 bits, 36 against 48
+    at 8 x 4 and 80 against 112 at 8 x 8. yosys makes compressors of two LUTs a bit where carry chains take one, so that Vivado
+    may well need less than this.
+    """
+    return MULTIPLIER * (min(a, b) - 1) * max(a, b)
 
 
 def dsp_blocks(a: int, b: int, dsp: Dsp = DSP48E1) -> int:
@@ -145,18 +152,26 @@ def ultra_rams(width: int, depth: int) -> int:
 
 
 def distributed(width: int, depth: int, rom: bool) -> float:
-    """LUTs of a memory in LUTs. Constants take a LUT for 64 bits of a column, and columns of few words are alike.
+    """LUTs of a memory in LUTs. Constants take a LUT for 64 bits of each column that differs from the others.
 
     To be written and read at the same time 3 columns of 64 bits, or 6 of 32, take 4 LUTs. Above 256 words choosing costs
     LUTs; below the slice's own multiplexers do.
     """
+    choices = multiplexer(-(-depth // 256), 1)
     if rom:
-        columns = min(width, 1 << min(depth, 30)) if depth <= 4 else width
-        return columns * (-(-depth // 64) + (-(-(-(-depth // 256) - 1) // 3) if depth > 256 else 0))
+        return columns(width, depth) * (-(-depth // 64) + choices)
     if depth <= 32:
         return 4.0 * -(-width // 6)
     banks = -(-depth // 64)
     return 4.0 * -(-width // 3) * banks + multiplexer(banks, width)
+
+
+def columns(width: int, depth: int) -> float:
+    """How many of `width` columns of `depth` arbitrary bits differ: of the 2^depth there are, `width` draws hit so many."""
+    if depth > 16:
+        return width
+    kinds = 1 << depth
+    return kinds * (1 - exp(-width / kinds))
 
 
 def memory(width: int, depth: int, store: Store, rom: bool = False, ports: int = 1) -> Resources:
@@ -167,7 +182,7 @@ def memory(width: int, depth: int, store: Store, rom: bool = False, ports: int =
     if depth <= 1 or width < 1:
         return registers(0 if rom else width)
     if store == "distributed":
-        return Resources(distributed(width, depth, rom) * ports, width)
+        return Resources(distributed(width, depth, rom) * ports, columns(width, depth) if rom else width)
     if store == "block":
         return Resources(bram18=block_rams(width, depth, ports))
     return Resources(uram=ultra_rams(width, depth))
@@ -197,8 +212,13 @@ def kept(width: int, depth: int) -> Resources:
 def lane_changer(read: int, written: int, width: int, trips: int) -> Resources:
     """Words of `read` lanes to words of `written`: a register that shifts, and is loaded where words are cut."""
     held = max(read, written) * width
-    loaded = held if read > written else 0
+    loaded = held - written * width if read > written else 0
     return Resources(loaded, held) + counters(max(read, written) // min(read, written), trips)
+
+
+def maximum(lanes: int, width: int) -> Resources:
+    """The larger of each of two lanes, registered, what was kept of it apart."""
+    return Resources(lanes * (comparator(width) + width), lanes * width)
 
 
 def window_control(rows: int, row: int, ring: int, out_rows: int, out_columns: int, *taps: int) -> Resources:
@@ -209,12 +229,17 @@ def window_control(rows: int, row: int, ring: int, out_rows: int, out_columns: i
 
 
 def fifo(width: int, depth: int) -> Resources:
-    """A FIFO as HLS tools make it: a shift register up to 32 words or 1024 bits, else block RAM behind two pointers."""
+    """A FIFO as HLS tools make it: a shift register up to 32 words or 1024 bits, else block RAM behind two pointers.
+
+    Two words are registers. Chains of up to four shift registers are chosen from by the slice's own multiplexers.
+    """
     bits = max(1, depth.bit_length())
-    flags = Resources(COUNTER * bits + 2, bits)
+    flags = Resources(COUNTER * bits + FIFO_FLAGS, bits)
+    if depth <= 2:
+        return Resources(width if depth == 2 else 0, width * depth) + flags
     if depth <= SHIFT_REGISTER or width * depth <= SMALL_MEMORY:
         chains = -(-depth // SHIFT_REGISTER)
-        return shift_register(width, depth) + Resources(lut=multiplexer(chains, width)) + flags
+        return shift_register(width, depth) + Resources(lut=multiplexer(-(-chains // 4), width)) + flags
     return memory(width, depth, "block") + counter(depth) + counter(depth) + flags
 
 
@@ -302,22 +327,33 @@ def thresholds(levels: int, width: int, code: int, constant: bool) -> Resources:
     )
 
 
+def parallel_memories(lanes: int, levels: int, width: int, channels: int) -> Resources:
+    """Thresholds of `channels` channels a lane, all levels at once: a memory each; columns in LUTs are shared where alike."""
+    if channels <= 1:
+        return Resources()
+    if width * channels < SMALL_MEMORY:
+        return memory(lanes * levels * width, channels, "distributed", rom=True)
+    return times(memory(width, channels, "block", rom=True), lanes * levels)
+
+
 def threshold_search(depth: int, width: int, channels: int) -> Resources:
-    """One lane of a binary search in `depth` stages for `channels` channels; stage d reads 2^d of them."""
-    total = registers(width)
+    """One lane of a binary search in `depth` stages; stage d reads one of 2^d thresholds a channel, then compares."""
+    spent = registers(width)
     for d in range(depth):
         words = channels << d
-        small = words == 1
-        total += Resources(comparator(width, small), width + d + 1)
-        total += Resources(lut=distributed(width, words, rom=True)) if 1 < words * width < SMALL_MEMORY else Resources()
-        if words * width >= SMALL_MEMORY:
-            total += memory(width, words, "block", rom=True)
-    return total
+        spent += placed(width, words, rom=True) + Resources(comparator(width, words == 1), 2 * width + 2 * d + 1)
+    return spent
+
+
+def scaled_sum(width: int, factor: int, wide: int) -> Resources:
+    """What stands around a product with a factor: its sum of `wide` bits with a bias, and registers."""
+    return Resources(wide, width + (width + factor if factor else 0) + wide)
 
 
 def rounding_shift(width: int, shift: int, half_even: bool, code: int) -> Resources:
     """A sum of `width` bits rounded by a shift and clamped into `code` bits; where ties go to even an adder before that."""
-    rounding = Resources(width + 1, width + 1) if half_even and shift else Resources()
+    left = width + 1 - shift
+    rounding = Resources(left, left) if half_even and shift else Resources()
     return rounding + Resources(max(0, width - shift - code) / 3 + code, code)
 
 

@@ -145,10 +145,9 @@ class Thresholds(Form):
 
     def resources(self, width: int, code: int, lanes: int) -> Resources:
         """All comparisons at once; the thresholds of a lane with one channel are constants."""
-        constant = self.thresholds.shape[0] == lanes
-        lane = costs.thresholds(self.levels, width, code, constant)
-        each = costs.placed(width, len(self.thresholds) // lanes, rom=True)
-        return costs.times(lane + costs.times(each, self.levels) + self._codes_resources(code, lanes), lanes)
+        channels = len(self.thresholds) // lanes
+        lane = costs.thresholds(self.levels, width, code, channels == 1) + self._codes_resources(code, lanes)
+        return costs.times(lane, lanes) + costs.parallel_memories(lanes, self.levels, width, channels)
 
     def _codes_resources(self, code: int, lanes: int) -> Resources:
         """The first code, and the direction where channels fall."""
@@ -221,7 +220,7 @@ class Shift(Form):
 
     def resources(self, width: int, code: int, lanes: int) -> Resources:
         wide = self.sum_dtype.width
-        lane = constants(self.bias, lanes, wide) + Resources(wide if self.bias.any() else 0, width + wide)
+        lane = constants(self.bias, lanes, wide) + costs.scaled_sum(width, 0, wide if self.bias.any() else 0)
         return costs.times(lane + costs.rounding_shift(wide, self.shift, self.half_even, code), lanes)
 
     def template_context(self, lanes: int) -> Mapping[str, Any]:
@@ -335,7 +334,7 @@ class MultiplyShift(Form):
             product = Resources(lut=costs.constant_multiplier(width, int(self.factor[0])))
         else:
             product = costs.unbound_product(width, factor) + constants(self.factor, lanes, factor)
-        lane = product + constants(self.bias, lanes, wide) + Resources(wide, width + 2 * wide)
+        lane = product + constants(self.bias, lanes, wide) + costs.scaled_sum(width, factor, wide)
         return costs.times(lane + costs.rounding_shift(wide, self.shift, self.half_even, code), lanes)
 
     def template_context(self, lanes: int) -> Mapping[str, Any]:

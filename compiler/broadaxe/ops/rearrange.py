@@ -219,7 +219,7 @@ class Rearrange(Op):
         pads = len(set(self.pad_codes)) > 1 and self.padded
         blocks = output.channels // count
         padding = costs.times(costs.placed(bits, blocks, rom=True), count) if pads else Resources()
-        choice = Resources(lut=count * bits if self.padded else 0, ff=count * bits)
+        choice = Resources(lut=count * bits if self.padded else 0)
         return tables + ring + sums + padding + choice + costs.counters(output.size // count, *sizes)
 
     @classmethod

@@ -204,7 +204,7 @@ class SlidingWindow(Op):
         slots = min(height, (kernel_h - 1) * self.dilation[0] + 1 + self.stride[0])
         row = width * blocks
         pads = costs.times(costs.placed(bits, blocks, rom=True), count) if len(set(self.pad_codes)) > 1 else Resources()
-        choice = Resources(lut=count * bits if self.padded else 0, ff=count * bits)
+        choice = Resources(lut=count * bits if self.padded else 0)
         return (
             costs.placed(count * bits, slots * row)
             + costs.window_control(height, row, slots * row, *output.shape[:2], kernel_h, kernel_w, blocks)

@@ -84,9 +84,12 @@ class WindowMax(Op):
         """A comparison and a choice a lane; the maxima of a pixel, as registers where they are few."""
         count, bits = lanes.read, output.dtype.width
         blocks = output.channels // count
-        larger = Resources(count * (costs.comparator(bits) + bits), count * bits)
         kept = costs.kept(count * bits, blocks)
-        return larger + kept + costs.counters(prod(output.shape[:-1]) * self.taps * blocks, blocks, self.taps)
+        return (
+            costs.maximum(count, bits)
+            + kept
+            + costs.counters(prod(output.shape[:-1]) * self.taps * blocks, blocks, self.taps)
+        )
 
     @classmethod
     def examples(cls) -> Iterable[Example]:
