@@ -23,7 +23,7 @@ import onnx
 
 from broadaxe import resources
 from broadaxe.config import CompileSettings, settings
-from broadaxe.emit import Dataflow, dataflow, firmware, testbench
+from broadaxe.emit import firmware, testbench
 from broadaxe.errors import RequestError, VerificationError
 from broadaxe.frontend.files import external, read_onnx
 from broadaxe.frontend.float32 import as_float32
@@ -35,7 +35,10 @@ from broadaxe.lower import Lowered, lower
 from broadaxe.passes import pipeline, run_passes
 from broadaxe.prove.certificate import certificate
 from broadaxe.reference import run
+from broadaxe.schedule.dataflow import Dataflow, dataflow, with_depths
+from broadaxe.schedule.fifos import Plan, plan
 from broadaxe.schedule.folding import complete, lanes_of
+from broadaxe.schedule.network import network_of
 from broadaxe.version import __version__
 
 if TYPE_CHECKING:
@@ -61,6 +64,7 @@ class Build:
     folding: Mapping[str, Fold]
     lanes: Mapping[str, Lanes]
     flow: Dataflow
+    plan: Plan
     host: Host
 
     def __repr__(self) -> str:
@@ -181,6 +185,9 @@ def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: s
     lowered = lowered.read_from(graph)
     folding = complete(graph, chosen.folds, chosen.multipliers, chosen.folding_place)
     lanes = lanes_of(graph, folding)
+    said("sizing FIFOs")
+    flow = dataflow(graph, lanes)
+    planned = plan(network_of(graph, lanes, flow, chosen.latencies))
     return Build(
         path=path,
         top=_identifier(chosen.name or stem),
@@ -190,7 +197,8 @@ def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: s
         graph=graph,
         folding=folding,
         lanes=lanes,
-        flow=dataflow(graph, lanes),
+        flow=with_depths(flow, planned.depths),
+        plan=planned,
         host=Host.of(model, lowered, graph),
     )
 

@@ -102,6 +102,13 @@ class CompileSettings(BaseModel):
     control: Annotated[
         Literal["s_axilite", "ap_ctrl_none"], Field(description="block-level interface of the top function")
     ] = "s_axilite"
+    latencies: Annotated[
+        dict[str, Annotated[int, Field(ge=0)]],
+        Field(
+            description="pipeline stages of kernels as a tool has reported them, instead of the assumed bounds, for FIFO"
+            " depths; such as {conv0: 9}"
+        ),
+    ] = {}
     part: Annotated[
         str | None,
         Field(description="part number, or the name of a device or board of broadaxe.schedule.devices, such as ZCU104"),

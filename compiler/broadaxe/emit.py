@@ -69,7 +69,7 @@ def testbench(
     common = {"top": top, "inputs": flow.inputs, "outputs": flow.outputs}
     files = {
         f"tb/{name}": templates.get_template(f"tb/{name}.jinja").render(common)
-        for name in ("beats.hpp", "testbench.cpp", "library.cpp")
+        for name in ("beats.hpp", "testbench.cpp", "library.cpp", "bounded.cpp")
     }
     layers = [_witnesses(graph, node, node.op, lanes) for node in graph.nodes if isinstance(node.op, Accumulating)]
     files["tb/witness.cpp"] = templates.get_template("tb/witness.cpp.jinja").render(layers=layers)

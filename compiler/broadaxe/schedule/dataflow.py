@@ -6,13 +6,11 @@ Every identifier is one of the graph's own names, never a name from the model fi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import gcd
 from typing import Any
 
 from broadaxe.ir import Graph, Lanes, Node, Value
-
-STREAM_DEPTH = 2
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Stream:
     name: str
     type: str
     lanes: int
-    depth: int = STREAM_DEPTH
+    depth: int = 2
 
 
 @dataclass
@@ -65,6 +63,13 @@ class Dataflow:
 def dataflow(graph: Graph, lanes: Mapping[str, Lanes]) -> Dataflow:
     """Connect the kernels: copies where a value has several readers, lane changers where word sizes differ."""
     return _Wiring(graph, lanes).flow
+
+
+def with_depths(flow: Dataflow, depths: Mapping[str, int]) -> Dataflow:
+    """The same top level with other FIFO depths, in words."""
+    streams = {s.name: replace(s, depth=depths[s.name]) for s in flow.streams}
+    sources = {value: streams[s.name] for value, s in flow.sources.items()}
+    return replace(flow, streams=list(streams.values()), sources=sources)
 
 
 class _Wiring:
@@ -100,8 +105,8 @@ class _Wiring:
     def _reads(self, value: str, reader: str, count: int) -> None:
         self.readers.setdefault(self._stream_of(value), []).append((reader, count))
 
-    def _stream(self, name: str, value: Value, count: int, depth: int = STREAM_DEPTH) -> Stream:
-        stream = Stream(name, f"{value.name}_t", count, depth)
+    def _stream(self, name: str, value: Value, count: int) -> Stream:
+        stream = Stream(name, f"{value.name}_t", count)
         self.flow.streams.append(stream)
         return stream
 
@@ -136,11 +141,7 @@ class _Wiring:
         self._call("write", f"write {port.name}", [at], [], port=port, type=stream.type, count=port.beats)
 
     def _produced(self, name: str, stream: Stream) -> None:
-        """Give each reader of a value a stream of its own, with the lanes it reads.
-
-        A stream that is one of several copies holds a whole frame: the copier can then always finish a frame, so that a
-        join further down, whose other side needs the frame's end first, cannot stall it. No deadlock, whatever the branches.
-        """
+        """Give each reader of a value a stream of its own, with the lanes it reads."""
         self.flow.sources[name] = stream
         value, readers = self.graph.values[name], self.readers.get(name, [])
         current = stream
@@ -148,8 +149,8 @@ class _Wiring:
             branch = current
             if position < len(readers) - 1:
                 words = value.size // stream.lanes
-                branch = self._stream(f"s_{name}_to_{reader}", value, stream.lanes, words)
-                rest = self._stream(f"s_{name}_after_{reader}", value, stream.lanes, words)
+                branch = self._stream(f"s_{name}_to_{reader}", value, stream.lanes)
+                rest = self._stream(f"s_{name}_after_{reader}", value, stream.lanes)
                 copies = [branch.name, rest.name]
                 self._call(
                     "copy", branch.name, [current.name], copies, type=stream.type, lanes=stream.lanes, count=words
