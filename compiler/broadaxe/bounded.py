@@ -145,7 +145,9 @@ class BoundedSimulator:
             nothing = np.zeros(0, dtype=np.int64)
             reads, writes = ([parts.get((name, s), nothing) for s in streams] for streams in (read, written))
             if any(not np.array_equal(w, writes[0]) for w in writes):
-                raise VerificationError(f"{name}: writes its outputs in different trips; a copy has to write both at once")
+                raise VerificationError(
+                    f"{name}: writes its outputs in different trips; a copy has to write both at once"
+                )
             found[name] = Trace(trips[name], tuple(reads), writes[0])
         return found
 
@@ -241,7 +243,9 @@ def with_processes(text: str, names: list[str], where: str) -> str:
     head, _, body = text.partition("#pragma HLS DATAFLOW\n")
     calls = CALL.findall(body)
     if len(calls) != len(names):
-        raise VerificationError(f"{where}: has {len(calls)} calls in its dataflow body, not {len(names)}; compile again")
+        raise VerificationError(
+            f"{where}: has {len(calls)} calls in its dataflow body, not {len(names)}; compile again"
+        )
     remaining = iter(names)
     body = CALL.sub(lambda found: f'  BROADAXE_PROCESS("{next(remaining)}", {found[1]});', body)
     body, end, _ = body.rpartition("}")

@@ -7,14 +7,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, ValidationError, field_validator, model_validator)
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from broadaxe.errors import RequestError
 from broadaxe.frontend.annotations import WIDEST_INPUT
 from broadaxe.hardware import Multiplier
 from broadaxe.schedule.devices import Device, device
 from broadaxe.schedule.folding import DEFAULT_MULTIPLIERS, Given
-from broadaxe.schedule.plan import Request, budget_of, cycles_for
+from broadaxe.schedule.targets import Request, budget_of, cycles_for
 from broadaxe.types import IntType
 
 RequantizerForm = Literal["constant", "shift", "multiply-shift", "thresholds", "threshold-search", "table"]
@@ -88,7 +98,9 @@ class CompileSettings(BaseModel):
         DEFAULT_MULTIPLIERS
     )
     target_fps: Annotated[float | None, Field(gt=0, description="frames a second that the folding has to reach")] = None
-    target_ii: Annotated[int | None, Field(ge=1, description="cycles that a frame may take, instead of target_fps")] = None
+    target_ii: Annotated[int | None, Field(ge=1, description="cycles that a frame may take, instead of target_fps")] = (
+        None
+    )
     max_lut: Annotated[int | None, Field(ge=0, description="LUTs that the design may take")] = None
     max_ff: Annotated[int | None, Field(ge=0, description="flip-flops that it may take")] = None
     max_dsp: Annotated[int | None, Field(ge=0, description="DSP blocks that it may take")] = None
@@ -131,7 +143,9 @@ class CompileSettings(BaseModel):
     @model_validator(mode="after")
     def _one_target(self) -> CompileSettings:
         if self.target_fps is not None and self.target_ii is not None:
-            raise RequestError(f"settings: target_fps {self.target_fps:g} and target_ii {self.target_ii}: give one of both")
+            raise RequestError(
+                f"settings: target_fps {self.target_fps:g} and target_ii {self.target_ii}: give one of both"
+            )
         return self
 
     @property
@@ -228,7 +242,7 @@ def _validated(where: str, values: dict[str, Any]) -> CompileSettings:
         place = ".".join(map(str, loc))
         if first["type"] == "missing":
             raise RequestError(f"{where}: {place}: is missing; give it") from None
-        kinds = {"fold": FoldSettings, "lanes": LaneSettings}
+        kinds: dict[str, type[BaseModel]] = {"fold": FoldSettings, "lanes": LaneSettings}
         fields = kinds[str(first["loc"][2])] if inside and len(first["loc"]) > 2 else CompileSettings
         known = ", ".join(fields.model_fields)
         remedy = REMEDIES.get(first["type"], "").format(**first.get("ctx", {})) or first["msg"]

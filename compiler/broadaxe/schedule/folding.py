@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import gcd, prod
+from typing import Any
 
 from broadaxe.errors import RequestError
 from broadaxe.hardware import Multiplier
@@ -183,4 +184,14 @@ def cycles_of(graph: Graph, lanes: Mapping[str, Lanes]) -> dict[str, int]:
         node.name: node.op.cycles(graph.inputs_of(node), graph.values[node.output], lanes[node.name])
         for node in graph.nodes
         if node.name in lanes
+    }
+
+
+def folding_entries(folding: Mapping[str, Fold], lanes: Mapping[str, Lanes]) -> dict[str, dict[str, Any]]:
+    """A folding as the settings take it, every kernel."""
+    return {
+        name: {"pe": fold.pe, "simd": fold.simd, "multiplier": fold.multiplier}
+        if (fold := folding.get(name)) is not None
+        else {"lanes": own.written}
+        for name, own in lanes.items()
     }

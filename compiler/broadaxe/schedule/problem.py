@@ -3,7 +3,10 @@
 A graph becomes kernels with choices, each with its cycles and its resources, and links between a kernel that writes words of w
 lanes and one that reads words of r. A link costs nothing where w = r, else lane changers. Ports and copies belong to a
 kernel: a copy and an output port have the words of what they read, an input port those that its first reader shares with
-a pixel. Cycles are trips of the one loop of a kernel for a frame.
+a pixel.
+
+Cycles are those of `broadaxe.schedule.network`, from a frame's first beat to that of the next one at best: the trips of a
+kernel's one loop and the stages of its pipeline.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import numpy.typing as npt
 
 from broadaxe.hardware import Resources
 from broadaxe.ir import WIDEST_WORD, Graph, Lanes, Node, Value, divisors
+from broadaxe.schedule.network import EDGE_STAGES
 
 KINDS = ("lut", "ff", "dsp", "bram18", "uram")
 """Fields of `Resources`, in the order in which arrays hold them."""
@@ -93,9 +97,9 @@ class Link:
         return tuple((a, b) for a, b in ((written, common), (common, read)) if a != b)
 
     def cycles(self, written: int, read: int) -> int | None:
-        """Trips of the slowest lane changer, 0 without any."""
+        """Of the slowest lane changer, 0 without any."""
         steps = self.changes(written, read)
-        return None if steps is None else max((self.size // min(step) for step in steps), default=0)
+        return None if steps is None else max((self.size // min(step) + EDGE_STAGES for step in steps), default=0)
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ def kernel_resources(graph: Graph, node: Node, lanes: Lanes) -> Resources:
 def problem_of(
     graph: Graph,
     fixed: Mapping[str, Sequence[Lanes]],
+    held: Mapping[str, int] | None = None,
     price: Callable[[Graph, Node, Lanes], Resources] = kernel_resources,
     change: Callable[[int, int, int], Resources] = change_resources,
 ) -> Problem:
@@ -144,9 +149,11 @@ def problem_of(
 
     Args:
         fixed: the choices of nodes that are not free.
+        held: pipeline stages that a tool has reported, by node, instead of the assumed ones.
         price: resources of a node's kernel under given lanes.
         change: resources of a lane changer, given lanes on both sides and the width of one.
     """
+    held = held or {}
     outputs = {source_of(graph, name) for name in graph.outputs}
     kernels: list[Kernel] = []
     links: list[Link] = []
@@ -162,9 +169,12 @@ def problem_of(
             continue
         inputs, out = graph.inputs_of(node), graph.values[node.output]
         choices = tuple(fixed.get(node.name) or node.op.variants(inputs, out))
-        cycles = [node.op.cycles(inputs, out, lanes) for lanes in choices]
-        if node.output in outputs or readers[node.output] > 1:  # an output port, or copies
-            cycles = [max(n, out.size // lanes.written) for n, lanes in zip(cycles, choices, strict=True)]
+        cycles = []
+        for lanes in choices:
+            stages = held.get(node.name, node.op.stages(inputs, out, lanes))
+            cycles.append(node.op.cycles(inputs, out, lanes) + stages)
+            if node.output in outputs or readers[node.output] > 1:  # an output port, or copies
+                cycles[-1] = max(cycles[-1], out.size // lanes.written + EDGE_STAGES)
         links += _links(graph, node, len(kernels), at, {link.source for link in links})
         at[node.output] = len(kernels)
         kernels.append(Kernel(node.name, choices, np.array(cycles, dtype=np.int64), partial(price, graph, node)))
@@ -183,7 +193,7 @@ def source_of(graph: Graph, value: str) -> str:
 def _port(name: str, value: Value, read: bool) -> Kernel:
     """An input port; one that no kernel reads has words of one lane."""
     counts = [d for d in divisors(value.channels) if d * value.dtype.width <= WIDEST_WORD and (read or d == 1)]
-    cycles = np.array([value.size // d for d in counts], dtype=np.int64)
+    cycles = np.array([value.size // d + EDGE_STAGES for d in counts], dtype=np.int64)
     return Kernel(name, tuple(Lanes(d, d) for d in counts), cycles, lambda _: Resources(), node=False)
 
 

@@ -46,14 +46,14 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FoldingPlan:
     """A folding and what it comes to, by the models.
 
     Attributes:
         lanes: of every kernel.
-        cycles, resources: of every kernel; the network's initiation interval is the largest.
+        cycles, resources: of every kernel.
         total: of all kernels and lane changers; FIFOs apart.
-        ii: cycles a frame, the largest of any kernel, port, copy or lane changer.
+        ii: cycles from one frame to the next, the most of any kernel, port, copy or lane changer.
         bottleneck: the first of those that has as many.
         step: the next faster folding; None where it has not been asked for, or there is none.
         limit: the kernel that has no faster choice, where no folding is faster.
@@ -84,20 +84,34 @@ def cycles_for(target_fps: float, clock_ns: float) -> int:
     return int(10**9 / (Fraction(str(target_fps)) * Fraction(str(clock_ns))))
 
 
+def amounts(resources: Resources, signed: bool = False) -> str:
+    """Resources as text; kinds that are not needed are left out."""
+    sign = "+" if signed else ""
+    parts = [
+        f"{round(n):{sign},} {UNITS[kind]}"
+        for kind, n in zip(KINDS, vector(resources).tolist(), strict=True)
+        if round(n)
+    ]
+    return ", ".join(parts) or ("no more" if signed else "nothing")
+
+
 def budget_of(device: Resources) -> dict[str, float]:
     """What of a part's resources a design may take."""
     return {kind: FILLED[kind] * amount for kind, amount in zip(KINDS, vector(device).tolist(), strict=True)}
 
 
-def planned(graph: Graph, request: Request, pinned: Mapping[str, Sequence[Lanes]]) -> Plan:
+def planned(
+    graph: Graph, request: Request, pinned: Mapping[str, Sequence[Lanes]], held: Mapping[str, int] | None = None
+) -> FoldingPlan:
     """The cheapest folding that reaches the target within the budget, or the fastest one of the budget.
 
     RequestError says by how much a target or a budget is missed, and what is nearest.
 
     Args:
         pinned: the lanes that some kernels may have, instead of all.
+        held: pipeline stages that a tool has reported, by kernel.
     """
-    problem = problem_of(graph, pinned)
+    problem = problem_of(graph, pinned, held)
     free, goal = Goal.of(request.device, {}), Goal.of(request.device, request.budget)
     if request.cycles is None:
         found = fastest(problem, goal)
@@ -112,9 +126,9 @@ def planned(graph: Graph, request: Request, pinned: Mapping[str, Sequence[Lanes]
     return _plan(problem, found, _next(problem, found, free))
 
 
-def evaluated(graph: Graph, lanes: Mapping[str, Lanes]) -> Plan:
+def evaluated(graph: Graph, lanes: Mapping[str, Lanes], held: Mapping[str, int] | None = None) -> FoldingPlan:
     """What given lanes come to."""
-    problem = problem_of(graph, {name: [own] for name, own in lanes.items()})
+    problem = problem_of(graph, {name: [own] for name, own in lanes.items()}, held)
     choices = [0] * len(problem.kernels)
     for link in problem.links:
         if link.port:
@@ -133,7 +147,7 @@ def _next(problem: Problem, found: Solution, goal: Goal) -> Step | str:
     return faster.kernel if faster is not None else ""
 
 
-def _plan(problem: Problem, found: Solution, after: Step | str | None) -> Plan:
+def _plan(problem: Problem, found: Solution, after: Step | str | None) -> FoldingPlan:
     cycles, resources, lanes = {}, {}, {}
     for kernel, choice in zip(problem.kernels, found.choices, strict=True):
         cycles[kernel.name] = int(kernel.cycles[choice])
@@ -145,7 +159,7 @@ def _plan(problem: Problem, found: Solution, after: Step | str | None) -> Plan:
         ends = [problem.kernels[end].choices[found.choices[end]] for end in (link.source, link.reader)]
         changers[link.name] = link.cycles(ends[0].written, ends[1].read) or 0
     slowest = (name for name, count in (cycles | changers).items() if count == found.cycles)
-    return Plan(
+    return FoldingPlan(
         lanes=lanes,
         cycles={name: cycles[name] for name in lanes},
         resources=resources,
