@@ -138,7 +138,7 @@ def test_a_branching_graph_equals_all_assignments():
     free = Goal(WEIGHTS)
     assert 500 < prod(len(kernel.choices) for kernel in problem.kernels) < 200_000
     solutions = every_solution(problem, free)
-    for ii in sorted({s.cycles for s in solutions})[:3] + [max(s.cycles for s in solutions)]:
+    for ii in (*sorted({s.cycles for s in solutions})[:3], max(s.cycles for s in solutions)):
         best = assert_optimal(problem, solutions, ii, free)
         for kind, share in (("lut", 0.95), ("bram18", 0.8), ("lut", 1.0)):
             limit = best.resources[KINDS.index(kind)] * share
