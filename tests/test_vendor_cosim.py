@@ -123,7 +123,7 @@ def test_all_steps(programs: tuple[str, ...], version: str, first: str, fake: Fa
     log = (build / "vendor" / "work" / "csim.log").read_text()
     assert log.splitlines()[0] == first.format(bin=fake.bin)
     report = read_report(build)
-    assert f"{report.cycles:,}" in next(
+    assert f"{report.interval:,}" in next(
         line for line in out.splitlines() if "net_top interval" in " ".join(line.split())
     )
     depths = yaml.safe_load((build / "vendor" / "work" / "latencies.yaml").read_text())
@@ -176,6 +176,30 @@ def test_a_failed_cosimulation_is_no_success(fake: Fake, build: Path, run) -> No
     assert (code, last(err)) == (
         1,
         f"error: cosim: Verilog does not agree with the testbench; look into its log below {work}",
+    )
+
+
+def test_nothing_of_an_earlier_run_is_taken_for_this_ones(fake: Fake, build: Path, run) -> None:
+    fake.install("vitis_hls")
+    assert run("cosim", build)[0] == 0
+    fake.install("vitis_hls", behaviour="noreport")
+    assert run("cosim", build, "--step", "csynth")[0] == 1
+    fake.install("vitis_hls")
+    assert run("cosim", build, "--step", "csynth")[0] == 0
+    (fake.reports / "net_top_cosim.rpt").rename(fake.reports / "other_cosim.rpt")
+    code, _, err = run("cosim", build, "--step", "cosim")
+    work = build / "vendor" / "work"
+    said = f"error: cosim: there is no report net_top_cosim.rpt that passed below {work}; run it again"
+    assert (code, last(err)) == (1, said)
+
+
+def test_a_report_of_another_part_is_refused(fake: Fake, build: Path, run) -> None:
+    (fake.reports / "net_top_csynth.rpt").write_text(csynth_rpt().replace("5.00 ns", "4.00 ns"))
+    code, _, err = run("cosim", build, "--read", fake.reports)
+    assert (code, err) == (
+        2,
+        f"error: {fake.reports}: csynth's report is of xc7z020-clg400-1 at 4.0 ns, the build is for xc7z020clg400-1 at 5.0 ns;"
+        " run csynth of this build\n",
     )
 
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from broadaxe.build import check_files, load, read_manifest
+from broadaxe.build import check_files, read_manifest
 from broadaxe.config import settings
 from broadaxe.errors import RequestError, VerificationError
 from broadaxe.reports.model import Report, read_report
-from broadaxe.vendor.compare import FIGURES, Difference, differences
+from broadaxe.schedule.devices import DEFAULT_PART
+from broadaxe.vendor.compare import Difference, differences
 from broadaxe.vendor.logs import complaint
 from broadaxe.vendor.project import STEPS, steps_of
 from broadaxe.vendor.reports import Reports, figures_of, latencies, measured, read_reports
+from broadaxe.vendor.results import Synthesis
 from broadaxe.vendor.run import run
 from broadaxe.vendor.tools import HlsTool, find_tool
 
@@ -27,10 +29,12 @@ OUTPUTS = {"export": ("hls", ("*.zip", "component.xml")), "export_xo": ("xo", ("
 """Where in work/ an export puts which files."""
 
 
+STARTS = {"csim": "csim", "csynth": "hls", "export_xo": "xo"}
+"""Steps that begin a project in work/."""
 LOGS = {"hls_run_csim": "csim", "hls_compile": "csynth", "hls_run_cosim": "cosim", "hls_run_package": "export"}
 """The logs that vitis-run and v++ leave in a work folder."""
 MODULES = {"read": "axis_read", "write": "axis_write", "lanes": "change_lanes", "copy": "broadcast"}
-"""The kernel of a process that is no node, by what it does."""
+"""The kernel of a process that is no node, by its kind; several processes are instances of it."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,6 @@ def outcome(folder: Path, results: Path, steps: tuple[str, ...]) -> Outcome:
     """Read the reports below a folder and compare them with the model; latencies.yaml is written into vendor/work."""
     report = read_report(folder)
     reports = read_reports(results, report.top)
-    kernels = list(_model(report))[1:]
     for row in reports.cosim:
         if row.passed is False:
             raise VerificationError(
@@ -126,14 +129,15 @@ def outcome(folder: Path, results: Path, steps: tuple[str, ...]) -> Outcome:
         )
     if "csynth" in steps and reports.synthesis is None:
         raise VerificationError(f"csynth: there is no report {report.top}_csynth.rpt below {results}; run it again")
+    if reports.synthesis is not None:
+        _check_target(folder, results, reports.synthesis)
     seen: dict[str, Mapping[str, float | None]] = {}
     depths: dict[str, int] = {}
     slow: tuple[str, ...] = ()
     if reports.synthesis is not None:
-        seen = {report.top: figures_of(reports.synthesis.top), **measured(reports.synthesis, kernels)}
-        depths = latencies(
-            reports.synthesis, {call["process"]: MODULES.get(call["what"], "") for call in load(folder).flow.calls}
-        )
+        own = [k.name for k in report.kernels if k.kind not in MODULES]
+        seen = {report.top: figures_of(reports.synthesis.top), **measured(reports.synthesis, own)}
+        depths = latencies(reports.synthesis, {k.name: MODULES.get(k.kind, "") for k in report.kernels})
         slow = tuple(
             f"{m.name}: {loop.name} ({loop.ii})"
             for m in reports.synthesis.modules
@@ -148,11 +152,23 @@ def outcome(folder: Path, results: Path, steps: tuple[str, ...]) -> Outcome:
     return Outcome(report.top, steps, reports, differences(_model(report), seen), slow, depths)
 
 
+def _check_target(folder: Path, results: Path, found: Synthesis) -> None:
+    """The report is of the part and the clock that the build is for."""
+    chosen = settings(**read_manifest(folder)["settings"])
+    part = chosen.part or DEFAULT_PART
+    same = re.sub(r"\W", "", found.part).lower() == re.sub(r"\W", "", part).lower()
+    if not same or (found.target_ns is not None and abs(found.target_ns - chosen.clock_ns) > 0.01):
+        raise RequestError(
+            f"{results}: csynth's report is of {found.part} at {found.target_ns} ns, the build is for {part} at"
+            f" {chosen.clock_ns} ns; run csynth of this build"
+        )
+
+
 def _run_step(folder: Path, tool: HlsTool, step: str, timeout: float, said: Callable[[str], None]) -> None:
     work = folder / WORK
     work.mkdir(parents=True, exist_ok=True)
     log = work / f"{step}.log"
-    log.unlink(missing_ok=True)
+    _clear(work, step)
     said(f"{step} with {tool}")
     for command in tool.commands(step):
         status = run(command, folder / "vendor", log, lambda line: said(f"{step}: {line}"), seconds=timeout, name=step)
@@ -171,20 +187,34 @@ def _run_step(folder: Path, tool: HlsTool, step: str, timeout: float, said: Call
             raise VerificationError(f"{step}: left no {' or '.join(names)} below {work / place}; its log is {log}")
 
 
+def _clear(work: Path, step: str) -> None:
+    """Remove what an earlier run of a step has left, so that it is not taken for this one's."""
+    (work / f"{step}.log").unlink(missing_ok=True)
+    if step in STARTS:
+        shutil.rmtree(work / STARTS[step], ignore_errors=True)
+    for name in {"cosim": ("*_cosim.rpt",), "export": OUTPUTS["export"][1]}.get(step, ()):
+        for path in work.rglob(name):
+            path.unlink()
+
+
 def _frames(folder: Path) -> int:
     with (folder / "tb" / "vectors.dat").open() as file:
         return int(file.readline())
 
 
 def _model(report: Report) -> dict[str, Mapping[str, float | None]]:
-    """The report's figures by kernel, the whole design first: what the model has, whatever that is by now."""
-    whole = {figure: getattr(report, figure, None) for figure in FIGURES}
-    model: dict[str, Mapping[str, float | None]] = {report.top: {**whole, "interval": report.cycles}}
-    entries: tuple[Any, ...] = (*getattr(report, "kernels", ()), *report.layers, *report.requantizers)
-    for entry in entries:
-        if entry.name not in model:
-            figures = {figure: getattr(entry, figure, None) for figure in FIGURES}
-            model[entry.name] = {**figures, "interval": getattr(entry, "cycles", None)}
+    """The report's figures in the terms of `differences`, the whole design first.
+
+    A kernel starts again when its pipeline has run empty: latency and interval are both its trips and its fill.
+    """
+    whole: dict[str, float | None] = {"latency": report.latency, "interval": report.interval}
+    model: dict[str, Mapping[str, float | None]] = {report.top: whole | report.resources.model_dump()}
+    for kernel in report.kernels:
+        cycles: dict[str, float | None] = {
+            "latency": kernel.trips + kernel.fill,
+            "interval": kernel.trips + kernel.fill,
+        }
+        model[kernel.name] = cycles | kernel.resources.model_dump()
     return model
 
 
