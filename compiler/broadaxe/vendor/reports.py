@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from broadaxe.vendor.cosim_rpt import read_cosim_rpt
 from broadaxe.vendor.csynth_rpt import read_csynth_rpt
+from broadaxe.vendor.csynth_summary import read_csynth_summary
 from broadaxe.vendor.csynth_xml import read_csynth_xml
 from broadaxe.vendor.implementation import read_export, read_utilization
 from broadaxe.vendor.results import Cosimulation, Implementation, Module, Synthesis
@@ -17,6 +18,7 @@ Report: TypeAlias = "Synthesis | tuple[Cosimulation, ...] | Implementation"
 READERS: tuple[tuple[str, Callable[[Path], Any]], ...] = (
     ("csynth.xml", read_csynth_xml),
     ("_csynth.rpt", read_csynth_rpt),
+    ("csynth.rpt", read_csynth_summary),
     ("_cosim.rpt", read_cosim_rpt),
     ("_export.rpt", read_export),
     ("export_syn.rpt", read_export),
@@ -53,7 +55,7 @@ def read_reports(folder: Path, top: str) -> Reports:
         return next((p for name in names for p in reversed(files) if p.name == name), None)
 
     synthesis = None
-    if (path := named(f"{top}_csynth.rpt", f"{top}_csynth.xml", "csynth.xml")) is not None:
+    if (path := named(f"{top}_csynth.rpt", f"{top}_csynth.xml", "csynth.xml", "csynth.rpt")) is not None:
         synthesis = _whole(path, top)
     cosim = named(f"{top}_cosim.rpt")
     built = named("export_impl.rpt", f"{top}_export.rpt", "export_syn.rpt")
@@ -66,7 +68,8 @@ def read_reports(folder: Path, top: str) -> Reports:
 
 def _whole(path: Path, top: str) -> Synthesis:
     """csynth's report on the top with those on all modules beside it, text before XML: it alone names instances."""
-    found = read_csynth_rpt(path) if path.suffix == ".rpt" else read_csynth_xml(path)
+    found = next(reader(path) for ending, reader in READERS if path.name.endswith(ending))
+    assert isinstance(found, Synthesis)
     modules = {m.name: m for m in found.modules}
     for ending, reader in (("_csynth.xml", read_csynth_xml), ("_csynth.rpt", read_csynth_rpt)):
         for other in sorted(path.parent.glob(f"*{ending}")):
