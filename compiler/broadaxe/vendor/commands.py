@@ -91,7 +91,7 @@ COMMANDS = (
             Option("rtl", "verilog|vhdl"),
             Option("O"),
             Option("argv", ".*"),
-            Option("tool", "auto|xsim|modelsim|vcs|riviera|ncsim|xceligo"),
+            Option("tool", "auto|xsim|modelsim|vcs|riviera"),
             Option("trace_level", "none|port|all"),
             Option("disable_deadlock_detection", since=VITIS),
             Option("enable_dataflow_profiling", since=VITIS),
