@@ -8,13 +8,14 @@ from typing import Any
 
 from broadaxe import resources
 from broadaxe.build import Build
-from broadaxe.deploy.layout import Layout
+from broadaxe.deploy.layout import MOVER_BYTES, Layout
 from broadaxe.deploy.ports import ports_json
 from broadaxe.emit import _environment
 from broadaxe.version import __version__
 
-COPIED = ("driver.py",)
-RENDERED = ("block_design.tcl",)
+COPIED, RENDERED = ("driver.py",), ("block_design.tcl",)
+XRT_COPIED, XRT_RENDERED = ("xrt_host.py",), ("movers.cpp", "link.cfg", "xrt_host.cpp")
+"""Beside them for Alveo and Versal, whose tools take sources for Vitis HLS alone."""
 MOST_CONNECTED = 16
 """Ports of one side of a SmartConnect (PG247)."""
 
@@ -31,9 +32,11 @@ class Dma:
 def deployment(build: Build) -> dict[str, bytes]:
     """The files of deploy/, by path inside the build folder."""
     files = ports_json(build)
-    files |= {name: (resources.folder("templates") / "deploy" / name).read_text() for name in COPIED}
     facts, templates = _facts(build), _environment()
-    for name in RENDERED:
+    vitis = build.settings.tool == "vitis"
+    for name in COPIED + (XRT_COPIED if vitis else ()):
+        files[name] = (resources.folder("templates") / "deploy" / name).read_text()
+    for name in RENDERED + (XRT_RENDERED if vitis else ()):
         files[name] = templates.get_template(f"deploy/{name}.jinja").render(facts)
     return {
         f"deploy/{name}": content if isinstance(content, bytes) else content.encode() for name, content in files.items()
@@ -66,5 +69,6 @@ def _facts(build: Build) -> dict[str, Any]:
         "dmas": dmas,
         "masters": masters,
         "slaves": slaves,
+        "word": MOVER_BYTES,
         "connectable": max(len(masters), len(slaves)) <= MOST_CONNECTED,
     }
