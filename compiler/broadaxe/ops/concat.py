@@ -10,7 +10,9 @@ import numpy as np
 
 from broadaxe.chain import Affine, PerChannel
 from broadaxe.errors import GraphError
+from broadaxe.hardware import Resources, Trace, repeated
 from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value
+from broadaxe.ops import costs
 from broadaxe.ops.importing import (
     GraphBuilder,
     ModelNode,
@@ -53,6 +55,13 @@ class Concat(Op):
     def cycles(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
         return output.size // lanes.written
 
+    def trace(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Trace:
+        """A pixel's words of the first input, then those of the second."""
+        words, pixels = output.channels // lanes.written, output.size // output.channels
+        first = inputs[0].channels // lanes.read
+        reads = (repeated(np.arange(first), words, pixels), repeated(np.arange(first, words), words, pixels))
+        return Trace(pixels * words, reads, np.arange(pixels * words))
+
     def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
         a, b = inputs
         return {"lanes": lanes.read, "channels": (a.channels, b.channels), "pixels": output.size // output.channels}
@@ -61,6 +70,11 @@ class Concat(Op):
         ends = [value.ends() for value in inputs]
         low = [np.broadcast_to(lo, v.shape) for (lo, _), v in zip(ends, inputs, strict=True)]
         return low, [np.broadcast_to(hi, v.shape) for (_, hi), v in zip(ends, inputs, strict=True)]
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """A choice of one of two words."""
+        bits = lanes.read * output.dtype.width
+        return Resources(bits, bits) + costs.counters(output.size // lanes.written, output.channels // lanes.written)
 
     @classmethod
     def examples(cls) -> Iterable[Example]:
