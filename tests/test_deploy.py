@@ -4,6 +4,7 @@ comes out of it, unpacked by driver.py, is the reference."""
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import types
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from models import MODES, Network, small_cnn
 from onnx import TensorProto, helper
+from test_bad_input import with_hostile_names
 
 import broadaxe
 from broadaxe.build import random_codes
@@ -127,6 +129,46 @@ def test_every_flipped_bit_is_noticed(builds):
         "received a code outside its proven bounds; the transfer is damaged",
         "received bits above its lanes; the transfer is damaged",
     }
+
+
+def test_the_examples_of_the_readme(builds):
+    """The first beat of each port, as README.md has it, is what driver.py packs."""
+    build = builds("ports", (3, 2))
+    design = driver_of(build).Design(build.path / "deploy")
+    text = (build.path / "deploy" / "README.md").read_text()
+    for port in (*design.inputs, *design.outputs):
+        part = text[text.index(f"### {port.name}\n") :]
+        first = [int(code) for code in re.search(r"first integers are ([-\d, ]+)", part)[1].split(",")[: port.lanes]]
+        frame = np.broadcast_to(port.lo, port.shape).reshape(1, -1).copy()
+        frame[0, : len(first)] = first
+        assert len(first) == port.lanes
+        slot = port.pack(frame.reshape(1, *port.shape))[0, : port.slot].tobytes()
+        assert re.search(r"memory  ([0-9a-f ]+)\n", part)[1] == slot[:16].hex(" ") + " ..." * (port.slot > 16)
+        assert re.search(r"TDATA   0x([0-9a-f]+)\n", part)[1] == slot[: port.bits // 8][::-1].hex()
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| `{port.name}` | {port.beats} |"))
+        sign = "signed" if port.signed else "unsigned"
+        assert f"| {port.bits} | {port.lanes} x {port.width} | {sign}, {port.lo.min()} to {port.hi.max()} |" in row
+
+
+def test_names_of_the_model_stand_in_json_alone(builds, tmp_path):
+    harmless = builds("cnn", None)
+    hostile = broadaxe.compile(with_hostile_names(), tmp_path / "build")
+    texts = [
+        {
+            path.name: path.read_text().replace(build.top, "top")
+            for path in (build.path / "deploy").iterdir()
+            if path.suffix not in (".json", ".onnx")
+        }
+        for build in (harmless, hostile)
+    ]
+    assert texts[0] == texts[1]
+    facts = (hostile.path / "deploy" / "ports.json").read_bytes()
+    assert all(byte < 128 and (byte >= 32 or byte == 10) for byte in facts)
+    design = driver_of(hostile).Design(hostile.path / "deploy")
+    (name,) = {i.tensor for i in hostile.lowered.inputs}
+    x = np.random.default_rng(0).uniform(0, 1, (2, 2, 6, 6)).astype(np.float32)
+    codes = by_port(hostile, hostile.codes({name: x}), hostile.flow.inputs)
+    np.testing.assert_array_equal(design.codes({name: x})["in0"], codes["in0"])
 
 
 # the host's arithmetic

@@ -19,6 +19,8 @@ import broadaxe
 from broadaxe.build import random_codes
 from broadaxe.csim import FLAGS, Mode, compiler, mode_flags
 from broadaxe.reference import run
+from broadaxe.vendor.pragmas import check
+from broadaxe.vendor.versions import VITIS_HLS
 
 FAKE = Path(__file__).parent / "xrt"
 MODELS = {
@@ -270,6 +272,13 @@ def test_every_stream_is_linked_once(builds, name):
     ends = [end for pair in streams.items() for end in pair]
     ports = [p.name for p in (*build.flow.inputs, *build.flow.outputs)]
     assert sorted(ends) == sorted([f"{m}_1.beats" for m in made] + [f"{build.top}_1.{p}" for p in ports])
+
+
+@pytest.mark.parametrize("name", ["cnn", "160 bytes"])
+def test_pragmas_of_the_movers(builds, name):
+    text = (builds(name).path / "deploy" / "movers.cpp").read_text()
+    for version in VITIS_HLS:
+        assert len(check(text, "movers.cpp", version)) == text.count("#pragma HLS ") > 0
 
 
 def test_vivado_hls_has_no_such_platforms(builds):
