@@ -7,6 +7,7 @@ import importlib.util
 import re
 import sys
 import types
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -15,9 +16,13 @@ from onnx import TensorProto, helper
 from test_bad_input import with_hostile_names
 
 import broadaxe
+from broadaxe import resources
 from broadaxe.build import random_codes
+from broadaxe.chain import ROUNDINGS, Affine, Clamp, Normalize, Snap, Step
 from broadaxe.csim import Mode, Simulator, ap_types
+from broadaxe.functions import COMBINED, KINDS, Combined, Function, Leaky, Power
 from broadaxe.reference import run
+from broadaxe.serialize import plain
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 NEEDS_HEADERS = pytest.mark.skipif(ap_types() is None, reason="no ap_int headers; pip install hls4ml==1.3.0")
@@ -41,6 +46,13 @@ def many_ports():
 def driver_of(build, name="driver"):
     """A module of the build's own folder, imported by path."""
     spec = importlib.util.spec_from_file_location(f"{name}_{build.path.name}", build.path / "deploy" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def driver_file():
+    spec = importlib.util.spec_from_file_location("driver_file", resources.folder("templates") / "deploy" / "driver.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -199,6 +211,38 @@ def test_the_driver_gives_the_reals_of_the_model(builds, kind):
     for name, reals in expected.items():
         np.testing.assert_array_equal(found[name], reals)
         assert found[name].dtype == reals.dtype
+
+
+def steps_of_every_kind():
+    """Chains with each step there is, two channels."""
+    one, half = Fraction(1), Fraction(1, 2)
+    start = Affine((Fraction(1, 4), Fraction(-1, 3)), (Fraction(1, 8), Fraction(2)))
+    yield from ((start, Function(kind)) for kind in KINDS if kind != "log")
+    yield start, Clamp(Fraction(1, 4), None), Function("log")
+    yield start, Clamp(Fraction(1, 4), Fraction(3)), Power(half)
+    yield start, Leaky((Fraction(1, 10),))
+    yield start, Normalize((one, -half), (half, one), (Fraction(3), Fraction(2)), (one, Fraction(-1)))
+    yield from ((start, Snap((half, one), (Fraction(0), one), mode)) for mode in ROUNDINGS)
+    yield from ((start, Combined(op, (Function("exp"),), (Clamp(one, None), start))) for op in COMBINED)
+
+
+def subclasses(kind):
+    return {kind, *(found for below in kind.__subclasses__() for found in subclasses(below))} - {Step}
+
+
+def test_every_step_of_a_chain():
+    """As `broadaxe.host` computes them, to the bit."""
+    module = driver_file()
+    x = np.random.default_rng(0).integers(-60, 60, (2, 40)).astype(np.float64)
+    seen = set()
+    for chain in steps_of_every_kind():
+        expected = x
+        for step in chain:
+            expected = step.approximate(expected)
+            seen.add(type(step))
+        with np.errstate(all="ignore"):
+            np.testing.assert_array_equal(module._through([plain(step) for step in chain], x), expected)
+    assert seen == subclasses(Step)
 
 
 def test_float_parts_of_the_model_run_beside_the_accelerator(tmp_path):
