@@ -16,10 +16,10 @@ from onnx import TensorProto, helper
 from test_bad_input import with_hostile_names
 
 import broadaxe
-from broadaxe import resources
 from broadaxe.build import random_codes
 from broadaxe.chain import ROUNDINGS, Affine, Clamp, Normalize, Snap, Step
 from broadaxe.csim import Mode, Simulator, ap_types
+from broadaxe.errors import RequestError
 from broadaxe.functions import COMBINED, KINDS, Combined, Function, Leaky, Power
 from broadaxe.reference import run
 from broadaxe.serialize import plain
@@ -46,13 +46,6 @@ def many_ports():
 def driver_of(build, name="driver"):
     """A module of the build's own folder, imported by path."""
     spec = importlib.util.spec_from_file_location(f"{name}_{build.path.name}", build.path / "deploy" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def driver_file():
-    spec = importlib.util.spec_from_file_location("driver_file", resources.folder("templates") / "deploy" / "driver.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -230,9 +223,9 @@ def subclasses(kind):
     return {kind, *(found for below in kind.__subclasses__() for found in subclasses(below))} - {Step}
 
 
-def test_every_step_of_a_chain():
+def test_every_step_of_a_chain(builds):
     """As `broadaxe.host` computes them, to the bit."""
-    module = driver_file()
+    module = driver_of(builds("cnn"))
     x = np.random.default_rng(0).integers(-60, 60, (2, 40)).astype(np.float64)
     seen = set()
     for chain in steps_of_every_kind():
@@ -308,6 +301,21 @@ def test_what_the_driver_refuses(builds):
     quantized = next(t.facts["quantized"] for t in design.sent if t.facts["source"] == "y")
     assert refusal(module, design.codes, data | {quantized: np.full((1, 2, 12), 0.3)}).startswith(
         f"{port.name}: element [0, 0, 0] lies 1.2 steps from zero, which is no whole number; give integers"
+    )
+
+
+def test_what_using_the_driver_leaves_is_ours(tmp_path):
+    """Importing it, and working in deploy/work, does not keep compile from replacing the folder; other files do."""
+    build = broadaxe.compile(small_cnn(), tmp_path / "build")
+    for name in ("__pycache__/driver.cpython-311.pyc", "work/net_top_vivado/net_top.bit"):
+        (build.path / "deploy" / name).parent.mkdir(parents=True, exist_ok=True)
+        (build.path / "deploy" / name).touch()
+    broadaxe.compile(small_cnn(), tmp_path / "build")
+    (build.path / "deploy" / "notes.txt").touch()
+    with pytest.raises(RequestError) as refused:
+        broadaxe.compile(small_cnn(), tmp_path / "build")
+    assert str(refused.value) == (
+        f"{tmp_path / 'build'}: holds deploy/notes.txt, which compile did not write; move it or choose another output"
     )
 
 
