@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = npt.NDArray[Any]
 Progress: TypeAlias = Callable[[str], None]
-OF_TOOLS = re.compile(r"sim/|vendor/(work|\.Xil|\.ipcache)/|vendor/[^/]*\.(log|jou|str)$")
-"""What C simulation and the vendor's tools leave in a build folder."""
+OF_TOOLS = re.compile(r"sim/|deploy/(work|__pycache__)/|vendor/(work|\.Xil|\.ipcache)/|vendor/[^/]*\.(log|jou|str)$")
+"""What C simulation, the vendor's tools and the driver leave in a build folder."""
 TEST_FRAMES = 8
 TEST_ELEMENTS = 1 << 22
 """Of all test vectors; both extremes are among them, whatever their size."""
