@@ -261,10 +261,14 @@ def _finished(draft: Draft, seed: int) -> Drawn:
             loose.append(draft.codes(draft.values[name]).name)
     graph = Graph(f"branching{seed}", tuple(draft.inputs), tuple(draft.nodes), (*loose, *some), draft.values)
     graph.check()
-    lanes = _lanes(draft, graph)
+    return planned(graph, _lanes(draft, graph))
+
+
+def planned(graph: Graph, lanes: Mapping[str, Lanes]) -> Drawn:
+    """A graph with given lanes and the depths that the schedule gives its streams."""
     flow = dataflow(graph, lanes)
-    planned = plan(network_of(graph, lanes, flow))
-    return Drawn(graph, lanes, with_depths(flow, planned.depths), planned)
+    depths = plan(network_of(graph, lanes, flow))
+    return Drawn(graph, lanes, with_depths(flow, depths.depths), depths)
 
 
 def _lanes(draft: Draft, graph: Graph) -> dict[str, Lanes]:
