@@ -45,7 +45,21 @@ from broadaxe.schedule.folding import lanes_of
 from broadaxe.schedule.network import network_of
 from broadaxe.types import Interval, IntType
 
-STANDARD = ("algorithm", "cstdio", "cstdlib", "cstring", "deque", "exception", "fstream", "map", "memory", "sstream", "stdexcept", "type_traits", "vector")
+STANDARD = (
+    "algorithm",
+    "cstdio",
+    "cstdlib",
+    "cstring",
+    "deque",
+    "exception",
+    "fstream",
+    "map",
+    "memory",
+    "sstream",
+    "stdexcept",
+    "type_traits",
+    "vector",
+)
 CODES = Interval(-8, 7)
 MOST_ELEMENTS = 300
 """Of any image; windows of it are larger."""
@@ -105,7 +119,9 @@ class Draft:
         pads = (extent[0] // 2, extent[1] // 2, extent[0] - extent[0] // 2, extent[1] - extent[1] // 2)
         if kernel != (1, 1) or self.chance(0.2):
             x = self.add(SlidingWindow(kernel, (1, 1), pads, (dilation,) * 2), x)
-        return self.codes(self.add(MatVec.of(self.weights(channels or x.channels // (kernel[0] * kernel[1]), x.channels)), x))
+        return self.codes(
+            self.add(MatVec.of(self.weights(channels or x.channels // (kernel[0] * kernel[1]), x.channels)), x)
+        )
 
     def grouped(self, x: Value) -> Value:
         if x.channels == 1:  # a convolution of one group is a matvec
@@ -311,7 +327,12 @@ def simulators(made: Sequence[Drawn], folder: Path) -> list[BoundedSimulator]:
         for name, text in instrumented(sources(one, top), top, one.flow).items():
             # a first line of their own: #pragma once takes equal files for one
             files[f"n{i}/{Path(name).name}"] = text if name.endswith(".dat") else f"// {i}\n{text}"
-        unit += [f"#define main main_{i}", f"namespace n{i} {{", f'#include "n{i}/bounded.cpp"', f'#include "n{i}/{top}.cpp"']
+        unit += [
+            f"#define main main_{i}",
+            f"namespace n{i} {{",
+            f'#include "n{i}/bounded.cpp"',
+            f'#include "n{i}/{top}.cpp"',
+        ]
         unit += ["}", "#undef main"]
     cases = "".join(f"    case {i}: return n{i}::main_{i}(argc - 1, argv + 1);\n" for i in range(len(made)))
     unit += [f"int main(int argc, char** argv) {{\n  switch (std::atoi(argv[1])) {{\n{cases}  }}\n  return 2;\n}}\n"]
@@ -320,12 +341,20 @@ def simulators(made: Sequence[Drawn], folder: Path) -> list[BoundedSimulator]:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text)
     program = folder / "batch"
-    includes = [folder / "tb" / "sim" / "bounded", folder / "tb" / "sim" / "native", folder / "tb" / "sim", folder / "firmware"]
+    includes = [
+        folder / "tb" / "sim" / "bounded",
+        folder / "tb" / "sim" / "native",
+        folder / "tb" / "sim",
+        folder / "firmware",
+    ]
     options = ["-std=c++11", "-O0", "-w", "-DBROADAXE_NATIVE", *(f"-I{path}" for path in includes)]
-    done = subprocess.run([compiler(), *options, str(folder / "batch.cpp"), "-o", str(program)], capture_output=True, text=True)
+    done = subprocess.run(
+        [compiler(), *options, str(folder / "batch.cpp"), "-o", str(program)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[:4000]
     return [
-        BoundedSimulator((str(program), str(i)), folder / f"n{i}" / "vectors.dat", one.flow) for i, one in enumerate(made)
+        BoundedSimulator((str(program), str(i)), folder / f"n{i}" / "vectors.dat", one.flow)
+        for i, one in enumerate(made)
     ]
 
 
@@ -338,4 +367,6 @@ def shared_headers() -> dict[str, str]:
     """Kernels and stand-ins by path."""
     hw = resources.folder("hw")
     files = {f"firmware/broadaxe/{p.name}": p.read_text() for p in sorted(hw.glob("*.hpp"))}
-    return files | {f"tb/sim/{p.relative_to(hw / 'sim').as_posix()}": p.read_text() for p in sorted((hw / "sim").rglob("*.h"))}
+    return files | {
+        f"tb/sim/{p.relative_to(hw / 'sim').as_posix()}": p.read_text() for p in sorted((hw / "sim").rglob("*.h"))
+    }

@@ -156,7 +156,9 @@ class BoundedSimulator:
             nothing = np.zeros(0, dtype=np.int64)
             reads, writes = ([parts.get((name, s), nothing) for s in streams] for streams in (read, written))
             if any(not np.array_equal(w, writes[0]) for w in writes):
-                raise VerificationError(f"{name}: writes its outputs in different trips; a copy has to write both at once")
+                raise VerificationError(
+                    f"{name}: writes its outputs in different trips; a copy has to write both at once"
+                )
             found[name] = Trace(trips[name], tuple(reads), writes[0])
         return found
 
@@ -167,7 +169,9 @@ class BoundedSimulator:
             settings = Path(folder) / "settings"
             settings.write_text("".join(f"{line}\n" for line in self._settings(depths, holdback)))
             extra = [] if trips is None else [str(trips)]
-            status, text = run_program(Path(self.command[0]), *self.command[1:], str(self.vectors), str(settings), str(frames), *extra)
+            status, text = run_program(
+                Path(self.command[0]), *self.command[1:], str(self.vectors), str(settings), str(frames), *extra
+            )
         lines = [line.split("\t") for line in text.splitlines()]
         kinds = {line[0] for line in lines}
         if status not in (0, 1) or not kinds & {"frames", "blocked"}:
@@ -245,9 +249,11 @@ def with_processes(text: str, names: list[str], where: str) -> str:
     head, _, body = text.partition("#pragma HLS DATAFLOW\n")
     calls = CALL.findall(body)
     if len(calls) != len(names):
-        raise VerificationError(f"{where}: has {len(calls)} calls in its dataflow body, not {len(names)}; compile again")
+        raise VerificationError(
+            f"{where}: has {len(calls)} calls in its dataflow body, not {len(names)}; compile again"
+        )
     numbered = enumerate(names)
-    body = CALL.sub(lambda found: "  BROADAXE_PROCESS(process{}, \"{}\", {});".format(*next(numbered), found[1]), body)
+    body = CALL.sub(lambda found: '  BROADAXE_PROCESS(process{}, "{}", {});'.format(*next(numbered), found[1]), body)
     body, end, _ = body.rpartition("}")
     return f"{head}#pragma HLS DATAFLOW\n{body}  BROADAXE_RUN_PROCESSES();\n{end}\n"
 
