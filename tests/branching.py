@@ -326,12 +326,12 @@ def simulators(made: Sequence[Drawn], folder: Path) -> list[BoundedSimulator]:
         top = f"network{i}_top"
         for name, text in instrumented(sources(one, top), top, one.flow).items():
             # a first line of their own: #pragma once takes equal files for one
-            files[f"n{i}/{Path(name).name}"] = text if name.endswith(".dat") else f"// {i}\n{text}"
+            files[f"n{i}/{name}"] = text if name.endswith(".dat") else f"// {i}\n{text}"
         unit += [
             f"#define main main_{i}",
             f"namespace n{i} {{",
-            f'#include "n{i}/bounded.cpp"',
-            f'#include "n{i}/{top}.cpp"',
+            f'#include "n{i}/tb/bounded.cpp"',
+            f'#include "n{i}/firmware/{top}.cpp"',
         ]
         unit += ["}", "#undef main"]
     cases = "".join(f"    case {i}: return n{i}::main_{i}(argc - 1, argv + 1);\n" for i in range(len(made)))
@@ -353,7 +353,7 @@ def simulators(made: Sequence[Drawn], folder: Path) -> list[BoundedSimulator]:
     )
     assert done.returncode == 0, done.stderr[:4000]
     return [
-        BoundedSimulator((str(program), str(i)), folder / f"n{i}" / "vectors.dat", one.flow)
+        BoundedSimulator((str(program), str(i)), folder / f"n{i}" / "tb" / "vectors.dat", one.flow)
         for i, one in enumerate(made)
     ]
 
