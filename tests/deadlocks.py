@@ -16,14 +16,26 @@ Need = tuple[str, str]
 
 
 def deadlocking(network: Network, depths: Mapping[str, int]) -> dict[str, int] | None:
-    """Results that each process holds back, 0 or its most, so that these depths lock up; None if no cycle is found."""
+    """Results that each process holds back, 0 or its most, so that these depths lock up; None if there are no such.
+
+    A search takes the worst of both for every process: its most where words are needed from above it, none where they are
+    needed from it to go on. A cycle that passes a process both ways is none yet; then both of its holdbacks are tried.
+    """
     search = _Search(network, depths)
-    for process in network.processes:
-        if len(process.reads) > 1:
-            for beat in sorted({int(trip) for trips in process.trace.reads for trip in trips}):
-                found = search.cycle(process.name, beat)
-                if found is not None:
-                    return found
+    starts = [p for p in network.processes if len(p.reads) > 1]
+    beats = {p.name: sorted({int(trip) for trips in p.trace.reads for trip in trips}) for p in starts}
+    todo: list[dict[str, int]] = [{}]
+    while todo:
+        fixed = todo.pop()
+        for process in starts:
+            found = next((ways for beat in beats[process.name] if (ways := search.cycle(process.name, beat, fixed))), None)
+            if found is None:
+                continue
+            both = next((name for name, way in found.items() if {"up", "down"} <= way and name not in fixed), None)
+            if both is None:
+                return {p.name: fixed.get(p.name, 0 if "down" in found.get(p.name, ()) else p.holds) for p in network.processes}
+            todo += [{**fixed, both: held} for held in (0, network.named[both].holds)]
+            break
     return None
 
 
@@ -35,8 +47,11 @@ class _Search:
         self.reads = {f: p.reads_of(f).tolist() for f, p in self.reader.items()}
         self.writes = {p.name: p.trace.writes.tolist() for p in network.processes}
 
-    def cycle(self, start: str, beat: int) -> dict[str, int] | None:
-        """From what a beat needs to what that needs, and so on; a need of the beat itself, or of a later one, closes it."""
+    def cycle(self, start: str, beat: int, fixed: Mapping[str, int]) -> dict[str, set[str]] | None:
+        """From what a beat needs to what that needs, and so on; a need of the beat itself, or of a later one, closes it.
+
+        Returns which ways the cycle passes each of its processes.
+        """
         words: dict[Need, int] = {}
         cause: dict[Need, tuple[Need | None, str, str]] = {}
         pending: list[Need] = []
@@ -56,14 +71,14 @@ class _Search:
             process = self.writer[fifo] if kind == "put" else self.reader[fifo]
             if process.name == start:
                 if kind == "taken" and self.reads[fifo][count - 1] >= beat:
-                    return self._holds(at, cause)
+                    return _ways(at, cause)
                 continue
             if kind == "put":
                 last = self.writes[process.name][count - 1]
-                inputs, trips, ways = last + process.holds, last, ("up", "side")
+                inputs, trips, ways = last + fixed.get(process.name, process.holds), last, ("up", "side")
             else:
                 last = self.reads[fifo][count - 1]
-                inputs, trips, ways = last, last, ("side", "down")
+                inputs, trips, ways = last, last - fixed.get(process.name, 0), ("side", "down")
             for other in process.reads:
                 if other != fifo:
                     need(("put", other), bisect_right(self.reads[other], inputs), at, process.name, ways[0])
@@ -73,10 +88,10 @@ class _Search:
                     need(("taken", other), room, at, process.name, ways[1])
         return None
 
-    def _holds(self, at: Need | None, cause: Mapping[Need, tuple[Need | None, str, str]]) -> dict[str, int]:
-        """On the way, results are held back where words are needed from above, none where they are needed to go on."""
-        ways: dict[str, str] = {}
-        while at is not None:
-            at, process, how = cause[at]
-            ways[process] = how
-        return {p.name: 0 if ways.get(p.name) == "down" else p.holds for p in self.network.processes}
+
+def _ways(at: Need | None, cause: Mapping[Need, tuple[Need | None, str, str]]) -> dict[str, set[str]]:
+    ways: dict[str, set[str]] = {}
+    while at is not None:
+        at, process, how = cause[at]
+        ways.setdefault(process, set()).add(how)
+    return ways
