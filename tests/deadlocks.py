@@ -28,12 +28,17 @@ def deadlocking(network: Network, depths: Mapping[str, int]) -> dict[str, int] |
     while todo:
         fixed = todo.pop()
         for process in starts:
-            found = next((ways for beat in beats[process.name] if (ways := search.cycle(process.name, beat, fixed))), None)
+            found = next(
+                (ways for beat in beats[process.name] if (ways := search.cycle(process.name, beat, fixed))), None
+            )
             if found is None:
                 continue
             both = next((name for name, way in found.items() if {"up", "down"} <= way and name not in fixed), None)
             if both is None:
-                return {p.name: fixed.get(p.name, 0 if "down" in found.get(p.name, ()) else p.holds) for p in network.processes}
+                return {
+                    p.name: fixed.get(p.name, 0 if "down" in found.get(p.name, ()) else p.holds)
+                    for p in network.processes
+                }
             todo += [{**fixed, both: held} for held in (0, network.named[both].holds)]
             break
     return None

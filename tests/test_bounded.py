@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from branching import Draft, Drawn, drawn, planned, shared_headers, simulators, sources
+from branching import Draft, Drawn, planned, shared_headers, sources
 from test_ops_contract import EXAMPLES, graph_of, samples
 
 from broadaxe import emit
@@ -120,7 +120,10 @@ def test_exit_statuses(block: BoundedSimulator, tmp_path: Path) -> None:
 
 
 def test_requests_that_name_nothing_are_refused(block: BoundedSimulator) -> None:
-    streams, processes = ", ".join(s.name for s in BLOCK.flow.streams), ", ".join(c["process"] for c in BLOCK.flow.calls)
+    streams, processes = (
+        ", ".join(s.name for s in BLOCK.flow.streams),
+        ", ".join(c["process"] for c in BLOCK.flow.calls),
+    )
     with pytest.raises(RequestError, match=re.escape(f"depths: there is no stream 'a'; streams are {streams}")):
         block.run({"a": 1})
     with pytest.raises(RequestError, match=re.escape(f"holdback: there is no process 'b'; processes are {processes}")):
@@ -150,9 +153,13 @@ def polled(
             if frame == frames:
                 continue
             lag = held.get(name, 0)
-            takes = Counter({s: int((trips == beat).sum()) for s, trips in zip(call["reads"], trace.reads)})
+            takes = Counter(
+                {s: int((trips == beat).sum()) for s, trips in zip(call["reads"], trace.reads, strict=False)}
+            )
             puts = Counter({s: int((trace.writes == beat - lag).sum()) for s in call["writes"]})
-            if all(fill[s] >= n for s, n in takes.items()) and all(not n or fill[s] + n <= depths[s] for s, n in puts.items()):
+            if all(fill[s] >= n for s, n in takes.items()) and all(
+                not n or fill[s] + n <= depths[s] for s, n in puts.items()
+            ):
                 firing.append((name, takes, puts, beat == trace.trips + lag - 1))
         if not firing:
             return beats
@@ -170,7 +177,9 @@ def polled(
 
 
 @pytest.mark.parametrize("skip", [100, 17, 1])
-@pytest.mark.parametrize("held", [{}, {"n0": 3, "n1": 7, "s_x0_to_n0": 2, "n3": 1, "write out0": 4}], ids=["no", "held"])
+@pytest.mark.parametrize(
+    "held", [{}, {"n0": 3, "n1": 7, "s_x0_to_n0": 2, "n3": 1, "write out0": 4}], ids=["no", "held"]
+)
 def test_cycles_are_those_of_the_definition(block: BoundedSimulator, skip: int, held: dict[str, int]) -> None:
     depths = {stream.name: 1 + i % 3 for i, stream in enumerate(BLOCK.flow.streams)} | {SKIP: skip}
     expected = polled(BLOCK.flow, block.traces(), depths, held, 3)
@@ -186,7 +195,9 @@ def test_only_the_one_loop_of_a_kernel_is_followed() -> None:
     text = "  for (int t = 0; t < A * B<C, D>::value; t++) {\n#pragma HLS PIPELINE II=1\n    work(t);\n  }\n"
     followed = "  for (int t = 0; BROADAXE_ANOTHER(t, t < A * B<C, D>::value); t++) {\n#pragma HLS PIPELINE II=1\n"
     assert reporting_trips(text, "k.hpp") == f"{followed}    work(t);\n  }}\n"
-    with pytest.raises(VerificationError, match=r"^k.hpp: a pipelined loop cannot be followed; write it as for \(int t = 0;"):
+    with pytest.raises(
+        VerificationError, match=r"^k.hpp: a pipelined loop cannot be followed; write it as for \(int t = 0;"
+    ):
         reporting_trips(text.replace("t++", "t += 2"), "k.hpp")
     with pytest.raises(VerificationError, match="has 0 calls in its dataflow body, not 1; compile again"):
         with_processes("#pragma HLS DATAFLOW\n  hls::stream<int> a(3);\n}\n", ["a"], "top.cpp")

@@ -22,7 +22,9 @@ def assert_traces(made: Drawn, simulator: BoundedSimulator) -> None:
         got, own = recorded[process.name], process.trace
         assert got.trips == own.trips, process.name
         np.testing.assert_array_equal(got.writes, own.writes, err_msg=process.name)
-        for fifo, trips in zip(process.reads, got.reads, strict=False):  # an end of a port has a trace, but no stream there
+        for fifo, trips in zip(
+            process.reads, got.reads, strict=False
+        ):  # an end of a port has a trace, but no stream there
             np.testing.assert_array_equal(trips, process.reads_of(fifo), err_msg=f"{process.name} {fifo}")
 
 
@@ -55,7 +57,10 @@ def check(seed: int, made: Drawn, simulator: BoundedSimulator) -> Counter[str]:
             found["tight"] += 1
             stuck = simulator.run(less, witness)
             assert not stuck.completed, f"network {seed}: {name} of {depth - 1} words does not lock up"
-            assert any(blocked == (name, "full") for blocked in ((b.stream, b.why) for b in stuck.blocked)), (seed, name)
+            assert any(blocked == (name, "full") for blocked in ((b.stream, b.why) for b in stuck.blocked)), (
+                seed,
+                name,
+            )
     return found
 
 
