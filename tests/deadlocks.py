@@ -7,6 +7,7 @@ that says that a word less locks up, here is which processes have to hold back h
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Mapping
 
 from broadaxe.schedule.network import Network
@@ -15,32 +16,26 @@ Need = tuple[str, str]
 """("put", fifo) or ("taken", fifo): that many words of it have to have been."""
 
 
-def deadlocking(network: Network, depths: Mapping[str, int]) -> dict[str, int] | None:
-    """Results that each process holds back, 0 or its most, so that these depths lock up; None if there are no such.
+def deadlocking(network: Network, depths: Mapping[str, int], fifo: str) -> dict[str, int] | None:
+    """Results that each process holds back, 0 or its most, so that these depths lock up with `fifo` full; None if none do.
 
     A search takes the worst of both for every process: its most where words are needed from above it, none where they are
     needed from it to go on. A cycle that passes a process both ways is none yet; then both of its holdbacks are tried.
     """
     search = _Search(network, depths)
-    starts = [p for p in network.processes if len(p.reads) > 1]
-    beats = {p.name: sorted({int(trip) for trips in p.trace.reads for trip in trips}) for p in starts}
     todo: list[dict[str, int]] = [{}]
     while todo:
         fixed = todo.pop()
-        for process in starts:
-            found = next(
-                (ways for beat in beats[process.name] if (ways := search.cycle(process.name, beat, fixed))), None
-            )
-            if found is None:
-                continue
-            both = next((name for name, way in found.items() if {"up", "down"} <= way and name not in fixed), None)
-            if both is None:
-                return {
-                    p.name: fixed.get(p.name, 0 if "down" in found.get(p.name, ()) else p.holds)
-                    for p in network.processes
-                }
-            todo += [{**fixed, both: held} for held in (0, network.named[both].holds)]
-            break
+        words = range(depths[fifo], network.fifos[fifo].words)
+        ways = next((found for word in words if (found := search.cycle(fifo, word, fixed))), None)
+        if ways is None:
+            continue
+        both = next((name for name, way in ways.items() if {"up", "down"} <= way and name not in fixed), None)
+        if both is None:
+            return {
+                p.name: fixed.get(p.name, 0 if "down" in ways.get(p.name, ()) else p.holds) for p in network.processes
+            }
+        todo += [{**fixed, both: held} for held in (0, network.named[both].holds)]
     return None
 
 
@@ -52,14 +47,16 @@ class _Search:
         self.reads = {f: p.reads_of(f).tolist() for f, p in self.reader.items()}
         self.writes = {p.name: p.trace.writes.tolist() for p in network.processes}
 
-    def cycle(self, start: str, beat: int, fixed: Mapping[str, int]) -> dict[str, set[str]] | None:
-        """From what a beat needs to what that needs, and so on; a need of the beat itself, or of a later one, closes it.
+    def cycle(self, full: str, word: int, fixed: Mapping[str, int]) -> dict[str, set[str]] | None:
+        """From the room that a word needs to what that needs, and so on; a need of this word's beat, or a later one, closes it.
 
         Returns which ways the cycle passes each of its processes.
         """
         words: dict[Need, int] = {}
         cause: dict[Need, tuple[Need | None, str, str]] = {}
-        pending: list[Need] = []
+        pending: deque[Need] = deque()
+        start = self.writer[full].name
+        trip = self.writes[start][word]
 
         def need(what: Need, count: int, before: Need | None, process: str, how: str) -> None:
             if count > words.get(what, 0):
@@ -67,16 +64,17 @@ class _Search:
                 cause[what] = (before, process, how)
                 pending.append(what)
 
-        for fifo in self.network.named[start].reads:
-            need(("put", fifo), bisect_right(self.reads[fifo], beat), None, start, "side")
+        need(("taken", full), word + 1 - self.depths[full], None, start, "side")
         while pending:
-            at = pending.pop(0)
+            at = pending.popleft()
             kind, fifo = at
             count = words[at]
             process = self.writer[fifo] if kind == "put" else self.reader[fifo]
             if process.name == start:
-                if kind == "taken" and self.reads[fifo][count - 1] >= beat:
+                if kind == "put" and self.writes[start][count - 1] >= trip:
                     return _ways(at, cause)
+                if kind == "taken" and self.reads[fifo][count - 1] >= trip + fixed.get(start, 0):
+                    return {**(found := _ways(at, cause)), start: found[start] | {"down"}}
                 continue
             if kind == "put":
                 last = self.writes[process.name][count - 1]

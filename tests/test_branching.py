@@ -49,7 +49,7 @@ def check(seed: int, made: Drawn, simulator: BoundedSimulator) -> Counter[str]:
         if depth == 1:
             continue
         less = {**least, name: depth - 1}
-        witness = deadlocking(network, less)
+        witness = deadlocking(network, less, name)
         if witness is None:  # no deadlock: the least depth is a word or more too large
             found["spare"] += 1
             assert all(simulator.run(less, holdback).exact for holdback in ({}, most, anything, either)), (seed, name)
