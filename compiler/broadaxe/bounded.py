@@ -86,9 +86,14 @@ def process_names(flow: Dataflow) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class BoundedSimulator:
-    """The design as a program whose streams are bounded as a run says."""
+    """The design as a program whose streams are bounded as a run says.
 
-    program: Path
+    Attributes:
+        command: the program, and what it takes before all else.
+        vectors: inputs and expected outputs, as tb/vectors.dat has them.
+    """
+
+    command: tuple[str, ...]
     vectors: Path
     flow: Dataflow
 
@@ -100,10 +105,16 @@ class BoundedSimulator:
             VerificationError: a kernel is not one loop of the form that this understands, or g++ refuses a source.
         """
         copies = folder / "sim" / "bounded"
-        _write(copies, _instrumented(folder, top, flow))
+        files = {
+            path.relative_to(folder).as_posix(): path.read_text()
+            for path in sorted([*(folder / "firmware").rglob("*"), *(folder / "tb").rglob("*")])
+            if path.suffix in (".hpp", ".cpp", ".h")
+        }
+        _write(copies, instrumented(files, top, flow))
         flags = [f"-I{copies / 'tb' / 'sim' / 'bounded'}"]
         sources = ["tb/bounded.cpp", f"firmware/{top}.cpp"]
-        return cls(compile_sources(copies, Mode.NATIVE, sources, "bounded", flags), folder / "tb" / "vectors.dat", flow)
+        program = compile_sources(copies, Mode.NATIVE, sources, "bounded", flags)
+        return cls((str(program),), folder / "tb" / "vectors.dat", flow)
 
     def run(
         self,
@@ -129,7 +140,7 @@ class BoundedSimulator:
             run, lines = self._run(unbounded, {}, 1, file)
             values = np.fromfile(file, dtype=np.int64)
         if not run.completed:
-            raise VerificationError(f"{self.program}: {run}; a kernel reads more than is written")
+            raise VerificationError(f"bounded simulation: {run}; a kernel reads more than is written")
         trips: dict[str, int] = {}
         parts: dict[tuple[str, str], IntArray] = {}
         at = 0
@@ -158,7 +169,9 @@ class BoundedSimulator:
             settings = Path(folder) / "settings"
             settings.write_text("".join(f"{line}\n" for line in self._settings(depths, holdback)))
             extra = [] if trips is None else [str(trips)]
-            status, text = run_program(self.program, str(self.vectors), str(settings), str(frames), *extra)
+            status, text = run_program(
+                Path(self.command[0]), *self.command[1:], str(self.vectors), str(settings), str(frames), *extra
+            )
         lines = [line.split("\t") for line in text.splitlines()]
         kinds = {line[0] for line in lines}
         if status not in (0, 1) or not kinds & {"frames", "blocked"}:
@@ -212,19 +225,12 @@ def _ends(call: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     return call["reads"] or port, call["writes"] or port
 
 
-def _instrumented(folder: Path, top: str, flow: Dataflow) -> dict[str, str]:
-    """Sources of the program by path: the build's own, kernels and the top level with hooks."""
-    files = {}
-    for path in sorted([*(folder / "firmware").rglob("*"), *(folder / "tb").rglob("*")]):
-        if path.suffix in (".hpp", ".cpp", ".h"):
-            name = path.relative_to(folder).as_posix()
-            text = path.read_text()
-            if name.startswith("firmware/"):
-                text = reporting_trips(text, name)
-            if name == f"firmware/{top}.cpp":
-                text = with_processes(text, process_names(flow), name)
-            files[name] = text
-    return files
+def instrumented(files: Mapping[str, str], top: str, flow: Dataflow) -> dict[str, str]:
+    """Sources of a design by path, its own with hooks: trips are reported, and calls of the top level are processes."""
+    names = process_names(flow)
+    changed = {name: reporting_trips(t, name) if name.startswith("firmware/") else t for name, t in files.items()}
+    main = f"firmware/{top}.cpp"
+    return changed | {main: with_processes(changed[main], names, main)}
 
 
 def reporting_trips(text: str, where: str) -> str:
@@ -246,8 +252,8 @@ def with_processes(text: str, names: list[str], where: str) -> str:
         raise VerificationError(
             f"{where}: has {len(calls)} calls in its dataflow body, not {len(names)}; compile again"
         )
-    remaining = iter(names)
-    body = CALL.sub(lambda found: f'  BROADAXE_PROCESS("{next(remaining)}", {found[1]});', body)
+    numbered = enumerate(names)
+    body = CALL.sub(lambda found: '  BROADAXE_PROCESS(process{}, "{}", {});'.format(*next(numbered), found[1]), body)
     body, end, _ = body.rpartition("}")
     return f"{head}#pragma HLS DATAFLOW\n{body}  BROADAXE_RUN_PROCESSES();\n{end}\n"
 

@@ -41,6 +41,7 @@ from broadaxe.schedule.fifos import Plan, plan
 from broadaxe.schedule.folding import Given, complete, fold_of, folding_entries, lanes_of, pinned
 from broadaxe.schedule.network import network_of
 from broadaxe.schedule.targets import FoldingPlan, evaluated, planned
+from broadaxe.vendor.project import project
 from broadaxe.version import __version__
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = npt.NDArray[Any]
 Progress: TypeAlias = Callable[[str], None]
+OF_TOOLS = re.compile(r"sim/|vendor/(work|\.Xil|\.ipcache)/|vendor/[^/]*\.(log|jou|str)$")
+"""What C simulation and the vendor's tools leave in a build folder."""
 TEST_FRAMES = 8
 TEST_ELEMENTS = 1 << 22
 """Of all test vectors; both extremes are among them, whatever their size."""
@@ -239,7 +242,7 @@ def _check_foreign(folder: Path) -> None:
     ours = {*read_manifest(folder)["files"], "build.json"}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if not path.is_dir() and name not in ours and not name.startswith("sim/"):
+        if not path.is_dir() and name not in ours and not OF_TOOLS.match(name):
             raise RequestError(f"{folder}: holds {name}, which compile did not write; move it or choose another output")
 
 
@@ -296,7 +299,9 @@ def write(build: Build) -> None:
 
 
 def contents(build: Build) -> dict[str, bytes]:
-    """The model and every file of firmware/ and tb/, by path: a function of model and settings alone."""
+    """The model and every file of firmware/, tb/, vendor/ and deploy/, by path: a function of model and settings alone."""
+    from broadaxe.deploy.files import deployment
+
     size = sum(build.graph.values[name].size for name in (*build.graph.inputs, *build.graph.outputs))
     inputs = random_codes(build.graph, max(2, min(TEST_FRAMES, TEST_ELEMENTS // size)))
     files = firmware(
@@ -310,7 +315,9 @@ def contents(build: Build) -> dict[str, bytes]:
     files |= {f"firmware/broadaxe/{p.name}": p.read_text() for p in sorted(resources.folder("hw").glob("*.hpp"))}
     sim = resources.folder("hw") / "sim"
     files |= {f"tb/sim/{p.relative_to(sim).as_posix()}": p.read_text() for p in sorted(sim.rglob("*.h"))}
-    return {"model.onnx": build.model.SerializeToString()} | {name: text.encode() for name, text in files.items()}
+    files |= project(build.top, build.settings.tool, build.settings.part, build.settings.clock_ns)
+    texts = {name: text.encode() for name, text in files.items()}
+    return {"model.onnx": build.model.SerializeToString()} | texts | deployment(build)
 
 
 def _replace(partial: Path, final: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import jinja2
@@ -133,6 +134,7 @@ def _witnesses(graph: Graph, node: Node, op: Accumulating, lanes: Mapping[str, L
     return layer
 
 
+@cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(resources.folder("templates")),

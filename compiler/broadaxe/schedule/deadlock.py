@@ -52,6 +52,17 @@ def locks_up(network: Network, depths: Mapping[str, int]) -> bool:
     return any(_stuck(part, depths, join, beats).any() for part in _components(network) for join, beats in part.joins())
 
 
+def worst_holds(network: Network, fifo: str) -> dict[str, int]:
+    """Results held back with which a FIFO out of a copier needs its least depth: none where only it leads to, L elsewhere."""
+    flow = nx.DiGraph([(f.writer, f.reader) for f in network.fifos.values()])
+    reached = {
+        name: {network.fifos[name].reader} | nx.descendants(flow, network.fifos[name].reader)
+        for name in network.named[network.fifos[fifo].writer].writes
+    }
+    alone = reached.pop(fifo).difference(*reached.values())
+    return {p.name: 0 if p.name in alone else p.holds for p in network.processes}
+
+
 @dataclass(frozen=True, eq=False)
 class _Component:
     """Processes and FIFOs that lie on common undirected cycles; two components share one process at most."""

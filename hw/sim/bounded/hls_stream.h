@@ -18,13 +18,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <deque>
 #include <exception>
-#include <functional>
 #include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <sys/mman.h>
@@ -93,6 +94,7 @@ class Fifo {
   int64_t fill() const { return put_ - taken_; }
 
   bool holds_another() const { return put_ - taken_ > reads_; }
+  bool empty() const { return put_ == taken_; }
   bool has_room() const { return depth_ == 0 || put_ + promised_ - taken_ < depth_; }
   // The first cycle in which the next word can be taken, or the next slot filled.
   Cycle word_from() const { return put_at_[slot(taken_ + reads_)] + 1; }
@@ -109,20 +111,28 @@ class Fifo {
   Process* waiting;  // for a word or for room: never both ends at once
 
  protected:
-  explicit Fifo(const char* name)
+  Fifo(const char* name, std::size_t bytes)
       : reader(nullptr), writer(nullptr), waiting(nullptr), name_(name), depth_(named(settings().depths, name, 0)),
-        taken_(0), put_(0), written_(0), reads_(0), promised_(0), put_at_(16), freed_at_(static_cast<std::size_t>(depth_)) {
+        taken_(0), put_(0), written_(0), reads_(0), promised_(0), bytes_(bytes), words_(16 * bytes), put_at_(16),
+        freed_at_(static_cast<std::size_t>(depth_)) {
     run().fifos.push_back(this);
   }
-  virtual ~Fifo() {}
-  std::size_t slots() const { return put_at_.size(); }
+  ~Fifo() {}
+  void write_bytes(const void* word);
+  void read_bytes(void* word);
+
+ private:
+  // Word n stands in slot n mod their number, a power of two.
   std::size_t slot(int64_t word) const { return static_cast<std::size_t>(word) & (put_at_.size() - 1); }
+  void* at(int64_t word) { return words_.data() + slot(word) * bytes_; }
+  void grow();
 
   std::string name_;
   int64_t depth_, taken_, put_, written_, reads_, promised_;
+  std::size_t bytes_;
+  std::vector<unsigned char> words_;
   std::vector<Cycle> put_at_, freed_at_;
 
- private:
   Fifo(const Fifo&);
   Fifo& operator=(const Fifo&);
 };
@@ -136,8 +146,8 @@ struct Frame {
 
 class Process {
  public:
-  Process(const std::string& name, const std::function<void()>& body)
-      : name_(name), body_(body), holdback_(named(settings().holdbacks, name, 0)),
+  Process(const std::string& name, void (*call)(const void*), const void* closure)
+      : name_(name), call_(call), closure_(closure), holdback_(named(settings().holdbacks, name, 0)),
         line_(static_cast<std::size_t>(holdback_) + 1), trips_(0), looped_(false), clock_(-1), ready_(0),
         stack_(MAP_FAILED), waits_(nullptr), for_room_(false), finished_(false) {}
   ~Process() {
@@ -234,7 +244,8 @@ class Process {
   }
 
   std::string name_;
-  std::function<void()> body_;
+  void (*call_)(const void*);
+  const void* closure_;
   int64_t holdback_;
   std::vector<std::vector<Fifo*> > line_;  // trip t's writes stand in line_[t mod (holdback + 1)] until beat t + holdback
   std::vector<Fifo*> taken_;               // what the beat being made up reads
@@ -273,6 +284,41 @@ inline void Fifo::take(Cycle now) {
   wake(this);
 }
 
+inline void Fifo::write_bytes(const void* word) {
+  if (written_ - taken_ == static_cast<int64_t>(put_at_.size())) grow();
+  std::memcpy(at(written_), word, bytes_);
+  written_++;
+  if (Process* const process = run().current) {
+    process->write(this);
+  } else {
+    put(-1);
+  }
+}
+
+inline void Fifo::read_bytes(void* word) {
+  if (Process* const process = run().current) {
+    process->read(this);
+    std::memcpy(word, at(taken_ + reads_), bytes_);
+    reads_++;
+    return;
+  }
+  if (empty()) throw std::runtime_error("stream " + name_ + ": read while empty; its producer wrote too few words");
+  std::memcpy(word, at(taken_), bytes_);
+  take(0);
+}
+
+inline void Fifo::grow() {
+  std::vector<unsigned char> words(2 * words_.size());
+  std::vector<Cycle> put_at(2 * put_at_.size());
+  for (int64_t n = taken_; n < written_; n++) {
+    const std::size_t to = static_cast<std::size_t>(n) & (put_at.size() - 1);
+    std::memcpy(words.data() + to * bytes_, at(n), bytes_);
+    put_at[to] = put_at_[slot(n)];
+  }
+  words_.swap(words);
+  put_at_.swap(put_at);
+}
+
 inline void Process::start() {
   stack_ = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (stack_ == MAP_FAILED) throw std::runtime_error(name_ + ": there is no address space for its stack");
@@ -298,14 +344,23 @@ inline void Process::call_frames() {
   for (int f = 0; f < settings().frames; f++) {
     trips_ = 0;
     looped_ = false;
-    body_();
+    call_(closure_);
     if (!looped_) throw std::logic_error(name_ + ": has no loop, or leaves it early");
   }
   finished_ = true;
 }
 
-inline void process(const char* name, const std::function<void()>& body) {
-  run().processes.push_back(std::unique_ptr<Process>(new Process(name, body)));
+inline void add_process(const char* name, void (*call)(const void*), const void* closure) {
+  run().processes.push_back(std::unique_ptr<Process>(new Process(name, call, closure)));
+}
+// The closure stays where it is: beside the streams that it captures.
+template <typename Closure>
+void called(const void* closure) {
+  (*static_cast<const Closure*>(closure))();
+}
+template <typename Closure>
+void process(const char* name, const Closure& closure) {
+  add_process(name, &called<Closure>, &closure);
 }
 
 // Runs every process until it has made its frames, or none can go on. Throws what a process threw.
@@ -339,7 +394,9 @@ inline bool another(int64_t t, bool more) { return run().current ? run().current
 }  // namespace broadaxe_bounded
 
 #define BROADAXE_ANOTHER(TRIP, ...) ::broadaxe_bounded::another(TRIP, __VA_ARGS__)
-#define BROADAXE_PROCESS(NAME, ...) ::broadaxe_bounded::process(NAME, [&] { __VA_ARGS__; })
+#define BROADAXE_PROCESS(CLOSURE, NAME, ...)    \
+  const auto CLOSURE = [&] { __VA_ARGS__; };     \
+  ::broadaxe_bounded::process(NAME, CLOSURE)
 #define BROADAXE_RUN_PROCESSES() ::broadaxe_bounded::run_processes()
 
 namespace hls {
@@ -347,44 +404,15 @@ namespace hls {
 template <typename T>
 class stream : public broadaxe_bounded::Fifo {
  public:
-  explicit stream(const char* name) : broadaxe_bounded::Fifo(name), words_(slots()) {}
-
-  bool empty() const { return put_ == taken_; }
-  void write(const T& word) {
-    if (written_ - taken_ == static_cast<int64_t>(slots())) grow();
-    words_[slot(written_)] = word;
-    written_++;
-    if (broadaxe_bounded::Process* const process = broadaxe_bounded::run().current) {
-      process->write(this);
-    } else {
-      put(-1);
-    }
+  explicit stream(const char* name) : broadaxe_bounded::Fifo(name, sizeof(T)) {
+    static_assert(std::is_trivially_copyable<T>::value, "words are kept as bytes");
   }
+  void write(const T& word) { write_bytes(&word); }
   T read() {
-    if (broadaxe_bounded::Process* const process = broadaxe_bounded::run().current) {
-      process->read(this);
-      return words_[slot(taken_ + reads_++)];
-    }
-    if (empty()) throw std::runtime_error("stream " + name() + ": read while empty; its producer wrote too few words");
-    const T word = words_[slot(taken_)];
-    take(0);
+    T word;
+    read_bytes(&word);
     return word;
   }
-
- private:
-  void grow() {
-    std::vector<T> words(2 * slots());
-    std::vector<broadaxe_bounded::Cycle> put_at(2 * slots());
-    for (int64_t n = taken_; n < written_; n++) {
-      const std::size_t at = static_cast<std::size_t>(n) & (put_at.size() - 1);
-      words[at] = words_[slot(n)];
-      put_at[at] = put_at_[slot(n)];
-    }
-    words_.swap(words);
-    put_at_.swap(put_at);
-  }
-
-  std::vector<T> words_;  // word n stands in slot n mod their number, a power of two
 };
 
 }  // namespace hls
