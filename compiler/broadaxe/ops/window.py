@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from broadaxe.errors import GraphError
-from broadaxe.hardware import Trace
+from broadaxe.hardware import Resources, Trace
 from broadaxe.ir import WIDEST_WORD, Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, divisors
+from broadaxe.ops import costs
 from broadaxe.ops.memories import builtin
 from broadaxe.ops.window_parallel import ParallelWindow, Slide
 from broadaxe.types import Interval, IntType
@@ -248,6 +249,22 @@ class SlidingWindow(Op):
             "pad_type": builtin(min(codes), max(codes)),
             "pad": np.array(codes).reshape(-1, lanes.read).T.tolist(),
         }
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """The ring of rows, the counters of reader and emitter, and the choice between the ring and pad codes."""
+        (height, width, channels) = inputs[0].shape
+        count, bits = lanes.read, output.dtype.width
+        blocks, (kernel_h, kernel_w) = channels // count, self.kernel
+        slots = min(height, (kernel_h - 1) * self.dilation[0] + 1 + self.stride[0])
+        row = width * blocks
+        pads = costs.times(costs.placed(bits, blocks, rom=True), count) if len(set(self.pad_codes)) > 1 else Resources()
+        choice = Resources(lut=count * bits if self.padded else 0)
+        return (
+            costs.placed(count * bits, slots * row)
+            + costs.window_control(height, row, slots * row, *output.shape[:2], kernel_h, kernel_w, blocks)
+            + pads
+            + choice
+        )
 
     @classmethod
     def examples(cls) -> Iterable[Example]:
