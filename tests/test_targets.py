@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import models
+import onnx
 import pytest
 import yaml
 
 import broadaxe
 from broadaxe import build as builds
-from broadaxe.cli import main
 from broadaxe.config import settings
 from broadaxe.errors import RequestError
 from broadaxe.hardware import Resources
@@ -30,7 +30,9 @@ def stand_in(graph, node, lanes):
 
 @pytest.fixture
 def priced(monkeypatch):
-    monkeypatch.setattr(targets, "problem_of", lambda graph, fixed, held=None: problem.problem_of(graph, fixed, held, stand_in))
+    monkeypatch.setattr(
+        targets, "problem_of", lambda graph, fixed, held=None: problem.problem_of(graph, fixed, held, stand_in)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def test_cycles_of_a_rate_are_exact():
     assert cycles_for(20_000_001, 5.0) == 9
 
 
-@pytest.mark.parametrize("target", [80, 100, 333, 2000])
+@pytest.mark.parametrize("target", [140, 240, 333, 2000])
 def test_a_target_is_met_at_the_interval_that_the_network_has(graph, priced, target):
     """The interval of the cycle-level model is what the folding says it is, ports, copies and lane changers included."""
     plan = planned(graph, request(target), {})
@@ -95,10 +97,10 @@ def test_a_budget_gives_the_fastest_that_fits(graph, priced):
 
 
 def test_a_target_and_a_budget_that_do_not_meet(graph, priced):
-    within = planned(graph, request(lut=1000), {})
+    within = planned(graph, request(lut=700), {})
     needed = planned(graph, request(80), {}).total.lut
-    assert refusal(planned, graph, request(80, lut=1000), {}) == (
-        f"folding: 80 cycles a frame (2,500,000 frames/s) takes {needed:,.0f} LUT of 1,000; the fastest within the budget"
+    assert refusal(planned, graph, request(80, lut=700), {}) == (
+        f"folding: 80 cycles a frame (2,500,000 frames/s) takes {needed:,.0f} LUT of 700; the fastest within the budget"
         f" is {within.ii:,} cycles a frame ({2e8 / within.ii:,.0f} frames/s)"
     )
     least = planned(graph, request(10**9), {}).total.lut
@@ -178,7 +180,7 @@ def test_a_folding_that_does_not_fit_is_refused(folding, message):
     assert said == message or (message.endswith("are ") and said.startswith(message))
 
 
-def test_the_file_that_is_written_gives_the_same_folding(tmp_path, monkeypatch, capsys):
+def test_the_file_that_is_written_gives_the_same_folding(tmp_path):
     """Every kernel stands in folding.yaml; given back it decides everything, and an edit of one line that line alone."""
     first = broadaxe.compile(models.small_cnn(), tmp_path / "a", target_ii=300)
     text = (tmp_path / "a" / "folding.yaml").read_text()
@@ -193,15 +195,15 @@ def test_the_file_that_is_written_gives_the_same_folding(tmp_path, monkeypatch, 
     edited = written | {"conv0": written["conv0"] | {"pe": 1, "simd": 1}}
     other = broadaxe.compile(models.small_cnn(), tmp_path / "c", folding=edited)
     assert other.folding["conv0"] == Fold(1, 1, first.folding["conv0"].multiplier)
-    assert {n: v for n, v in other.lanes.items() if n != "conv0"} == {n: v for n, v in first.lanes.items() if n != "conv0"}
+    assert {n: v for n, v in other.lanes.items() if n != "conv0"} == {
+        n: v for n, v in first.lanes.items() if n != "conv0"
+    }
 
 
-def test_the_command_line_says_what_it_chose(tmp_path, monkeypatch, capsys):
-    broadaxe.build.onnx.save(models.small_cnn(), tmp_path / "net.onnx")
-    arguments = ["broadaxe", "compile", str(tmp_path / "net.onnx"), "-o", str(tmp_path / "build"), "--target-fps", "500000"]
-    monkeypatch.setattr("sys.argv", arguments)
-    assert main() == 0
-    said = capsys.readouterr().out
+def test_the_command_line_says_what_it_chose(tmp_path, run):
+    onnx.save(models.small_cnn(), tmp_path / "net.onnx")
+    code, said, _ = run("compile", tmp_path / "net.onnx", "-o", tmp_path / "build", "--target-fps", 500_000)
+    assert code == 0
     design = builds.load(tmp_path / "build")
     assert design.decided.ii <= 400
     assert f"folding: {design.decided.ii} cycles a frame, " in said
@@ -215,4 +217,4 @@ def test_windows_of_several_taps_are_compiled_and_checked(tmp_path):
     assert design.lanes[window.name].written > design.lanes[window.name].read == 2
     assert "window_parallel<" in (tmp_path / "build" / "firmware" / f"{window.name}.hpp").read_text()
     result = broadaxe.verify(tmp_path / "build")
-    assert not result.failures
+    assert not result.mismatches

@@ -14,7 +14,7 @@ from broadaxe.ir import Graph, Lanes
 from broadaxe.ops import costs
 
 if TYPE_CHECKING:
-    from broadaxe.emit import Dataflow, Port, Stream
+    from broadaxe.emit import Dataflow, Stream
 
 
 def resources_of(graph: Graph, lanes: Mapping[str, Lanes], flow: Dataflow) -> dict[str, Resources]:
@@ -46,26 +46,31 @@ def _process(
 ) -> tuple[str, Resources]:
     match call["what"]:
         case "read":
-            return f"read {call['port'].name}", _reader(call["port"])
+            return f"read {call['port'].name}", reader(call["port"].bits, call["port"].beats)
         case "write":
-            return f"write {call['port'].name}", _writer(call["port"])
+            return f"write {call['port'].name}", writer(call["port"].bits, call["port"].beats)
         case "lanes":
             words = (call["read"], call["written"])
             return call["out"], costs.lane_changer(*words, widths[call["out"]], call["count"] // min(words))
         case "copy":
-            return call["out"], costs.registers(call["lanes"] * widths[call["out"]]) + costs.counter(call["count"])
+            return call["out"], copier(call["lanes"] * widths[call["out"]], call["count"])
     node = next(n for n in graph.nodes if n.name == call["name"])
     return node.name, node.op.resources(graph.inputs_of(node), graph.values[node.output], lanes[node.name])
 
 
-def _reader(port: Port) -> Resources:
+def reader(bits: int, beats: int) -> Resources:
     """The two registers of an AXI-Stream port's slice, with the choice between them, and the count of beats."""
-    return Resources(port.bits, 2 * port.bits) + costs.counter(port.beats)
+    return Resources(bits, 2 * bits) + costs.counter(beats)
 
 
-def _writer(port: Port) -> Resources:
+def writer(bits: int, beats: int) -> Resources:
     """The same with TLAST; what keeps and strobes bytes is constant."""
-    return Resources(port.bits + 1, 2 * (port.bits + 1)) + costs.counter(port.beats)
+    return Resources(bits + 1, 2 * (bits + 1)) + costs.counter(beats)
+
+
+def copier(bits: int, words: int) -> Resources:
+    """One word for two readers."""
+    return costs.registers(bits) + costs.counter(words)
 
 
 def _width(graph: Graph, stream: Stream) -> int:
