@@ -270,7 +270,7 @@ class SlidingWindow(Op):
         )
 
     def _parallel_resources(self, image: Shape, output: Value, window: ParallelWindow) -> Resources:
-        """A memory a row, the choice of each tap's row and of its pad code, registers of columns and of the patch that leaves."""
+        """A memory a row, the choice of each tap's row or pad code, registers of columns and of the patch that leaves."""
         pixel, rows = image[2] * output.dtype.width, self.kernel[0]
         taps = rows * self.kernel[1]
         chosen = costs.multiplexer(window.slots, pixel) if window.slots > 1 else 0
