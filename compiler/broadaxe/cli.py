@@ -286,6 +286,10 @@ def compile(
     tool: Annotated[
         Optional[str], typer.Option(metavar="vitis|vivado", help="HLS tool that reads the sources.")
     ] = None,
+    part: Annotated[
+        Optional[str], typer.Option(metavar="PART", help="Part number, device or board, such as ZCU104.")
+    ] = None,
+    clock_ns: Annotated[Optional[float], typer.Option(metavar="NS", help="Clock period; default 5.")] = None,
 ) -> None:
     """Compile a QONNX model to a folder of HLS C++.
 
@@ -302,6 +306,8 @@ def compile(
         "folding": read_folding(folding) if folding else None,
         "requantizers": {"*": requantizer} if requantizer else None,
         "tool": tool,
+        "part": part,
+        "clock_ns": clock_ns,
     }
     chosen = read_settings(config, **given) if config else settings(**given)
     chosen = chosen.folded_by(folding) if folding else chosen

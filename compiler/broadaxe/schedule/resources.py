@@ -14,7 +14,7 @@ from broadaxe.ir import Graph, Lanes
 from broadaxe.ops import costs
 
 if TYPE_CHECKING:
-    from broadaxe.emit import Dataflow, Port, Stream
+    from broadaxe.schedule.dataflow import Dataflow, Port, Stream
 
 
 def resources_of(graph: Graph, lanes: Mapping[str, Lanes], flow: Dataflow) -> dict[str, Resources]:
