@@ -8,12 +8,12 @@ from math import isfinite
 import numpy as np
 import pytest
 
-from broadaxe import emit
 from broadaxe.hardware import DSP48E1, DSP48E2, DSP58, Resources
 from broadaxe.ir import Example, Fold, Graph, Lanes, Node, Value, infer
 from broadaxe.ops import OPS, MatVec, Requantize, View, costs
 from broadaxe.ops.mac import Accumulating
-from broadaxe.schedule.folding import complete, lanes_of
+from broadaxe.schedule.dataflow import Dataflow, dataflow
+from broadaxe.schedule.folding import lanes_of
 from broadaxe.schedule.resources import resources_of, total_of
 from broadaxe.types import Interval, IntType
 
@@ -192,16 +192,15 @@ def test_requantizers_narrow_with_their_input() -> None:
         assert used == sorted(used)
 
 
-def design(seed: int = 3) -> tuple[Graph, dict[str, Lanes], emit.Dataflow]:
+def design(seed: int = 3) -> tuple[Graph, dict[str, Lanes], Dataflow]:
     """A layer with two readers: a copy, changes of lanes, ports."""
     first, second = layer(seed), MatVec.of(np.random.default_rng(seed + 1).integers(-3, 4, (8, 12)))
     a = infer("a", first, [VECTOR])
     values = {v.name: v for v in (VECTOR, a, infer("b", second, [a]), infer("c", second, [a]))}
     nodes = (Node("a", first, ("x",), "a"), Node("b", second, ("a",), "b"), Node("c", second, ("a",), "c"))
     graph = Graph("g", ("x",), nodes, ("b", "c"), values)
-    folding = complete(graph, {"a": Fold(2, 4), "b": Fold(2, 4), "c": Fold(4, 2)})
-    lanes = lanes_of(graph, folding)
-    return graph, lanes, emit.dataflow(graph, lanes)
+    lanes = lanes_of(graph, {"a": Fold(2, 4), "b": Fold(2, 4), "c": Fold(4, 2)})
+    return graph, lanes, dataflow(graph, lanes)
 
 
 def test_a_design_is_the_sum_of_its_processes_and_fifos() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from broadaxe.errors import GraphError
 from broadaxe.hardware import Multiplier, Resources
-from broadaxe.ir import WIDEST, Bounds, Fold, IntArray, Lanes, Op, Value, hull
+from broadaxe.ir import WIDEST, WIDEST_WORD, Bounds, Fold, IntArray, Lanes, Op, Value, hull
 from broadaxe.ops import costs
 from broadaxe.types import Interval, IntType
 
@@ -64,6 +64,12 @@ class Accumulating(Op):
     @abstractmethod
     def lanes(self, fold: Fold) -> Lanes:
         """Elements read and written a cycle under a folding."""
+
+    def variants(self, inputs: Sequence[Value], output: Value) -> Sequence[Lanes]:
+        """The lanes of every folding with words of at most 4096 bits; two foldings may differ in what multiplies alone."""
+        read = max(x.dtype.width for x in inputs)
+        found = (replace(self.lanes(fold), multiplier=fold.multiplier) for fold in self.foldings())
+        return [n for n in found if n.read * read <= WIDEST_WORD and n.written * output.dtype.width <= WIDEST_WORD]
 
     @abstractmethod
     def sums(self, *inputs: Value) -> tuple[IntArray, IntArray]:
