@@ -177,7 +177,7 @@ class Op(ABC):
         return 12
 
     def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
-        """What the kernel takes of a device, by the model in `broadaxe.ops.costs`; its streams apart."""
+        """What the kernel takes of a device, by the model in `broadaxe.ops.costs`, which states the error; its FIFOs apart."""
         return Resources()
 
     def witnesses(self, inputs: Sequence[Value], channel: int) -> tuple[list[IntArray], list[IntArray]] | None:
