@@ -240,13 +240,13 @@ def write(build: Build) -> None:
     from broadaxe.reports.model import report_of
 
     files = contents(build)
-    files["certificate.json"] = certificate(build.graph, files).encode()
+    files["certificate.json"] = certificate(build.graph, files, build.lanes).encode()
     files["report.json"] = f"{report_of(build).model_dump_json(indent=1)}\n".encode()
     manifest = {
         "broadaxe": __version__,
         "top": build.top,
         "settings": build.settings.model_dump(),
-        "folding": {n: {"pe": f.pe, "simd": f.simd} for n, f in build.folding.items()},
+        "folding": {n: {"pe": f.pe, "simd": f.simd, "multiplier": f.multiplier} for n, f in build.folding.items()},
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
     files["build.json"] = f"{json.dumps(manifest, indent=1)}\n".encode()
@@ -292,7 +292,7 @@ def _replace(partial: Path, final: Path) -> None:
 
 def certificate_text(build: Build) -> str:
     """certificate.json as the build's model and settings give it; see `broadaxe.prove.certificate`."""
-    return certificate(build.graph, contents(build))
+    return certificate(build.graph, contents(build), build.lanes)
 
 
 def opened(build: object) -> Build:

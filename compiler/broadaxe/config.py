@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from broadaxe.errors import RequestError
 from broadaxe.frontend.annotations import WIDEST_INPUT
+from broadaxe.hardware import Multiplier
 from broadaxe.ir import Fold
 from broadaxe.schedule.folding import DEFAULT_MULTIPLIERS
 from broadaxe.types import IntType
@@ -37,6 +38,12 @@ class FoldSettings(BaseModel):
 
     pe: Annotated[int, Field(ge=1, description="output channels a cycle; divides the layer's outputs")]
     simd: Annotated[int, Field(ge=1, description="inputs a cycle; divides the products of one sum")]
+    multiplier: Annotated[
+        Multiplier,
+        Field(
+            description="lut (fabric), dsp (a block a product) or packed (a block for several products of one input)"
+        ),
+    ] = "lut"
 
 
 class CompileSettings(BaseModel):
@@ -94,7 +101,7 @@ class CompileSettings(BaseModel):
 
     @property
     def folds(self) -> dict[str, Fold]:
-        return {name: Fold(f.pe, f.simd) for name, f in self.folding.items()}
+        return {name: Fold(f.pe, f.simd, f.multiplier) for name, f in self.folding.items()}
 
 
 def input_type(name: str, text: str) -> IntType | None:

@@ -15,7 +15,9 @@ from functools import cached_property
 import numpy as np
 
 from broadaxe.errors import GraphError
+from broadaxe.hardware import Dsp
 from broadaxe.ir import WIDEST, Bounds, Fold, IntArray, Lanes, Op, Value, hull
+from broadaxe.ops.packing import Packing
 from broadaxe.types import Interval, IntType
 
 EXACT_FLOAT32 = 1 << 24
@@ -79,6 +81,24 @@ class Accumulating(Op):
         """What the inner accumulator of a sum made in stages has to hold; None where there are no stages."""
         return None
 
+    def packing(self, inputs: Sequence[Value], dsp: Dsp, fold: Fold | None = None) -> Packing:
+        """How many products a DSP block makes where a layer packs them, at best or under a folding; 1 where it cannot."""
+        return Packing(1, self.dtype(*inputs).width, self.depth)
+
+    def packed(self, inputs: Sequence[Value], lanes: Lanes) -> Packing | None:
+        """What a kernel with these lanes packs; None where each product has a multiplier of its own."""
+        if lanes.multiplier != "packed":
+            return None
+        return self.packing(inputs, lanes.dsp, Fold(lanes.written, lanes.read))
+
+    def pe_bits(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> tuple[int, ...] | None:
+        """Bits at which each PE's accumulator wraps: the widest of the channels that share it. None: all at the declared."""
+        return None
+
+    def terms(self, lanes: Lanes) -> str:
+        """What adds up in the kernel: products, bound to what multiplies."""
+        return "broadaxe::in_dsp" if lanes.multiplier == "dsp" else "broadaxe::in_fabric"
+
     def bounds(self, *inputs: Value) -> Bounds:
         lo, hi = self.sums(*inputs)
         ends = zip((lo + self.start).tolist(), (hi + self.start).tolist(), strict=True)
@@ -113,6 +133,20 @@ class Mac(Accumulating):
 
     def starting_at(self, start: IntArray) -> Mac:
         return replace(self, start=start)
+
+    def pe_bits(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> tuple[int, ...] | None:
+        bits = [interval.signed_dtype.width for interval in output.bounds]
+        return tuple(max(bits[pe :: lanes.written]) for pe in range(lanes.written))
+
+    @cached_property
+    def nonzero(self) -> int:
+        """Weights that are not 0: those that a fully unrolled layer multiplies by."""
+        return int(np.count_nonzero(self.weights))
+
+    @cached_property
+    def weight_ends(self) -> Interval:
+        """The least and the largest weight."""
+        return Interval(int(self.weights.min()), int(self.weights.max()))
 
     def sizes(self, *inputs: Value) -> Sizes:
         (x,) = inputs

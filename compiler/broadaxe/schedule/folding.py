@@ -57,14 +57,20 @@ def complete(
     for name, fold in given.items():
         if name not in folding:
             raise RequestError(f"{where}: there is no layer {name!r}; layers are {', '.join(folding)}")
-        op = next(node.op for node in graph.nodes if node.name == name)
+        node = next(node for node in graph.nodes if node.name == name)
+        op = node.op
         assert isinstance(op, Accumulating)
         possible = op.foldings()
-        if fold not in possible:
+        if not any((fold.pe, fold.simd) == (f.pe, f.simd) for f in possible):
             part, value = ("simd", fold.simd) if fold.pe in {f.pe for f in possible} else ("pe", fold.pe)
             allowed = sorted({getattr(f, part) for f in possible})
             raise RequestError(
                 f"{where}: {name}: {part} {value} does not divide the layer; {part} may be {_short(allowed)}"
+            )
+        if fold.multiplier == "packed" and op.packing(graph.inputs_of(node), fold.dsp, fold).products < 2:
+            raise RequestError(
+                f"{where}: {name}: multiplier packed with pe {fold.pe} and simd {fold.simd}: no two products share a"
+                f" {fold.dsp.name}; use dsp or lut"
             )
         folding[name] = fold
     return folding
