@@ -257,7 +257,7 @@ def test_every_example_of_every_operator_holds(tmp_path: Path) -> None:
     names = tuple(name for name in values if name.startswith("x"))
     graph = offset_accumulators(Graph("g", names, tuple(nodes), tuple(node.output for node in nodes), values))
     graph.check()
-    lanes = lanes_of(graph, complete(graph, folds))
+    lanes = lanes_of(graph, complete(graph, {}) | folds)
     flow = emit.dataflow(graph, lanes)
     texts = emit.firmware(graph, flow, lanes, "g_top", {"sideband": 0, "control": "s_axilite"})
     files = {name: text.encode() for name, text in texts.items()} | {"model.onnx": b"none"}

@@ -82,7 +82,7 @@ def test_the_graph_checks(example: Example) -> None:
     graph.check()
     out = graph.values["y0"]
     assert out.hull in out.dtype.range
-    lanes = lanes_of(graph, complete(graph, folds_of([example])))
+    lanes = lanes_of(graph, complete(graph, {}) | folds_of([example]))
     assert all(count >= 1 for count in cycles_of(graph, lanes).values())
     assert set(lanes) == ({"y0"} if example.op.hardware else set())
 
@@ -143,7 +143,7 @@ def test_bounds_of_moved_integers_are_attained_too() -> None:
 # C simulation: one design with every example, compiled once per build.
 
 
-LANES = lanes_of(EVERYTHING, complete(EVERYTHING, folds_of([example for _, example in EXAMPLES]), multipliers=6))
+LANES = lanes_of(EVERYTHING, complete(EVERYTHING, {}, multipliers=6) | folds_of([example for _, example in EXAMPLES]))
 
 
 def write_design(folder: Path) -> None:

@@ -23,19 +23,26 @@ import onnx
 
 from broadaxe import resources
 from broadaxe.config import CompileSettings, settings
-from broadaxe.emit import Dataflow, dataflow, firmware, testbench
+from broadaxe.emit import firmware, testbench
 from broadaxe.errors import RequestError, VerificationError
 from broadaxe.frontend.files import external, read_onnx
 from broadaxe.frontend.float32 import as_float32
 from broadaxe.frontend.qdq import quant_from_qdq
 from broadaxe.frontend.wiring import shown
+from broadaxe.hardware import DSP48E1
 from broadaxe.host import Host
 from broadaxe.ir import Fold, Graph, IntArray, Lanes
 from broadaxe.lower import Lowered, lower
+from broadaxe.ops.mac import Accumulating
 from broadaxe.passes import pipeline, run_passes
 from broadaxe.prove.certificate import certificate
 from broadaxe.reference import run
-from broadaxe.schedule.folding import complete, lanes_of
+from broadaxe.schedule.dataflow import Dataflow, dataflow, with_depths
+from broadaxe.schedule.fifos import Plan, plan
+from broadaxe.schedule.folding import Given, complete, fold_of, folding_entries, lanes_of, pinned
+from broadaxe.schedule.network import network_of
+from broadaxe.schedule.targets import FoldingPlan, evaluated, planned
+from broadaxe.vendor.project import project
 from broadaxe.version import __version__
 
 if TYPE_CHECKING:
@@ -43,6 +50,8 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = npt.NDArray[Any]
 Progress: TypeAlias = Callable[[str], None]
+OF_TOOLS = re.compile(r"sim/|vendor/(work|\.Xil|\.ipcache)/|vendor/[^/]*\.(log|jou|str)$")
+"""What C simulation and the vendor's tools leave in a build folder."""
 TEST_FRAMES = 8
 TEST_ELEMENTS = 1 << 22
 """Of all test vectors; both extremes are among them, whatever their size."""
@@ -60,7 +69,9 @@ class Build:
     graph: Graph
     folding: Mapping[str, Fold]
     lanes: Mapping[str, Lanes]
+    decided: FoldingPlan
     flow: Dataflow
+    plan: Plan
     host: Host
 
     def __repr__(self) -> str:
@@ -114,7 +125,8 @@ def load(path: str | os.PathLike[str]) -> Build:
     manifest = read_manifest(folder)
     model, _ = load_model(folder / "model.onnx")
     chosen = settings(**{**manifest["settings"], "name": manifest["top"].removesuffix("_top")})
-    return _design(folder, model, chosen, "", lambda _: None)
+    decided = settings(folding=manifest.get("folding", {})).folded_by(folder / "build.json")
+    return _design(folder, model, chosen, "", lambda _: None, decided.given)
 
 
 def load_model(source: object, example_input: object | None = None) -> tuple[onnx.ModelProto, str]:
@@ -173,14 +185,25 @@ def named(data: Array | Mapping[str, Array], inputs: list[str]) -> dict[str, Arr
     return {inputs[0]: np.asarray(data)}
 
 
-def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: str, said: Progress) -> Build:
+def _design(
+    path: Path,
+    model: onnx.ModelProto,
+    chosen: CompileSettings,
+    stem: str,
+    said: Progress,
+    given: Mapping[str, Given] | None = None,
+) -> Build:
+    """`given` is a folding that was decided before, instead of what the settings ask for."""
     said("lowering to integers")
     lowered = lower(model, chosen.input_types)
     said("sizing accumulators and proving requantizers")
     graph = run_passes(lowered.graph, pipeline(chosen.requantizers))
     lowered = lowered.read_from(graph)
-    folding = complete(graph, chosen.folds, chosen.multipliers, chosen.folding_place)
-    lanes = lanes_of(graph, folding)
+    decided = _decided(graph, chosen, given, said)
+    lanes = decided.lanes
+    said("sizing FIFOs")
+    flow = dataflow(graph, lanes)
+    planned = plan(network_of(graph, lanes, flow, chosen.latencies))
     return Build(
         path=path,
         top=_identifier(chosen.name or stem),
@@ -188,11 +211,26 @@ def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: s
         settings=chosen,
         lowered=lowered,
         graph=graph,
-        folding=folding,
+        folding={n.name: fold_of(n.op, lanes[n.name]) for n in graph.nodes if isinstance(n.op, Accumulating)},
         lanes=lanes,
-        flow=dataflow(graph, lanes),
+        decided=decided,
+        flow=with_depths(flow, planned.depths),
+        plan=planned,
         host=Host.of(model, lowered, graph),
     )
+
+
+def _decided(graph: Graph, chosen: CompileSettings, given: Mapping[str, Given] | None, said: Progress) -> FoldingPlan:
+    """The lanes of every kernel: to the target or the budget that is asked for, or else by rule."""
+    dsp = chosen.device.dsp_block if chosen.device else DSP48E1
+    open_kernels = pinned(graph, chosen.given if given is None else given, chosen.folding_place, dsp)
+    if given is None and chosen.request is not None:
+        said("choosing a folding")
+        layers = {node.name: (node, node.op) for node in graph.nodes if isinstance(node.op, Accumulating)}
+        every = {n: [*op.variants(graph.inputs_of(v), graph.values[v.output], dsp)] for n, (v, op) in layers.items()}
+        return planned(graph, chosen.request, every | open_kernels, chosen.latencies)
+    folding = complete(graph, given or chosen.given, chosen.multipliers, chosen.folding_place, dsp)
+    return evaluated(graph, lanes_of(graph, folding, open_kernels), chosen.latencies)
 
 
 def _identifier(name: str) -> str:
@@ -208,7 +246,7 @@ def _check_foreign(folder: Path) -> None:
     ours = {*read_manifest(folder)["files"], "build.json"}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if not path.is_dir() and name not in ours and not name.startswith("sim/"):
+        if not path.is_dir() and name not in ours and not OF_TOOLS.match(name):
             raise RequestError(f"{folder}: holds {name}, which compile did not write; move it or choose another output")
 
 
@@ -237,16 +275,18 @@ def _target(path: Path) -> Path:
 
 def write(build: Build) -> None:
     """Write the whole folder beside its place and rename it: an interrupted run leaves the old one whole."""
+    from broadaxe.reports.folding import folding_file
     from broadaxe.reports.model import report_of
 
     files = contents(build)
     files["certificate.json"] = certificate(build.graph, files, build.lanes).encode()
+    files["folding.yaml"] = folding_file(build.graph, build.decided, build.settings.clock_ns).encode()
     files["report.json"] = f"{report_of(build).model_dump_json(indent=1)}\n".encode()
     manifest = {
         "broadaxe": __version__,
         "top": build.top,
         "settings": build.settings.model_dump(),
-        "folding": {n: {"pe": f.pe, "simd": f.simd, "multiplier": f.multiplier} for n, f in build.folding.items()},
+        "folding": folding_entries(build.folding, build.lanes),
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
     files["build.json"] = f"{json.dumps(manifest, indent=1)}\n".encode()
@@ -263,7 +303,9 @@ def write(build: Build) -> None:
 
 
 def contents(build: Build) -> dict[str, bytes]:
-    """The model and every file of firmware/ and tb/, by path: a function of model and settings alone."""
+    """The model and every file of firmware/, tb/, vendor/ and deploy/, by path: a function of model and settings alone."""
+    from broadaxe.deploy.files import deployment
+
     size = sum(build.graph.values[name].size for name in (*build.graph.inputs, *build.graph.outputs))
     inputs = random_codes(build.graph, max(2, min(TEST_FRAMES, TEST_ELEMENTS // size)))
     files = firmware(
@@ -277,7 +319,9 @@ def contents(build: Build) -> dict[str, bytes]:
     files |= {f"firmware/broadaxe/{p.name}": p.read_text() for p in sorted(resources.folder("hw").glob("*.hpp"))}
     sim = resources.folder("hw") / "sim"
     files |= {f"tb/sim/{p.relative_to(sim).as_posix()}": p.read_text() for p in sorted(sim.rglob("*.h"))}
-    return {"model.onnx": build.model.SerializeToString()} | {name: text.encode() for name, text in files.items()}
+    files |= project(build.top, build.settings.tool, build.settings.part, build.settings.clock_ns)
+    texts = {name: text.encode() for name, text in files.items()}
+    return {"model.onnx": build.model.SerializeToString()} | texts | deployment(build)
 
 
 def _replace(partial: Path, final: Path) -> None:

@@ -278,14 +278,33 @@ def compile(
         typer.Option("--input", metavar="NAME:TYPE", help="An input that carries integers, such as image:uint8."),
     ] = None,
     folding: Annotated[
-        Optional[Path], typer.Option(help="YAML file with lanes per layer, such as `conv0: {pe: 8, simd: 4}`.")
+        Optional[Path], typer.Option(help="YAML file with lanes of kernels: a build's folding.yaml, edited.")
     ] = None,
+    target_fps: Annotated[
+        Optional[float], typer.Option(metavar="N", help="Frames a second: the cheapest folding that reaches them.")
+    ] = None,
+    target_ii: Annotated[
+        Optional[int], typer.Option(metavar="N", help="The same in cycles from frame to frame.")
+    ] = None,
+    max_lut: Annotated[
+        Optional[int], typer.Option(metavar="N", help="LUTs at most: without a target the fastest folding that fits.")
+    ] = None,
+    max_dsp: Annotated[Optional[int], typer.Option(metavar="N", help="DSP blocks at most.")] = None,
+    max_bram: Annotated[Optional[int], typer.Option(metavar="N", help="Block RAMs of 18 Kb at most.")] = None,
+    max_uram: Annotated[Optional[int], typer.Option(metavar="N", help="UltraRAMs at most.")] = None,
     requantizer: Annotated[
         Optional[str], typer.Option(metavar="FORM", help="Form of every requantizer, where it is proven equal.")
     ] = None,
     tool: Annotated[
         Optional[str], typer.Option(metavar="vitis|vivado", help="HLS tool that reads the sources.")
     ] = None,
+    part: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="PART", help="Part number, device or board, such as ZCU104: the fastest folding that fits."
+        ),
+    ] = None,
+    clock_ns: Annotated[Optional[float], typer.Option(metavar="NS", help="Clock period; default 5.")] = None,
 ) -> None:
     """Compile a QONNX model to a folder of HLS C++.
 
@@ -293,6 +312,7 @@ def compile(
     """
     from broadaxe import build as builds
     from broadaxe.config import read_folding, read_settings, settings
+    from broadaxe.reports.folding import told
     from broadaxe.reports.model import report_of
     from broadaxe.reports.terminal import ReportTable
 
@@ -300,14 +320,24 @@ def compile(
         "name": name,
         "inputs": dict(_typed(text) for text in inputs) if inputs else None,
         "folding": read_folding(folding) if folding else None,
+        "target_fps": target_fps,
+        "target_ii": target_ii,
+        "max_lut": max_lut,
+        "max_dsp": max_dsp,
+        "max_bram": max_bram,
+        "max_uram": max_uram,
         "requantizers": {"*": requantizer} if requantizer else None,
         "tool": tool,
+        "part": part,
+        "clock_ns": clock_ns,
     }
     chosen = read_settings(config, **given) if config else settings(**given)
     chosen = chosen.folded_by(folding) if folding else chosen
     with _progress() as progress:
         build = builds.compile(model, output, settings=chosen, progress=progress)
     _results().print(ReportTable(report_of(build)))
+    for line in told(build.decided, chosen.clock_ns):
+        typer.echo(line)
     typer.echo(f"wrote {output}: C++ in firmware/ with top function {build.top}, testbench in tb/")
     typer.echo(f"next: broadaxe verify {output}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import jinja2
@@ -69,7 +70,7 @@ def testbench(
     common = {"top": top, "inputs": flow.inputs, "outputs": flow.outputs}
     files = {
         f"tb/{name}": templates.get_template(f"tb/{name}.jinja").render(common)
-        for name in ("beats.hpp", "testbench.cpp", "library.cpp")
+        for name in ("beats.hpp", "testbench.cpp", "library.cpp", "bounded.cpp")
     }
     layers = [_witnesses(graph, node, node.op, lanes) for node in graph.nodes if isinstance(node.op, Accumulating)]
     files["tb/witness.cpp"] = templates.get_template("tb/witness.cpp.jinja").render(layers=layers)
@@ -140,6 +141,7 @@ def _witnesses(graph: Graph, node: Node, op: Accumulating, lanes: Mapping[str, L
     return layer
 
 
+@cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(resources.folder("templates")),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from math import prod
+from math import gcd, prod
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -31,6 +31,8 @@ Bounds: TypeAlias = tuple[Interval, ...]
 
 WIDEST = 62
 """Widest value in bits; int64 arithmetic on two of them cannot overflow unnoticed."""
+WIDEST_WORD = 4096
+"""Widest word of a stream in bits."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,12 @@ class Op(ABC):
         """A number that a kernel's lanes have to divide, beside the channels it reads and writes; 0 where there is none."""
         return 0
 
+    def variants(self, inputs: Sequence[Value], output: Value) -> Sequence[Lanes]:
+        """Every number of lanes that the kernel can have with words of at most 4096 bits; `written` tells them apart."""
+        channels = gcd(self.granularity, output.channels, *(x.channels for x in inputs))
+        widest = max(value.dtype.width for value in (*inputs, output))
+        return [Lanes(d, d) for d in divisors(channels) if d * widest <= WIDEST_WORD]
+
     def cycles(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
         """Trips of the kernel's one loop for a frame: its cycles at II = 1, pipeline fill apart."""
         return max(sum(x.size for x in inputs) // lanes.read, output.size // lanes.written)
@@ -166,6 +174,12 @@ class Op(ABC):
         """In which trips the kernel reads each input and writes; here one word of each a trip."""
         trips = np.arange(output.size // lanes.written, dtype=np.int64)
         return Trace(len(trips), (trips,) * len(inputs), trips)
+
+    def stages(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
+        """Pipeline stages between a read and the write that depends on it, at most: an assumption until a tool has scheduled
+        the kernel. Twice what reading a stream, a memory and a multiplier takes at usual clocks.
+        """
+        return 12
 
     def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
         """What the kernel takes of a device, by the model in `broadaxe.ops.costs`; its streams apart."""
@@ -227,6 +241,13 @@ class Graph:
             for value in dict.fromkeys(node.inputs):
                 found[value] = (*found.get(value, ()), node)
         return found
+
+    def node(self, name: str) -> Node:
+        return self._named[name]
+
+    @cached_property
+    def _named(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
 
     def producer(self, value: str) -> Node | None:
         """The node that computes a value; None for a graph input."""

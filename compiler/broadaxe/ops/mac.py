@@ -15,8 +15,9 @@ from functools import cached_property
 import numpy as np
 
 from broadaxe.errors import GraphError
-from broadaxe.hardware import Dsp
-from broadaxe.ir import WIDEST, Bounds, Fold, IntArray, Lanes, Op, Value, hull
+from broadaxe.hardware import DSP48E1, Dsp, Multiplier, Resources
+from broadaxe.ir import WIDEST, WIDEST_WORD, Bounds, Fold, IntArray, Lanes, Op, Value, hull
+from broadaxe.ops import costs
 from broadaxe.ops.packing import Packing
 from broadaxe.types import Interval, IntType
 
@@ -65,6 +66,22 @@ class Accumulating(Op):
     def lanes(self, fold: Fold) -> Lanes:
         """Elements read and written a cycle under a folding."""
 
+    def multipliers(self, inputs: Sequence[Value], fold: Fold, dsp: Dsp = DSP48E1) -> tuple[Multiplier, ...]:
+        """What can multiply under a folding: products are packed wherever two or more of them share a DSP block."""
+        packs = self.packing(inputs, dsp, fold).products > 1
+        return ("lut", "dsp", "packed") if packs else ("lut", "dsp")
+
+    def variants(self, inputs: Sequence[Value], output: Value, dsp: Dsp = DSP48E1) -> Sequence[Lanes]:
+        """The lanes of every folding with words of at most 4096 bits; two foldings may differ in what multiplies alone."""
+        read = max(x.dtype.width for x in inputs)
+        return [
+            self.lanes(replace(fold, multiplier=multiplier, dsp=dsp))
+            for fold in self.foldings()
+            if self.lanes(fold).read * read <= WIDEST_WORD
+            and self.lanes(fold).written * output.dtype.width <= WIDEST_WORD
+            for multiplier in self.multipliers(inputs, fold, dsp)
+        ]
+
     @abstractmethod
     def sums(self, *inputs: Value) -> tuple[IntArray, IntArray]:
         """Exact ends of each output's sum, int64, shape (outputs,); the start is not included."""
@@ -76,6 +93,10 @@ class Accumulating(Op):
     @abstractmethod
     def sizes(self, *inputs: Value) -> Sizes:
         """Widths of the operands, and those that coarser bounds give."""
+
+    def stages(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
+        """Every level of the adder tree may be a stage of its own."""
+        return 16 + (lanes.read - 1).bit_length()
 
     def tile_sums(self, *inputs: Value) -> Interval | None:
         """What the inner accumulator of a sum made in stages has to hold; None where there are no stages."""
@@ -195,6 +216,24 @@ class Mac(Accumulating):
     @cached_property
     def largest_start(self) -> int:
         return int(np.abs(self.start).max())
+
+    @cached_property
+    def weight_bits(self) -> int:
+        """Bits of a weight that differ from one to the next; 0 where all weights are one constant."""
+        return 0 if int(self.weights.min()) == int(self.weights.max()) else self.weight_dtype.width
+
+    @cached_property
+    def start_bits(self) -> int:
+        """Bits that a start takes in its memory; 0 where all are alike."""
+        lo, hi = int(self.start.min()), int(self.start.max())
+        return 0 if lo == hi else Interval(lo, hi).signed_dtype.width
+
+    def products(self, x: Value, pe: int, simd: int, multiplier: Multiplier) -> Resources:
+        """Model: `pe` x `simd` multipliers of x with weights, by what multiplies. A constant weight takes adders."""
+        if not self.weight_bits:
+            constant = costs.constant_multiplier(x.dtype.width, int(self.weights.flat[0]))
+            return Resources(lut=pe * simd * constant)
+        return costs.products(pe, simd, x.dtype.width, x.dtype.signed, self.weight_dtype.width, multiplier)
 
     def witnesses(self, inputs: Sequence[Value], channel: int) -> tuple[list[IntArray], list[IntArray]] | None:
         """The canonical inputs that attain both ends; an input whose weight is 0, or has none, stays at its lower bound."""

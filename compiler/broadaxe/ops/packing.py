@@ -30,9 +30,13 @@ class Packing:
     lane: int
     chunk: int
 
+    def groups(self, pe: int) -> int:
+        """Groups of rows that share blocks, of PE rows."""
+        return -(-pe // self.products)
+
     def blocks(self, pe: int, simd: int) -> int:
         """DSP blocks that PE x SIMD products take."""
-        return -(-pe // self.products) * simd
+        return self.groups(pe) * simd
 
 
 def operands_fit(weights: Interval, x: Interval, products: int, lane: int, dsp: Dsp) -> bool:

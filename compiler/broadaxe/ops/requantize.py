@@ -33,7 +33,9 @@ from broadaxe.chain import (
 )
 from broadaxe.errors import GraphError, ProofError, UnsupportedModelError
 from broadaxe.functions import Combined, Function, Leaky, Power
+from broadaxe.hardware import Resources
 from broadaxe.ir import WIDEST, Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, constant_array, hull
+from broadaxe.ops import costs
 from broadaxe.ops.forms import Constant as ConstantForm
 from broadaxe.ops.forms import Form, MultiplyShift, Shift, Table, Thresholds, ThresholdSearch
 from broadaxe.ops.importing import (
@@ -130,6 +132,10 @@ class Requantize(Op):
             low, high = (lo, hi) if first <= last else (hi, lo)
         return [np.broadcast_to(low, x.shape)], [np.broadcast_to(high, x.shape)]
 
+    def stages(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
+        """A search takes a memory and a comparison for each bit of its codes, the other forms take less."""
+        return 12 + 3 * output.dtype.width
+
     def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
         form = self.chosen()
         return {
@@ -139,6 +145,13 @@ class Requantize(Op):
             "form": form.name,
             **form.template_context(lanes.read),
         }
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """Its form, in each lane, and its counters."""
+        (x,) = inputs
+        words = output.size // lanes.read
+        control = costs.counters(words, output.channels // lanes.read)
+        return control + self.chosen().resources(x.dtype.width, output.dtype.width, lanes.read)
 
     @classmethod
     def examples(cls) -> Iterable[Example]:
