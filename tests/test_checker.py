@@ -131,7 +131,7 @@ def blocks() -> onnx.ModelProto:
     """Layers whose products share DSP blocks: whole sums in lanes, sums of tiles, and chunks of what lanes cannot hold."""
     net = Network(24, seed=8)
     y = net.quant(net.node("MatMul", net.quant("x", 0.25, bits=4, signed=0), net.weights(24, 6)), 0.5, bits=4)
-    y = net.quant(net.node("MatMul", y, net.weights(6, 18), name="tiled"), 0.5, bits=8)
+    y = net.quant(net.node("MatMul", y, net.weights(6, 18), name="tiled"), 1 / 64, bits=8)
     model = net.finish(net.node("MatMul", y, net.weights(18, 4, bits=8)), name="blocks")
     node = next(node for node in model.graph.node if node.name == "tiled")
     for key, value in (("tile", "4"), ("order", "kh,kw,c")):

@@ -10,10 +10,10 @@ import pytest
 
 from broadaxe import emit
 from broadaxe.hardware import DSP48E2, DSP58, Resources
-from broadaxe.ir import Example, Fold, Graph, Lanes, Node, Value, infer
+from broadaxe.ir import Example, Graph, Lanes, Node, Value, infer
 from broadaxe.ops import OPS, MatVec, Requantize, View, costs
 from broadaxe.ops.mac import Accumulating
-from broadaxe.schedule.folding import lanes_of
+from broadaxe.schedule.folding import Given, complete, lanes_of
 from broadaxe.schedule.resources import resources_of, total_of
 from broadaxe.types import Interval, IntType
 
@@ -196,7 +196,7 @@ def design(seed: int = 3) -> tuple[Graph, dict[str, Lanes], emit.Dataflow]:
     values = {v.name: v for v in (VECTOR, a, infer("b", second, [a]), infer("c", second, [a]))}
     nodes = (Node("a", first, ("x",), "a"), Node("b", second, ("a",), "b"), Node("c", second, ("a",), "c"))
     graph = Graph("g", ("x",), nodes, ("b", "c"), values)
-    folding = {"a": Fold(2, 4), "b": Fold(2, 4), "c": Fold(4, 2)}
+    folding = complete(graph, {"a": Given(2, 4), "b": Given(2, 4), "c": Given(4, 2)})
     lanes = lanes_of(graph, folding)
     return graph, lanes, emit.dataflow(graph, lanes)
 

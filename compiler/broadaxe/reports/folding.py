@@ -50,15 +50,11 @@ def folding_file(graph: Graph, plan: FoldingPlan, clock_ns: float) -> str:
 
 
 def told(plan: FoldingPlan, clock_ns: float) -> list[str]:
-    """What the folding comes to, and the price of the next step, as lines."""
-    speed = f"{plan.frames_per_second(clock_ns):,.0f} frames/s at {clock_ns:g} ns"
-    lines = [
-        f"folding: {plan.ii:,} cycles a frame, {speed}, set by {plan.bottleneck}; {amounts(plan.total)} (model, FIFOs apart)"
-    ]
+    """The price of the next step, as lines; none where nobody asked for a folding."""
     if plan.step is not None:
         step = plan.step
         faster = f"{step.cycles:,} cycles, {rate(step.cycles, clock_ns):,.0f} frames/s"
-        lines.append(f"next faster: {faster}, for {amounts(step.more, signed=True)}")
-    elif plan.optimal:
-        lines.append(f"no folding is faster: {plan.limit or plan.bottleneck} has no more lanes")
-    return lines
+        return [f"next faster folding: {faster}, for {amounts(step.more, signed=True)}"]
+    if plan.optimal:
+        return [f"no folding is faster: {plan.limit or plan.bottleneck} has no more lanes"]
+    return []

@@ -7,14 +7,12 @@ The figures are those of `broadaxe.ops.costs`, with what it says of their error.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from broadaxe.hardware import Resources
 from broadaxe.ir import Graph, Lanes
 from broadaxe.ops import costs
-
-if TYPE_CHECKING:
-    from broadaxe.emit import Dataflow, Port, Stream
+from broadaxe.schedule.dataflow import Dataflow, Port, Stream
 
 
 def resources_of(graph: Graph, lanes: Mapping[str, Lanes], flow: Dataflow) -> dict[str, Resources]:
@@ -31,8 +29,7 @@ def resources_of(graph: Graph, lanes: Mapping[str, Lanes], flow: Dataflow) -> di
     widths = {stream.name: _width(graph, stream) for stream in flow.streams}
     found: dict[str, Resources] = {}
     for call in flow.calls:
-        name, spent = _process(graph, lanes, widths, call)
-        found[name] = spent
+        found[call["process"]] = _process(graph, lanes, widths, call)
     return found | {f"fifo {s.name}": costs.fifo(s.lanes * widths[s.name], s.depth) for s in flow.streams}
 
 
@@ -41,21 +38,19 @@ def total_of(graph: Graph, lanes: Mapping[str, Lanes], flow: Dataflow) -> Resour
     return costs.total(resources_of(graph, lanes, flow).values())
 
 
-def _process(
-    graph: Graph, lanes: Mapping[str, Lanes], widths: Mapping[str, int], call: Mapping[str, Any]
-) -> tuple[str, Resources]:
+def _process(graph: Graph, lanes: Mapping[str, Lanes], widths: Mapping[str, int], call: Mapping[str, Any]) -> Resources:
     match call["what"]:
         case "read":
-            return f"read {call['port'].name}", _reader(call["port"])
+            return _reader(call["port"])
         case "write":
-            return f"write {call['port'].name}", _writer(call["port"])
+            return _writer(call["port"])
         case "lanes":
             words = (call["read"], call["written"])
-            return call["out"], costs.lane_changer(*words, widths[call["out"]], call["count"] // min(words))
+            return costs.lane_changer(*words, widths[call["writes"][0]], call["count"] // min(words))
         case "copy":
-            return call["out"], costs.registers(call["lanes"] * widths[call["out"]]) + costs.counter(call["count"])
-    node = next(n for n in graph.nodes if n.name == call["name"])
-    return node.name, node.op.resources(graph.inputs_of(node), graph.values[node.output], lanes[node.name])
+            return costs.registers(call["lanes"] * widths[call["writes"][0]]) + costs.counter(call["count"])
+    node = graph.node(call["name"])
+    return node.op.resources(graph.inputs_of(node), graph.values[node.output], lanes[node.name])
 
 
 def _reader(port: Port) -> Resources:
