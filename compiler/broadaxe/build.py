@@ -29,6 +29,7 @@ from broadaxe.frontend.files import external, read_onnx
 from broadaxe.frontend.float32 import as_float32
 from broadaxe.frontend.qdq import quant_from_qdq
 from broadaxe.frontend.wiring import shown
+from broadaxe.hardware import DSP48E1
 from broadaxe.host import Host
 from broadaxe.ir import Fold, Graph, IntArray, Lanes
 from broadaxe.lower import Lowered, lower
@@ -221,11 +222,14 @@ def _design(
 
 def _decided(graph: Graph, chosen: CompileSettings, given: Mapping[str, Given] | None, said: Progress) -> FoldingPlan:
     """The lanes of every kernel: to the target or the budget that is asked for, or else by rule."""
-    open_kernels = pinned(graph, chosen.given if given is None else given, chosen.folding_place)
+    dsp = chosen.device.dsp_block if chosen.device else DSP48E1
+    open_kernels = pinned(graph, chosen.given if given is None else given, chosen.folding_place, dsp)
     if given is None and chosen.request is not None:
         said("choosing a folding")
-        return planned(graph, chosen.request, open_kernels, chosen.latencies)
-    folding = complete(graph, given or chosen.given, chosen.multipliers, chosen.folding_place)
+        layers = {node.name: (node, node.op) for node in graph.nodes if isinstance(node.op, Accumulating)}
+        every = {n: [*op.variants(graph.inputs_of(v), graph.values[v.output], dsp)] for n, (v, op) in layers.items()}
+        return planned(graph, chosen.request, every | open_kernels, chosen.latencies)
+    folding = complete(graph, given or chosen.given, chosen.multipliers, chosen.folding_place, dsp)
     return evaluated(graph, lanes_of(graph, folding, open_kernels), chosen.latencies)
 
 
@@ -275,7 +279,7 @@ def write(build: Build) -> None:
     from broadaxe.reports.model import report_of
 
     files = contents(build)
-    files["certificate.json"] = certificate(build.graph, files).encode()
+    files["certificate.json"] = certificate(build.graph, files, build.lanes).encode()
     files["folding.yaml"] = folding_file(build.graph, build.decided, build.settings.clock_ns).encode()
     files["report.json"] = f"{report_of(build).model_dump_json(indent=1)}\n".encode()
     manifest = {
@@ -332,7 +336,7 @@ def _replace(partial: Path, final: Path) -> None:
 
 def certificate_text(build: Build) -> str:
     """certificate.json as the build's model and settings give it; see `broadaxe.prove.certificate`."""
-    return certificate(build.graph, contents(build))
+    return certificate(build.graph, contents(build), build.lanes)
 
 
 def opened(build: object) -> Build:

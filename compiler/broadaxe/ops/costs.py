@@ -26,10 +26,13 @@ import numpy as np
 
 from broadaxe.hardware import DSP48E1, Dsp, Multiplier, Resources
 from broadaxe.ir import IntArray
+from broadaxe.ops.memories import Memory, memory_of
+from broadaxe.ops.packing import Packing
 
 Store: TypeAlias = Literal["distributed", "block", "ultra"]
 """LUTs, block RAM, or UltraRAM."""
 
+STORES: dict[Memory, Store] = {"lutram": "distributed", "bram": "block", "uram": "ultra"}
 BLOCK_SHAPES = ((1, 16384), (2, 8192), (4, 4096), (9, 2048), (18, 1024), (36, 512))
 """Width and depth of a block RAM of 18 Kb; the last has one port that reads and one that writes."""
 ULTRA_SHAPE = (72, 4096)
@@ -203,12 +206,14 @@ def placed(width: int, depth: int, rom: bool = False, ports: int = 1) -> Resourc
 
 
 def words(count: int, width: int, depth: int) -> Resources:
-    """The read-only memories of `depth` steps of `count` values of `width` bits each, cut into words of 64 bits at most."""
+    """The read-only memories of `depth` steps of `count` weights of `width` bits each, cut into words of 64 bits at most, and
+    bound as the generated sources bind them."""
     if not width:
         return Resources()
     per_word = max(1, 64 // width)
     whole, rest = divmod(count, per_word)
-    return times(placed(per_word * width, depth, rom=True), whole) + placed(rest * width, depth, rom=True)
+    store = STORES[memory_of(depth, min(count, per_word) * width)]
+    return times(memory(per_word * width, depth, store, rom=True), whole) + memory(rest * width, depth, store, rom=True)
 
 
 def kept(width: int, depth: int) -> Resources:
@@ -264,25 +269,26 @@ def fifo(width: int, depth: int) -> Resources:
 
 
 def products(pe: int, simd: int, a: int, signed: bool, w: int, how: Multiplier, dsp: Dsp = DSP48E1) -> Resources:
-    """PE x SIMD multipliers of inputs of a bits with signed weights of w: in LUTs, a DSP each, or a DSP for several rows.
+    """PE x SIMD multipliers of inputs of a bits with signed weights of w: in LUTs, or a DSP each.
 
     Args:
         signed: whether the inputs are; unsigned ones take a bit more of a DSP's signed port.
     """
     if how == "lut":
         return Resources(lut=pe * simd * multiplier(a, w))
-    operand = a + (not signed)
-    if how == "dsp":
-        return Resources(dsp=pe * simd * dsp_blocks(operand, w, dsp))
-    return Resources(dsp=-(-pe // packed_rows(operand, w, dsp)) * simd * dsp_blocks(operand, w, dsp))
+    return Resources(dsp=pe * simd * dsp_blocks(a + (not signed), w, dsp))
 
 
-def packed_rows(a: int, w: int, dsp: Dsp = DSP48E1) -> int:
-    """Products of a x w bits with one input in common that fit one DSP side by side, a + w bits each: the weights of several
-    rows stand on the wide port, the input on the narrow one."""
-    if a > dsp.narrow or w > dsp.wide:
-        return 1
-    return max(1, 1 + (dsp.wide - w) // (a + w))
+def packed_array(pe: int, simd: int, a: int, w: int, packing: Packing) -> Resources:
+    """PE x SIMD products of inputs of a bits with weights of w, several rows to a DSP block, and their sums.
+
+    Each weight but the lowest of an operand is added to those below it, a bit more than itself; the chain of a step's blocks
+    ends in an accumulator of all lanes. Registers of a chain are the blocks' own.
+    """
+    groups = packing.groups(pe)
+    joined = (pe - groups) * simd * (w + 1)
+    sums = times(accumulator(packing.products * packing.lane), groups)
+    return Resources(lut=joined, ff=simd * a + pe * simd * w, dsp=packing.blocks(pe, simd)) + sums
 
 
 def mac_array(pe: int, simd: int, a: int, w: int, p: int) -> Resources:
