@@ -34,12 +34,22 @@ def source(outside: str = "", inside: str = IN_LOOP) -> str:
     return FUNCTION % (outside, inside)
 
 
+def written(text: str, version: tuple[int, int]) -> int:
+    """Pragmas that a version of the tools reads: of two branches by tool the other one's are not."""
+    taken = r"\1" if version >= VITIS_HLS[0] else r"\2"
+    text = re.sub(r"#ifdef __VITIS_HLS__\n(.*?)#else\n(.*?)#endif", taken, text, flags=re.DOTALL)
+    text = re.sub(
+        r"#ifndef __VITIS_HLS__\n(.*?)#endif", r"" if version >= VITIS_HLS[0] else r"\1", text, flags=re.DOTALL
+    )
+    return text.count("#pragma HLS ")
+
+
 def test_every_kernel_header_keeps_to_the_table() -> None:
     """For each version; and no pragma is missed."""
     for path in sorted(resources.folder("hw").glob("*.hpp")):
         text = path.read_text()
         for version in SUPPORTED:
-            assert len(check(text, path.name, version)) == text.count("#pragma HLS ")
+            assert len(check(text, path.name, version)) == written(text, version)
 
 
 @pytest.mark.parametrize("tool", ["vitis", "vivado"])
@@ -64,7 +74,7 @@ def test_every_generated_source_keeps_to_the_table(tool: str, control: str, tmp_
         everything += text
         for version in VITIS_HLS if tool == "vitis" else VIVADO_HLS:
             pragmas = len(check(text, path.name, version))
-            assert pragmas == text.count("#pragma HLS ")
+            assert pragmas == written(text, version)
     for pattern in PATTERNS:
         assert re.search(pattern.regex, everything), pattern.name
 

@@ -191,6 +191,7 @@ PRAGMAS = (
     Pragma(
         "LATENCY", (Option("min", "0|" + NUMBER), Option("max", NUMBER)), EITHER, "UG902 and UG1399, pragma HLS latency"
     ),
+    Pragma("EXPRESSION_BALANCE", (OFF,), EITHER, "UG902 and UG1399, pragma HLS expression_balance"),
     Pragma("LOOP_FLATTEN", (OFF,), LOOP, "UG902 and UG1399, pragma HLS loop_flatten"),
     Pragma(
         "LOOP_TRIPCOUNT",
