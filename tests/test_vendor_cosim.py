@@ -275,7 +275,8 @@ def test_without_a_tool(fake: Fake, build: Path, run) -> None:
     assert (code, err) == (
         3,
         "error: vitis-run and vitis_hls: not found on PATH; source the tool's settings64.sh, or run"
-        f" `cd {build}/vendor && vitis_hls -f csynth.tcl` where it is installed and read the results with"
+        f" `cd {build}/vendor && vitis_hls -f csynth.tcl` (after 2024.1 `vitis-run --mode hls --tcl csynth.tcl`) where it is"
+        " installed and read the results with"
         f" `broadaxe cosim {build} --read DIR`\n",
     )
     fake.install("vivado_hls", version="2019.2")

@@ -10,7 +10,16 @@ from pathlib import Path
 
 from broadaxe.errors import MissingToolError, RequestError
 from broadaxe.vendor.project import NAMES, arguments
-from broadaxe.vendor.versions import FIRST_WITH_CONFIG, VITIS_HLS, VIVADO_HLS, Tool, Version, version_of, written
+from broadaxe.vendor.versions import (
+    FIRST_WITH_CONFIG,
+    LAST_WITH_VITIS_HLS,
+    VITIS_HLS,
+    VIVADO_HLS,
+    Tool,
+    Version,
+    version_of,
+    written,
+)
 
 PROGRAMS: tuple[tuple[str, Tool], ...] = (("vitis-run", "vitis"), ("vitis_hls", "vitis"), ("vivado_hls", "vivado"))
 """In the order in which they are looked for."""
@@ -58,14 +67,18 @@ def find_tool(tool: Tool, folder: Path, step: str) -> HlsTool:
     hint = f"{other} is there, but this build is for {NAMES[tool]} (compile --tool chooses)" if other else ""
     raise MissingToolError(
         f"{' and '.join(wanted)}: not found on PATH{f'; {hint}' if hint else ''}; source the tool's settings64.sh, or run"
-        f" `{by_hand(tool, folder, step)}` where it is installed and read the results with `broadaxe cosim {folder} --read DIR`"
+        f" {by_hand(tool, folder, step)} where it is installed and read the results with `broadaxe cosim {folder} --read DIR`"
     )
 
 
 def by_hand(tool: Tool, folder: Path, step: str) -> str:
-    """A shell command for a machine that has the tool."""
+    """A shell command for a machine that has the tool; of Vitis also for those without vitis_hls."""
     program = "vivado_hls" if tool == "vivado" else "vitis_hls"
-    return f"cd {folder / 'vendor'} && {' '.join(arguments(program, step)[0])}"
+    first = f"`cd {folder / 'vendor'} && {' '.join(arguments(program, step)[0])}`"
+    if tool == "vivado":
+        return first
+    newer = " ".join(arguments("vitis-run --tcl", step)[0])
+    return f"{first} (after {written(LAST_WITH_VITIS_HLS)} `{newer}`)"
 
 
 def _beside(path: Path, name: str) -> Path | None:
