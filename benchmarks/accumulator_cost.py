@@ -32,8 +32,6 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "compiler"))
 
-from broadaxe.ops.packing import most_products  # noqa: E402
-
 from broadaxe.build import load_model  # noqa: E402
 from broadaxe.config import CompileSettings  # noqa: E402
 from broadaxe.hardware import DSP48E2  # noqa: E402
@@ -41,6 +39,7 @@ from broadaxe.ir import WIDEST, Graph, Lanes, Node, Value  # noqa: E402
 from broadaxe.lower import lower  # noqa: E402
 from broadaxe.ops import MatVec, Requantize  # noqa: E402
 from broadaxe.ops.mac import Accumulating  # noqa: E402
+from broadaxe.ops.packing import most_products  # noqa: E402
 from broadaxe.passes import pipeline, run_passes  # noqa: E402
 from broadaxe.prove.accumulators import Accumulator, accumulators  # noqa: E402
 from broadaxe.schedule.dataflow import dataflow  # noqa: E402

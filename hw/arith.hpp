@@ -160,7 +160,10 @@ template <typename Acc>
 Acc sign_extended(Acc x, int bits) {
 #pragma HLS INLINE
 #ifdef BROADAXE_NATIVE
-  return Acc(static_cast<long long>(static_cast<unsigned long long>(x) << (64 - bits)) >> (64 - bits));
+  typedef typename std::conditional<(lane<Acc>::width <= 32), int, long long>::type S;
+  typedef typename std::make_unsigned<S>::type U;
+  const int unused = 8 * static_cast<int>(sizeof(S)) - bits;
+  return Acc(static_cast<S>(static_cast<U>(x) << unused) >> unused);
 #else
   const int unused = lane<Acc>::width - bits;
   const Acc lifted = x << unused;

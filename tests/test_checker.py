@@ -565,11 +565,13 @@ FORGERIES: dict[str, tuple[str, Edit, str]] = {
     "lane": ("blocks", add(lambda c: (c["layers"][0]["packing"], "lane"), -1), "packing"),
     "lane of a tile": ("blocks", add(lambda c: (c["layers"][1]["packing"], "lane")), "packing"),
     "lane of a chunk": ("blocks", add(lambda c: (c["layers"][2]["packing"], "lane"), -1), "packing"),
-    "chunk": ("blocks", add(lambda c: (c["layers"][2]["packing"], "chunk"), -3), "packing"),
+    "chunk": ("blocks", add(lambda c: (c["layers"][2]["packing"], "chunk"), -3), "parameters of"),
     "chunk that is no tile": ("blocks", add(lambda c: (c["layers"][1]["packing"], "chunk"), -2), "packing.chunk"),
     "block": ("blocks", put(lambda c: (c["layers"][0]["packing"], "dsp"), "DSP48E2"), "parameters of"),
+    "multiplier": ("branches", put(lambda c: (c["layers"][0], "multiplier"), "dsp"), "but it is broadaxe::in_dsp"),
+    "unknown multiplier": ("branches", put(lambda c: (c["layers"][0], "multiplier"), "any"), "multiplier"),
     "no packing": ("blocks", put(lambda c: (c["layers"][0], "packing"), None), "malformed"),
-    "not packed": ("blocks", lambda c: c["layers"][1].update(multiplier="dsp", packing=None), "adds up tiles"),
+    "not packed": ("blocks", lambda c: c["layers"][1].update(multiplier="dsp", packing=None), "leaves over"),
     "output": ("ties", put(lambda c: (c["graph"]["outputs"], 0), "nothing"), "not those of nodes"),
     "missing layer": ("ties", lambda c: c["layers"].pop(), "its entry"),
     "second layer": ("ties", lambda c: c["layers"].append(c["layers"][0]), "belongs to no node"),
@@ -589,7 +591,6 @@ FORGERIES: dict[str, tuple[str, Edit, str]] = {
         "offset_bits": add(lambda c: (c["layers"][0], "offset_bits"), -1),
         "channel_bits": add(lambda c: (c["layers"][0]["channel_bits"], 2), -1),
         "width": add(lambda c: (c["layers"][0], "width"), -1),
-        "multiplier": put(lambda c: (c["layers"][0], "multiplier"), "dsp"),
         "pe_bits": add(lambda c: (c["layers"][0]["pe_bits"], 0), -1),
         "channel": add(lambda c: (c["layers"][0], "channel")),
         "low": add(lambda c: (c["layers"][0]["low"], 4)),
@@ -656,8 +657,8 @@ def test_lanes_are_read_in_the_sources(once: Callable[..., Path], tmp_path: Path
     content, kernels = content_of(folder), []
     assert [(p["products"], p["chunk"]) for p in (layer["packing"] for layer in content["layers"])] == [
         (2, 24),
-        (2, 4),
-        (2, 9),
+        (3, 4),
+        (2, 6),
     ]
     for layer in content["layers"]:
         header = folder / "firmware" / f"{layer['name']}.hpp"

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 from models import small_cnn
+from test_ops_contract import EVERYTHING
 
 import broadaxe
-from broadaxe import resources
+from broadaxe import emit, resources
 from broadaxe.errors import VerificationError
+from broadaxe.schedule.dataflow import dataflow
+from broadaxe.schedule.folding import complete, lanes_of
 from broadaxe.vendor.patterns import PATTERNS
 from broadaxe.vendor.pragmas import PRAGMAS, check
 from broadaxe.vendor.versions import SUPPORTED, VITIS_HLS, VIVADO_HLS
@@ -47,6 +50,17 @@ def test_every_kernel_header_keeps_to_the_table() -> None:
         text = path.read_text()
         for version in SUPPORTED:
             assert len(check(text, path.name, version)) == written(text, version)
+
+
+@pytest.mark.parametrize("tool", ["vitis", "vivado"])
+def test_every_operator_keeps_to_the_table(tool: str) -> None:
+    """All examples of the operators' contract in one design."""
+    lanes = lanes_of(EVERYTHING, complete(EVERYTHING, {}))
+    options = {"sideband": int(tool == "vivado"), "control": "s_axilite"}
+    files = emit.firmware(EVERYTHING, dataflow(EVERYTHING, lanes), lanes, "net_top", options)
+    for name, text in files.items():
+        for version in VITIS_HLS if tool == "vitis" else VIVADO_HLS:
+            assert len(check(text, name, version)) == text.count("#pragma HLS ")
 
 
 @pytest.mark.parametrize("tool", ["vitis", "vivado"])

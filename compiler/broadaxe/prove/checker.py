@@ -1053,7 +1053,8 @@ def check(folder: Path) -> str:
             need({*node["inputs"]} <= known and node["output"] not in known, "inputs or output: out of order")
             parts, stored = [values[name] for name in node["inputs"]], values[node["output"]]
             need(len(parts) == 1 + (kind in PAIRS), f"inputs: {len(parts)}")
-            own = layers[0] if layers and kind in ("matvec", "grouped_matvec", "dot") else {}
+            own = layers[0] if layers else {}
+            need(own or kind not in ("matvec", "grouped_matvec", "dot"), "its entry in layers: there is none")
             if kind in ("matvec", "grouped_matvec"):
                 found, entry, fixed = layer(kind, parts[0], raw, own)
             elif kind == "requantize":
