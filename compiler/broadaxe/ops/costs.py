@@ -11,9 +11,10 @@ UG473, UG573, UG474, UG574. Signed digits: Avizienis, IRE Trans. on Electronic C
 Error, against yosys 0.70 synth_xilinx -nodsp (benchmarks/resources.py): LUTs of the 29 datapaths that no constant was fitted
 to, median 9 % on 7 series and 10 % on UltraScale+, worst 36 %; flip-flops of 30, median 0 %, worst 19 %; block RAMs alike in
 all. By kind it stands at each function, for 7 series, fitted or not. The constants in capitals that say "fitted" were fitted
-to the other half of the datapaths. yosys is not Vivado, which packs pairs of small LUTs into one and adds up with fewer: its
-figures are likely to be lower. Beside csynth's reports of hls4ml's unrolled dense layers (reuse 1, no DSP) `constant_rows`
-gives 0.6 of its LUTs at 2 bits, 0.8 at 4, 0.9 at 6.
+to the other half of the datapaths, for 7 series; the shapes of the formulas were chosen with all of them in view. yosys is
+not Vivado, which packs pairs of small LUTs into one and adds up with fewer: its figures are likely to be lower. Beside
+csynth's reports of hls4ml's unrolled dense layers (reuse 1, no DSP) `constant_rows` gives 0.6 of its LUTs at 2 bits, 0.8 at
+4, 0.9 at 6.
 """
 
 from __future__ import annotations
