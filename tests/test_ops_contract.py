@@ -16,7 +16,7 @@ import pytest
 
 from broadaxe import emit, resources
 from broadaxe.csim import Mode, Simulator, ap_types
-from broadaxe.ir import Example, Graph, IntArray, Lanes, Node, Op, infer
+from broadaxe.ir import Example, Fold, Graph, IntArray, Lanes, Node, Op, infer
 from broadaxe.ops import OPS
 from broadaxe.reference import run
 from broadaxe.render import OnnxRun
@@ -54,6 +54,11 @@ def samples(graph: Graph) -> dict[str, IntArray]:
     return feeds
 
 
+def folds_of(examples: list[Example]) -> dict[str, Fold]:
+    """The foldings that examples bring."""
+    return {f"y{i}": example.fold for i, example in enumerate(examples) if example.fold}
+
+
 EVERYTHING = graph_of([example for _, example in EXAMPLES])
 
 
@@ -77,7 +82,7 @@ def test_the_graph_checks(example: Example) -> None:
     graph.check()
     out = graph.values["y0"]
     assert out.hull in out.dtype.range
-    lanes = lanes_of(graph, complete(graph, {}))
+    lanes = lanes_of(graph, complete(graph, {}) | folds_of([example]))
     assert all(count >= 1 for count in cycles_of(graph, lanes).values())
     assert set(lanes) == ({"y0"} if example.op.hardware else set())
 
@@ -138,7 +143,7 @@ def test_bounds_of_moved_integers_are_attained_too() -> None:
 # C simulation: one design with every example, compiled once per build.
 
 
-LANES = lanes_of(EVERYTHING, complete(EVERYTHING, {}, multipliers=6))
+LANES = lanes_of(EVERYTHING, complete(EVERYTHING, {}, multipliers=6) | folds_of([example for _, example in EXAMPLES]))
 
 
 def write_design(folder: Path, graph: Graph = EVERYTHING, lanes: dict[str, Lanes] = LANES) -> None:

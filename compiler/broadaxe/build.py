@@ -29,6 +29,7 @@ from broadaxe.frontend.files import external, read_onnx
 from broadaxe.frontend.float32 import as_float32
 from broadaxe.frontend.qdq import quant_from_qdq
 from broadaxe.frontend.wiring import shown
+from broadaxe.hardware import DSP48E1
 from broadaxe.host import Host
 from broadaxe.ir import Fold, Graph, IntArray, Lanes
 from broadaxe.lower import Lowered, lower
@@ -50,8 +51,8 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = npt.NDArray[Any]
 Progress: TypeAlias = Callable[[str], None]
-OF_TOOLS = re.compile(r"sim/|vendor/(work|\.Xil|\.ipcache)/|vendor/[^/]*\.(log|jou|str)$")
-"""What C simulation and the vendor's tools leave in a build folder."""
+OF_TOOLS = re.compile(r"sim/|deploy/(work|__pycache__)/|vendor/(work|\.Xil|\.ipcache)/|vendor/[^/]*\.(log|jou|str)$")
+"""What C simulation, the vendor's tools and the driver leave in a build folder."""
 TEST_FRAMES = 8
 TEST_ELEMENTS = 1 << 22
 """Of all test vectors; both extremes are among them, whatever their size."""
@@ -225,11 +226,17 @@ def _scheduled(
     How deep FIFOs have to be follows from the folding; where they break the budget, the folding is chosen again and
     leaves them room.
     """
-    free = pinned(graph, chosen.given if given is None else given, chosen.folding_place)
+    dsp = chosen.device.dsp_block if chosen.device else DSP48E1
+    free = pinned(graph, chosen.given if given is None else given, chosen.folding_place, dsp)
     request = chosen.request if given is None else None
+    if request is not None:
+        layers = {node.name: (node, node.op) for node in graph.nodes if isinstance(node.op, Accumulating)}
+        free = {
+            n: [*op.variants(graph.inputs_of(v), graph.values[v.output], dsp)] for n, (v, op) in layers.items()
+        } | free
     while True:
         if request is None:
-            folding = complete(graph, given or chosen.given, chosen.multipliers, chosen.folding_place)
+            folding = complete(graph, given or chosen.given, chosen.multipliers, chosen.folding_place, dsp)
             decided = evaluated(graph, lanes_of(graph, folding, free), chosen.latencies)
         else:
             said("choosing a folding")
@@ -292,7 +299,7 @@ def write(build: Build) -> None:
     from broadaxe.reports.model import report_of
 
     files = contents(build)
-    files["certificate.json"] = certificate(build.graph, files).encode()
+    files["certificate.json"] = certificate(build.graph, files, build.lanes).encode()
     files["folding.yaml"] = folding_file(build.graph, build.decided, build.settings.clock_ns).encode()
     files["report.json"] = f"{report_of(build).model_dump_json(indent=1)}\n".encode()
     manifest = {
@@ -349,7 +356,7 @@ def _replace(partial: Path, final: Path) -> None:
 
 def certificate_text(build: Build) -> str:
     """certificate.json as the build's model and settings give it; see `broadaxe.prove.certificate`."""
-    return certificate(build.graph, contents(build))
+    return certificate(build.graph, contents(build), build.lanes)
 
 
 def opened(build: object) -> Build:

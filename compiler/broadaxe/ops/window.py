@@ -252,6 +252,9 @@ class SlidingWindow(Op):
 
     def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
         """The ring of rows, the counters of reader and emitter, and the choice between the ring and pad codes."""
+        parallel = self._parallel(inputs[0].shape, output.shape, lanes)
+        if parallel is not None:
+            return parallel.resources(inputs[0].channels * output.dtype.width, self.padded)
         (height, width, channels) = inputs[0].shape
         count, bits = lanes.read, output.dtype.width
         blocks, (kernel_h, kernel_w) = channels // count, self.kernel

@@ -23,13 +23,10 @@ def resources_of(graph: Graph, lanes: Mapping[str, Lanes], flow: Dataflow) -> di
         flow: the top level, its streams at their final depths.
 
     Returns:
-        By name: of a kernel its node's, `read in0` and `write out0` of the ports, of a copy or a change of lanes that of the
-        first stream it writes, of a FIFO `fifo` and the stream's.
+        By the name that the top level gives a process; of a FIFO by `fifo` and the stream's name.
     """
     widths = {stream.name: _width(graph, stream) for stream in flow.streams}
-    found: dict[str, Resources] = {}
-    for call in flow.calls:
-        found[call["process"]] = _process(graph, lanes, widths, call)
+    found = {call["process"]: _process(graph, lanes, widths, call) for call in flow.calls}
     return found | {f"fifo {s.name}": costs.fifo(s.lanes * widths[s.name], s.depth) for s in flow.streams}
 
 
@@ -49,7 +46,7 @@ def _process(graph: Graph, lanes: Mapping[str, Lanes], widths: Mapping[str, int]
             return costs.lane_changer(*words, widths[call["writes"][0]], call["count"] // min(words))
         case "copy":
             return copier(call["lanes"] * widths[call["writes"][0]], call["count"])
-    node = graph.node(call["name"])
+    node = graph.node(call["process"])
     return node.op.resources(graph.inputs_of(node), graph.values[node.output], lanes[node.name])
 
 
