@@ -74,7 +74,7 @@ def test_a_target_is_met_at_the_interval_that_the_network_has(graph, priced, tar
     )
     assert isinstance(plan.step, Step)
     assert plan.step.cycles < plan.ii
-    faster = planned(graph, request(plan.ii - 1), {})
+    faster = planned(graph, request(plan.ii * 99 // 100), {})
     assert (faster.ii, faster.total.lut - plan.total.lut) == (plan.step.cycles, plan.step.more.lut)
 
 
