@@ -137,7 +137,7 @@ class GroupedMatVec(Mac):
         return words + vectors * (self.outputs // lanes.written) * (self.depth // lanes.read)
 
     def trace(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Trace:
-        """Depthwise: the words of a pixel's last taps write. Grouped: a vector is read in the trips that work on the one before."""
+        """Depthwise: words of a pixel's last taps write. Grouped: a vector is read in the trips that work on the one before."""
         vectors, words = prod(output.shape[:-1]), inputs[0].channels // lanes.read
         if self.depthwise:
             last = np.arange(words - self.outputs // lanes.written, words)
