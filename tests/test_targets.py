@@ -15,10 +15,13 @@ from broadaxe.config import settings
 from broadaxe.errors import RequestError
 from broadaxe.hardware import Resources
 from broadaxe.ir import Fold, Lanes
+from broadaxe.lower import lower
 from broadaxe.ops.mac import Accumulating
 from broadaxe.ops.window import SlidingWindow
+from broadaxe.passes import pipeline, run_passes
 from broadaxe.schedule import problem, targets
 from broadaxe.schedule.devices import DEVICES
+from broadaxe.schedule.folding import Given, complete, folding_entries, lanes_of, pinned
 from broadaxe.schedule.network import network_of
 from broadaxe.schedule.problem import vector
 from broadaxe.schedule.resources import total_of
@@ -268,3 +271,28 @@ def test_windows_of_several_taps_are_compiled_and_checked(tmp_path):
     assert "window_parallel<" in (tmp_path / "build" / "firmware" / f"{window.name}.hpp").read_text()
     result = broadaxe.verify(tmp_path / "build")
     assert not result.mismatches
+
+
+def test_taps_at_a_time_are_for_all_channels_together():
+    """A depthwise layer's simd, and lanes of a maximum, beyond one tap; each is given back as it was asked for."""
+    net = models.Network(4, 6, 6, seed=3)
+    y = net.quant(net.depthwise(net.quant("x", bits=3), 4), 0.5, bits=3)
+    model = net.finish(net.node("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2]))
+    graph = run_passes(lower(model, {}).graph, pipeline({}))
+    given = {"conv0": Given(pe=4, simd=3), "maxpool0": Given(lanes=8)}
+    found = pinned(graph, given)
+    assert [(lanes.read, lanes.written) for lanes in found["conv0"]] == [(12, 4), (12, 4)]
+    assert found["maxpool0"] == [Lanes(8, 4)]
+    folding = complete(graph, given)
+    assert (folding["conv0"].pe, folding["conv0"].simd) == (4, 3)
+    entries = folding_entries(folding, lanes_of(graph, folding, found))
+    assert entries["conv0"] == {"pe": 4, "simd": 3, "multiplier": "lut"}
+    assert entries["maxpool0"] == {"lanes": 8}
+    for wrong, message in (
+        ({"conv0": Given(pe=2, simd=3)}, "folding: conv0: simd 3 does not divide the layer; simd may be 1"),
+        ({"conv0": Given(pe=4, simd=2)}, "folding: conv0: simd 2 does not divide the layer; simd may be 1, 3, 9"),
+        ({"maxpool0": Given(lanes=12)}, "folding: maxpool0: lanes 12 are not possible; lanes may be 1, 2, 4, 8, 16"),
+    ):
+        with pytest.raises(RequestError) as refused:
+            pinned(graph, wrong)
+        assert str(refused.value) == message
