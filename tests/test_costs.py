@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import sys
 from dataclasses import astuple, replace
 from math import isfinite
+from pathlib import Path
+from statistics import median
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -230,3 +236,47 @@ def test_fifos_cost_by_their_depth() -> None:
     changed = [name for name in after if after[name] != before[name]]
     assert changed == [f"fifo {stream.name}"]
     assert after[changed[0]].bram18 > before[changed[0]].bram18 == 0
+
+
+def benchmark() -> ModuleType:
+    """benchmarks/resources.py, which is no package."""
+    path = Path(__file__).resolve().parent.parent / "benchmarks" / "resources.py"
+    spec = importlib.util.spec_from_file_location("resource_benchmark", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_models_are_as_near_to_what_yosys_gave_as_they_say() -> None:
+    bench = benchmark()
+    results = json.loads(bench.RESULTS.read_text())
+    assert results["yosys"] == "0.70"
+    assert set(results["datapaths"]) == {datapath.name for datapath in bench.datapaths()}
+    for family, lut in (("xc7", 9), ("xcup", 10)):
+        for kind, count, middle, worst in (("lut", 29, lut, 36), ("ff", 30, 0, 19)):
+            off = [abs(e) for e in bench.errors(results, family, kind, fit=False).values()]
+            assert (len(off), round(100 * median(off)), round(100 * max(off))) == (count, middle, worst)
+        assert not bench.errors(results, family, "bram18")
+        for datapath in bench.datapaths():
+            assert datapath.model().bram18 == results["datapaths"][datapath.name][family]["bram18"]
+
+
+def test_the_benchmark_without_yosys_exits_3(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = benchmark()
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SystemExit) as ended:
+        bench.yosys("/nonexistent/python")
+    assert ended.value.code == 3
+    said = "resources: yosys is missing; see the first lines of this file for how to get it, or use --read\n"
+    assert capsys.readouterr().err == said
+
+
+def test_datapaths_render() -> None:
+    for datapath in benchmark().datapaths():
+        text = datapath.verilog()
+        assert text.count("module top(") == text.count("endmodule") == 1

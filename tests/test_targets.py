@@ -74,7 +74,7 @@ def test_a_target_is_met_at_the_interval_that_the_network_has(graph, priced, tar
     )
     assert isinstance(plan.step, Step)
     assert plan.step.cycles < plan.ii
-    faster = planned(graph, request(plan.ii - 1), {})
+    faster = planned(graph, request(plan.ii * 99 // 100), {})
     assert (faster.ii, faster.total.lut - plan.total.lut) == (plan.step.cycles, plan.step.more.lut)
 
 
@@ -211,8 +211,8 @@ LANES = {"quant0": {"lanes": 3}}
         (LANES, "folding: quant0: lanes 3 are not possible; lanes may be 1, 2, 4"),
         ({"conv0": {"lanes": 2}}, "folding: conv0: is a layer, lanes 2 do not say enough; give pe and simd"),
         (
-            {"conv0": {"pe": 2, "simd": 2, "multiplier": "packed"}},
-            "folding: conv0: multiplier packed does not fit the layer; multiplier may be lut",
+            {"conv0": {"pe": 1, "simd": 2, "multiplier": "packed"}},
+            "folding: conv0: multiplier packed does not fit the layer; multiplier may be lut, dsp",
         ),
         (
             {"conv0": {"pe": 2, "simd": 2, "multiplier": "abacus"}},

@@ -8,11 +8,13 @@ Sources. Formulas of multipliers, trees and memories: Blott et al., FINN-R, ACM 
 for its (2*ceil((a + b)/6) - 1)*(a + b) LUTs a product. Shapes of block RAM, UltraRAM, LUT memories and shift registers: AMD
 UG473, UG573, UG474, UG574. Signed digits: Avizienis, IRE Trans. on Electronic Computers, 1961.
 
-Error, against yosys 0.70 synth_xilinx -nodsp for 7 series (benchmarks/resources.py): LUTs of the 29 datapaths that no constant
-was fitted to, median 9 %, worst 36 %; flip-flops of 30, median 0 %, worst 19 %; block RAMs alike in all. By kind it stands at
-each function. The constants in capitals that say "fitted" were fitted to the other half of the datapaths. yosys is not Vivado,
-which packs pairs of small LUTs into one and adds up with fewer: its figures are likely to be lower. Beside csynth's reports of
-hls4ml's unrolled dense layers (reuse 1, no DSP) `constant_rows` gives 0.6 of its LUTs at 2 bits, 0.8 at 4, 0.9 at 6.
+Error, against yosys 0.70 synth_xilinx -nodsp (benchmarks/resources.py): LUTs of the 29 datapaths that no constant was fitted
+to, median 9 % on 7 series and 10 % on UltraScale+, worst 36 %; flip-flops of 30, median 0 %, worst 19 %; block RAMs alike in
+all. By kind it stands at each function, for 7 series, fitted or not. The constants in capitals that say "fitted" were fitted
+to the other half of the datapaths, for 7 series; the shapes of the formulas were chosen with all of them in view. yosys is
+not Vivado, which packs pairs of small LUTs into one and adds up with fewer: its figures are likely to be lower. Beside
+csynth's reports of hls4ml's unrolled dense layers (reuse 1, no DSP) `constant_rows` gives 0.6 of its LUTs at 2 bits, 0.8 at
+4, 0.9 at 6.
 """
 
 from __future__ import annotations
@@ -280,7 +282,7 @@ def products(pe: int, simd: int, a: int, signed: bool, w: int, how: Multiplier, 
 
 
 def packed_array(pe: int, simd: int, a: int, w: int, packing: Packing) -> Resources:
-    """PE x SIMD products of inputs of a bits with weights of w, several rows to a DSP block, and their sums.
+    """PE x SIMD products of inputs of a bits with weights of w, several rows to a DSP block, and their sums; not measured.
 
     Each weight but the lowest of an operand is added to those below it, a bit more than itself; the chain of a step's blocks
     ends in an accumulator of all lanes. Registers of a chain are the blocks' own.

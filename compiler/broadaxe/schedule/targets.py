@@ -51,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Step:
-    """The next faster folding: its cycles a frame, and what it takes more than the one that was chosen."""
+    """The next folding that is a hundredth or more faster: its cycles a frame, and what it takes more than the chosen one."""
 
     cycles: int
     more: Resources
@@ -162,11 +162,16 @@ def evaluated(graph: Graph, lanes: Mapping[str, Lanes], held: Mapping[str, int] 
 
 
 def _next(problem: Problem, found: Solution, goal: Goal) -> Step | str:
-    """The next faster folding, whatever the budget, or the kernel that keeps it from being any faster."""
-    faster = solve(problem, found.cycles - 1, goal)
-    if isinstance(faster, Solution):
-        return Step(faster.cycles, resources_of(np.array(faster.resources) - np.array(found.resources)))
-    return faster.kernel if faster is not None else ""
+    """The next faster folding, whatever the budget, or the kernel that keeps it from being any faster.
+
+    Pipelines of one stage more or less make steps of single cycles; one that is less than a hundredth faster is named
+    only where there is no other.
+    """
+    for most in (found.cycles * 99 // 100, found.cycles - 1):
+        faster = solve(problem, most, goal)
+        if isinstance(faster, Solution):
+            return Step(faster.cycles, resources_of(np.array(faster.resources) - np.array(found.resources)))
+    return faster.kernel if isinstance(faster, Dead) else ""
 
 
 def _plan(problem: Problem, found: Solution, after: Step | str | None) -> FoldingPlan:
