@@ -68,6 +68,9 @@ _KEYWORDS = frozenset(
 )
 
 
+_VALUES = re.compile(r"=\s*\{")
+
+
 def scopes(text: str, vitis: bool) -> dict[int, Place]:
     """The place of each pragma line, by line from 1; lines that the preprocessor leaves out for the tool are not there."""
     places: dict[int, Place] = {}
@@ -87,16 +90,18 @@ def scopes(text: str, vitis: bool) -> dict[int, Place]:
                 parentheses += 1
             elif ch == ")":
                 parentheses -= 1
+            if ch in "{}" and parentheses == 0 and _is_initializer(statement):
+                continue
             if ch == "{" and parentheses == 0 and not re.search(r"=\s*$", statement):
                 opened[-1].leading = False
                 opened.append(_opening(statement))
                 statement = ""
             elif ch == "}" and parentheses == 0:
-                if len(opened) > 1 and not _is_initializer(statement):
+                if len(opened) > 1:
                     opened.pop()
                 statement = ""
             elif ch == ";" and parentheses == 0:
-                opened[-1].names |= _names(statement)
+                opened[-1].names |= _names(_VALUES.split(statement)[0])
                 opened[-1].leading = False
                 statement = ""
             else:
@@ -105,8 +110,8 @@ def scopes(text: str, vitis: bool) -> dict[int, Place]:
 
 
 def _is_initializer(statement: str) -> bool:
-    """Whether a brace closes the values of `T x[] = {...`, whose opening brace was part of the statement."""
-    return re.search(r"=\s*\{", statement) is not None
+    """Whether a brace is one of the values of `T x[] = {...`, whose first brace is part of the statement."""
+    return _VALUES.search(statement) is not None
 
 
 def _opening(statement: str) -> _Open:
