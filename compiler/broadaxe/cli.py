@@ -305,13 +305,16 @@ def compile(
         ),
     ] = None,
     clock_ns: Annotated[Optional[float], typer.Option(metavar="NS", help="Clock period; default 5.")] = None,
+    latencies: Annotated[
+        Optional[Path], typer.Option(help="YAML file with pipeline stages of kernels, as `broadaxe cosim` writes it.")
+    ] = None,
 ) -> None:
     """Compile a QONNX model to a folder of HLS C++.
 
     Example: broadaxe compile model.onnx -o build
     """
     from broadaxe import build as builds
-    from broadaxe.config import read_folding, read_settings, settings
+    from broadaxe.config import read_folding, read_latencies, read_settings, settings
     from broadaxe.reports.folding import told
     from broadaxe.reports.model import report_of
     from broadaxe.reports.terminal import ReportTable
@@ -330,6 +333,7 @@ def compile(
         "tool": tool,
         "part": part,
         "clock_ns": clock_ns,
+        "latencies": read_latencies(latencies) if latencies else None,
     }
     chosen = read_settings(config, **given) if config else settings(**given)
     chosen = chosen.folded_by(folding) if folding else chosen

@@ -217,6 +217,11 @@ def read_folding(path: Path) -> dict[str, FoldSettings | LaneSettings]:
     return _validated(str(path), {"folding": read_mapping(path)}).folding
 
 
+def read_latencies(path: Path) -> dict[str, int]:
+    """Pipeline stages per process from a YAML file, as `broadaxe cosim` writes it."""
+    return _validated(str(path), {"latencies": read_mapping(path)}).latencies
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping."""
     try:
