@@ -1,13 +1,15 @@
-// Depthwise convolution behind window.hpp: every channel is filtered by itself, LANES channels a cycle.
+// Depthwise convolution behind window.hpp: every channel is filtered by itself, LANES channels a cycle; or, behind
+// window_parallel.hpp, all C of them with AT_ONCE taps each.
 //
 //   y[c] = start[c] + sum over tap of w[c][tap] * x[tap*C + c]       modulo 2^widths[c % LANES]
 //
-// Invariant: after step (tap, group), sums[group] holds, lane by lane, start plus the pixel's first tap + 1 products of the
-// group's channels, wrapped after each addition: a width that holds the final sum gives the final sum.
+// Invariant: after step (part, group), sums[group] holds, lane by lane, start plus the pixel's first (part + 1)*AT_ONCE products of
+// the group's channels. The sum of a step's products is exact and added with one wrap: a width that holds the final sum gives the
+// final sum.
 //
-// weights[tap*C/LANES + group] holds the weights of a step, lane 0 first, bits(RomWord) / width(Weight) in each word from bit 0:
-// matvec.hpp's layout of one row of TAPS * C weights, tap-major, SIMD being LANES. The memory is as wide as a step's weights,
-// plus the bits of its words that they leave unused.
+// weights[part*C/LANES + group] holds the weights of a step, lane 0 of the first tap first, then all lanes of the next, with
+// bits(RomWord) / width(Weight) in each word from bit 0: matvec.hpp's layout of one row of TAPS * C weights, tap-major, SIMD being
+// AT_ONCE * LANES. The memory is as wide as a step's weights, plus the bits of its words that they leave unused.
 #pragma once
 
 #include <hls_stream.h>
@@ -18,16 +20,18 @@
 namespace broadaxe {
 
 // Adds the products of one step to a group's sums.
-template <typename In, typename Weight, typename Acc, int LANES, template <typename, typename> class Terms, typename RomWord>
+template <typename In, typename Weight, typename Acc, int LANES, int AT_ONCE, template <typename, typename> class Terms,
+          typename RomWord>
 typename word<LANES, Acc>::type depthwise_step(const typename word<LANES, Acc>::type& before,
-                                               const typename word<LANES, In>::type& x,
-                                               const RomWord (&weights)[weight_words<Weight, LANES, RomWord>::value],
+                                               const typename word<AT_ONCE * LANES, In>::type& x,
+                                               const RomWord (&weights)[weight_words<Weight, AT_ONCE * LANES, RomWord>::value],
                                                const unsigned char (&widths)[LANES]) {
 #pragma HLS INLINE
   const int WB = lane<Weight>::width;
-  const int PER_WORD = weight_words<Weight, LANES, RomWord>::PER_WORD;
-  const int WORDS = weight_words<Weight, LANES, RomWord>::value;
-  Weight w[LANES];  // unpacked first: the loop over lanes is then one that g++ vectorises
+  const int PER_WORD = weight_words<Weight, AT_ONCE * LANES, RomWord>::PER_WORD;
+  const int WORDS = weight_words<Weight, AT_ONCE * LANES, RomWord>::value;
+  typedef typename dot_type<In, Weight, AT_ONCE>::type Dot;
+  Weight w[AT_ONCE * LANES];  // unpacked first: the loop over lanes is then one that g++ vectorises
 #pragma HLS ARRAY_PARTITION variable=w complete
 words:
   for (int k = 0; k < WORDS; k++) {
@@ -36,14 +40,20 @@ words:
   unpack:
     for (int j = 0; j < PER_WORD; j++) {
 #pragma HLS UNROLL
-      if (k * PER_WORD + j < LANES) w[k * PER_WORD + j] = Weight(packed >> (j * WB));
+      if (k * PER_WORD + j < AT_ONCE * LANES) w[k * PER_WORD + j] = Weight(packed >> (j * WB));
     }
   }
   typename word<LANES, Acc>::type after;
 lanes:
   for (int i = 0; i < LANES; i++) {
 #pragma HLS UNROLL
-    const Acc sum = wrapped_sum(lane_get<LANES, Acc>(before, i), Terms<In, Weight>::of(lane_get<LANES, In>(x, i), w[i]));
+    Dot dot = 0;
+  taps:
+    for (int k = 0; k < AT_ONCE; k++) {
+#pragma HLS UNROLL
+      dot += Terms<In, Weight>::of(lane_get<AT_ONCE * LANES, In>(x, k * LANES + i), w[k * LANES + i]);
+    }
+    const Acc sum = wrapped_sum(lane_get<LANES, Acc>(before, i), dot);
     lane_set<LANES, Acc>(after, i, sign_extended(sum, widths[i]));
   }
   return after;
@@ -69,32 +79,33 @@ struct depthwise_sums;
 
 template <>
 struct depthwise_sums<false> {
-  template <typename In, typename Weight, typename Acc, int LANES, int GROUPS, int TAPS, int PIXELS,
+  template <typename In, typename Weight, typename Acc, int LANES, int AT_ONCE, int GROUPS, int PARTS, int PIXELS,
             template <typename, typename> class Terms, typename RomWord, typename StartT>
-  static void run(hls::stream<typename word<LANES, In>::type>& in, hls::stream<typename word<LANES, Acc>::type>& out,
-                  const RomWord (&weights)[TAPS * GROUPS][weight_words<Weight, LANES, RomWord>::value],
+  static void run(hls::stream<typename word<AT_ONCE * LANES, In>::type>& in, hls::stream<typename word<LANES, Acc>::type>& out,
+                  const RomWord (&weights)[PARTS * GROUPS][weight_words<Weight, AT_ONCE * LANES, RomWord>::value],
                   const StartT (&start)[LANES][GROUPS], const unsigned char (&widths)[LANES]) {
 #pragma HLS INLINE
     typename word<LANES, Acc>::type sums[GROUPS];
 #pragma HLS ARRAY_PARTITION variable=sums complete
-    int group = 0, tap = 0, step = 0;  // step = tap*GROUPS + group
-  taps:
-    for (int t = 0; t < PIXELS * TAPS * GROUPS; t++) {
+    int group = 0, part = 0, step = 0;  // step = part*GROUPS + group
+  steps:
+    for (int t = 0; t < PIXELS * PARTS * GROUPS; t++) {
 #pragma HLS PIPELINE II=1
-      const typename word<LANES, In>::type x = in.read();
+      const typename word<AT_ONCE * LANES, In>::type x = in.read();
       typename word<LANES, Acc>::type before;
-      if (tap == 0) {
+      if (part == 0) {
         before = depthwise_start<Acc, LANES, GROUPS>(start, group);
       } else {
         before = sums[group];
       }
-      const typename word<LANES, Acc>::type after = depthwise_step<In, Weight, Acc, LANES, Terms>(before, x, weights[step], widths);
+      const typename word<LANES, Acc>::type after =
+          depthwise_step<In, Weight, Acc, LANES, AT_ONCE, Terms>(before, x, weights[step], widths);
       sums[group] = after;
-      if (tap == TAPS - 1) out.write(after);
-      step = step == TAPS * GROUPS - 1 ? 0 : step + 1;
+      if (part == PARTS - 1) out.write(after);
+      step = step == PARTS * GROUPS - 1 ? 0 : step + 1;
       if (group == GROUPS - 1) {
         group = 0;
-        tap = tap == TAPS - 1 ? 0 : tap + 1;
+        part = part == PARTS - 1 ? 0 : part + 1;
       } else {
         group++;
       }
@@ -104,33 +115,34 @@ struct depthwise_sums<false> {
 
 template <>
 struct depthwise_sums<true> {
-  template <typename In, typename Weight, typename Acc, int LANES, int GROUPS, int TAPS, int PIXELS,
+  template <typename In, typename Weight, typename Acc, int LANES, int AT_ONCE, int GROUPS, int PARTS, int PIXELS,
             template <typename, typename> class Terms, typename RomWord, typename StartT>
-  static void run(hls::stream<typename word<LANES, In>::type>& in, hls::stream<typename word<LANES, Acc>::type>& out,
-                  const RomWord (&weights)[TAPS * GROUPS][weight_words<Weight, LANES, RomWord>::value],
+  static void run(hls::stream<typename word<AT_ONCE * LANES, In>::type>& in, hls::stream<typename word<LANES, Acc>::type>& out,
+                  const RomWord (&weights)[PARTS * GROUPS][weight_words<Weight, AT_ONCE * LANES, RomWord>::value],
                   const StartT (&start)[LANES][GROUPS], const unsigned char (&widths)[LANES]) {
 #pragma HLS INLINE
     static_assert(GROUPS >= 8, "the distance stated below is the number of groups at least");
     typename word<LANES, Acc>::type sums[GROUPS];
-    int group = 0, tap = 0, step = 0;  // step = tap*GROUPS + group
-  taps:
-    for (int t = 0; t < PIXELS * TAPS * GROUPS; t++) {
+    int group = 0, part = 0, step = 0;  // step = part*GROUPS + group
+  steps:
+    for (int t = 0; t < PIXELS * PARTS * GROUPS; t++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS DEPENDENCE variable=sums inter RAW distance=8 true
-      const typename word<LANES, In>::type x = in.read();
+      const typename word<AT_ONCE * LANES, In>::type x = in.read();
       typename word<LANES, Acc>::type before;
-      if (tap == 0) {
+      if (part == 0) {
         before = depthwise_start<Acc, LANES, GROUPS>(start, group);
       } else {
         before = sums[group];
       }
-      const typename word<LANES, Acc>::type after = depthwise_step<In, Weight, Acc, LANES, Terms>(before, x, weights[step], widths);
+      const typename word<LANES, Acc>::type after =
+          depthwise_step<In, Weight, Acc, LANES, AT_ONCE, Terms>(before, x, weights[step], widths);
       sums[group] = after;
-      if (tap == TAPS - 1) out.write(after);
-      step = step == TAPS * GROUPS - 1 ? 0 : step + 1;
+      if (part == PARTS - 1) out.write(after);
+      step = step == PARTS * GROUPS - 1 ? 0 : step + 1;
       if (group == GROUPS - 1) {
         group = 0;
-        tap = tap == TAPS - 1 ? 0 : tap + 1;
+        part = part == PARTS - 1 ? 0 : part + 1;
       } else {
         group++;
       }
@@ -138,20 +150,23 @@ struct depthwise_sums<true> {
   }
 };
 
-// PIXELS output pixels of C channels a frame, each from TAPS * C inputs, channels fastest; PIXELS * TAPS * C/LANES trips.
-template <typename In, typename Weight, typename Acc, int C, int TAPS, int LANES, int PIXELS, typename RomWord, typename StartT,
-          template <typename, typename> class Terms = multiplied>
-void depthwise(hls::stream<typename word<LANES, In>::type>& in, hls::stream<typename word<LANES, Acc>::type>& out,
-               const RomWord (&weights)[TAPS * (C / LANES)][weight_words<Weight, LANES, RomWord>::value],
+// PIXELS output pixels of C channels a frame, each from TAPS * C inputs, channels fastest, AT_ONCE * LANES of them a word;
+// PIXELS * TAPS/AT_ONCE * C/LANES trips.
+template <typename In, typename Weight, typename Acc, int C, int TAPS, int AT_ONCE, int LANES, int PIXELS, typename RomWord,
+          typename StartT, template <typename, typename> class Terms = multiplied>
+void depthwise(hls::stream<typename word<AT_ONCE * LANES, In>::type>& in, hls::stream<typename word<LANES, Acc>::type>& out,
+               const RomWord (&weights)[TAPS / AT_ONCE * (C / LANES)][weight_words<Weight, AT_ONCE * LANES, RomWord>::value],
                const StartT (&start)[LANES][C / LANES], const unsigned char (&widths)[LANES]) {
 #pragma HLS INLINE
   static_assert(C % LANES == 0, "the number of lanes must divide the number of channels");
   static_assert(TAPS >= 1 && PIXELS >= 1, "a window has at least one tap, a frame at least one pixel");
+  static_assert(AT_ONCE >= 1 && TAPS % AT_ONCE == 0, "the taps of a word must divide those of a window");
+  static_assert(AT_ONCE == 1 || LANES == C, "a word of several taps has all channels of each");
 #pragma HLS ARRAY_PARTITION variable=weights complete dim=2
 #pragma HLS ARRAY_PARTITION variable=start complete dim=1
 #pragma HLS ARRAY_PARTITION variable=widths complete
-  depthwise_sums<(C / LANES >= 8)>::template run<In, Weight, Acc, LANES, C / LANES, TAPS, PIXELS, Terms>(in, out, weights, start,
-                                                                                                           widths);
+  depthwise_sums<(C / LANES >= 8)>::template run<In, Weight, Acc, LANES, AT_ONCE, C / LANES, TAPS / AT_ONCE, PIXELS, Terms>(
+      in, out, weights, start, widths);
 }
 
 }  // namespace broadaxe

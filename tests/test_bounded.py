@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from broadaxe.bounded import Blocked, BoundedSimulator, reporting_trips, with_pr
 from broadaxe.csim import run_program
 from broadaxe.errors import RequestError, VerificationError
 from broadaxe.hardware import Trace
-from broadaxe.ir import Example, Fold, Graph, Lanes, divisors, infer
+from broadaxe.ir import Example, Fold, Graph, Lanes, infer
 from broadaxe.ops.mac import Accumulating
 from broadaxe.ops.matvec import MatVec
 from broadaxe.ops.scaled_add import ScaledAdd
@@ -239,8 +238,7 @@ def lanes_choices(example: Example) -> list[Lanes]:
     if isinstance(example.op, Accumulating):
         return list(dict.fromkeys(example.op.lanes(fold) for fold in example.op.foldings()))
     out = infer("y", example.op, example.inputs)
-    most = gcd(example.op.granularity, out.channels, *(x.channels for x in example.inputs))
-    return [Lanes(count, count) for count in divisors(most)]
+    return list(example.op.variants(example.inputs, out))
 
 
 def assert_traces(cases: list[tuple[Example, Lanes]], folder: Path) -> None:

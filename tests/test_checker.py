@@ -717,6 +717,36 @@ def test_parameters_of_joints_are_read_in_the_sources(once: Callable[..., Path],
     assert resealed(folder, content) is None
 
 
+def test_taps_of_a_word_are_read_in_the_sources(once: Callable[..., Path], tmp_path: Path) -> None:
+    """Each number in the calls, words and memory shapes of kernels that read one tap a word, and several, moved by one."""
+    folding = {"conv1": {"pe": 4, "simd": 3}, "avgpool0": {"pe": 7, "simd": 2}, "maxpool0": {"lanes": 21}}
+    path = once("checker_taps", lambda path: broadaxe.compile(branches(), path, folding=folding))
+    single = once("checker_branches", lambda path: broadaxe.compile(branches(), path))
+    for number, made in enumerate((path, single)):
+        folder = Path(shutil.copytree(made, tmp_path / str(number)))
+        content, kernels = content_of(folder), []
+        assert resealed(folder, content) is None
+        for header in sorted((folder / "firmware").glob("*.hpp")):
+            text, key = header.read_text(), f"firmware/{header.name}"
+            call = re.search(r"broadaxe::(depthwise|window_max)<([^()]*)>\(", text)
+            if call is None:
+                continue
+            kernels.append(call[1])
+            places = [at.span() for at in re.finditer(r"(?<=[ ,])\d+(?=[,>])", text[: call.end()]) if at[0] in call[2]]
+            places = [at for at in places if at[0] > call.start()]
+            places += [at.span(1) for at in re.finditer(r"broadaxe::word<(\d+), ", text)]
+            places += [at.span(1) for at in re.finditer(r"_weights\[(\d+)\]", text)]
+            assert len(places) >= 7, (header.name, places)
+            for start, end in places:
+                for moved in (int(text[start:end]) - 1, int(text[start:end]) + 1):
+                    with Changed(header, f"{text[:start]}{moved}{text[end:]}".encode()):
+                        content["files"][key] = sha256(header)
+                        assert resealed(folder, content) is not None, (call[0], start, moved)
+                    content["files"][key] = sha256(header)
+        assert kernels == ["depthwise", "depthwise", "window_max"]
+        assert resealed(folder, content) is None
+
+
 def test_trips_and_words_of_a_rearrangement_are_read_in_the_sources(once: Callable[..., Path], tmp_path: Path) -> None:
     """Sizes and trips of each moved by one, the ring cut down, the hash and the digest mended."""
     path = once("checker_moving", lambda path: broadaxe.compile(moving(), path))
@@ -783,12 +813,12 @@ def test_memories_of_every_folding_are_read(tmp_path: Path) -> None:
     y = net.conv(net.quant(y, 0.5), (8, 9, 1, 1), group=2)
     y = net.conv(net.quant(y, 1000.0, bits=2), (4, 8, 1, 1), weight=net.weights(4, 8, 1, 1, bits=1, signed=0))
     y = net.node("Gemm", net.node("Flatten", net.quant(y, 0.5, 2)), net.weights(36, 6), net.rng.normal(size=6))
-    folding = {"conv0": {"pe": 18, "simd": 1}, "conv1": {"pe": 2, "simd": 3}, "conv2": {"pe": 4, "simd": 2}}
+    folding = {"conv0": {"pe": 18, "simd": 2}, "conv1": {"pe": 2, "simd": 3}, "conv2": {"pe": 4, "simd": 2}}
     folding["gemm0"] = {"pe": 3, "simd": 36}
     broadaxe.compile(net.finish(y), tmp_path / "build", folding=folding)
     text = "".join(path.read_text() for path in (tmp_path / "build" / "firmware").glob("*.hpp"))
     assert re.search(r"gemm0_weights\[3\]\[2\]\[3\]", text)
-    assert re.search(r"conv0_weights\[4\]\[2\]", text)
+    assert re.search(r"conv0_weights\[2\]\[3\]", text)
     assert "values" in assert_memories_are_compared(tmp_path / "build")
 
 

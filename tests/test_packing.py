@@ -137,7 +137,7 @@ def test_a_narrower_accumulator_packs_more_products() -> None:
     """Of the same weights and inputs: what lanes hold decides, and with it the proof."""
     op, x = rows_of(-2, 1, 8, 16), codes(16, 2)
     packing = op.packing((x,), DSP48E2)
-    assert packing == Packing(3, 7, 16)
+    assert packing == Packing(4, 7, 16)
     wide = rows_of(-2, 1, 8, 2000)
     assert wide.packing((codes(2000, 2),), DSP48E2).products == 2
 

@@ -52,7 +52,9 @@ class FoldSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     pe: Annotated[int, Field(ge=1, description="output channels a cycle; divides the layer's outputs")]
-    simd: Annotated[int, Field(ge=1, description="inputs a cycle; divides the products of one sum")]
+    simd: Annotated[
+        int, Field(ge=1, description="inputs a cycle, of depthwise layers taps; divides the products of one sum")
+    ]
     multiplier: Annotated[Multiplier | None, Field(description="what multiplies; left out: what is cheapest")] = None
 
 
@@ -61,7 +63,9 @@ class LaneSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    lanes: Annotated[int, Field(ge=1, description="elements that the kernel writes a cycle")]
+    lanes: Annotated[
+        int, Field(ge=1, description="elements that the kernel reads or writes a cycle, whichever is more")
+    ]
 
 
 def _kind(given: Any) -> str:

@@ -110,6 +110,11 @@ class Lanes:
     multiplier: Multiplier = "lut"
     dsp: Dsp = DSP48E1
 
+    @property
+    def wider(self) -> int:
+        """Elements of the wider word: what tells apart the lanes that a kernel without PE and SIMD can have."""
+        return max(self.read, self.written)
+
 
 class Op(ABC):
     """An operator of the integer graph. Subclasses are frozen dataclasses; one file of `broadaxe.ops` holds each.
@@ -161,7 +166,7 @@ class Op(ABC):
         return 0
 
     def variants(self, inputs: Sequence[Value], output: Value) -> Sequence[Lanes]:
-        """Every number of lanes that the kernel can have with words of at most 4096 bits; `written` tells them apart."""
+        """Every number of lanes that the kernel can have with words of at most 4096 bits; `wider` tells them apart."""
         channels = gcd(self.granularity, output.channels, *(x.channels for x in inputs))
         widest = max(value.dtype.width for value in (*inputs, output))
         return [Lanes(d, d) for d in divisors(channels) if d * widest <= WIDEST_WORD]

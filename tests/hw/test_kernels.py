@@ -167,7 +167,17 @@ def requantize_cases():
 
 
 LANE_CHANGES = [(6, 2, 5, True), (2, 6, 16, False), (4, 4, 1, False), (1, 8, 7, True), (12, 1, 3, True)]
-POOLS = [(6, 2, 4, 8, True), (3, 3, 9, 5, False), (16, 1, 6, 7, True), (4, 4, 1, 16, True), (24, 2, 3, 1, False)]
+# channels, lanes, taps, taps a word, width, signed
+POOLS = [
+    (6, 2, 4, 1, 8, True),
+    (3, 3, 9, 1, 5, False),
+    (16, 1, 6, 1, 7, True),
+    (4, 4, 1, 1, 16, True),
+    (24, 2, 3, 1, 1, False),
+    (3, 3, 6, 2, 5, True),
+    (2, 2, 9, 9, 7, False),
+    (1, 1, 4, 2, 8, True),
+]
 BEATS = [(1, 8, False, True), (3, 5, True, False), (17, 4, True, True), (7, 20, True, False), (512, 8, False, False)]
 
 # Out through axis_write, every beat checked, and back in through axis_read.
@@ -198,10 +208,11 @@ def stream_cases():
         x, lane = random_integers(rng, *type_, (48,)), ap(*type_)
         kernel = f"change_lanes<{lane}, {n_in}, {n_out}, 48>(in, out);"
         cases.append(Case(f"lanes_{n_in}_{n_out}", "", kernel, n_in, lane, n_out, lane, x, x))
-    for c, lanes, taps, *type_ in POOLS:
+    for c, lanes, taps, at_once, *type_ in POOLS:
         x, lane = random_integers(rng, *type_, (5, taps, c)), ap(*type_)
-        kernel, expected = f"window_max<{lane}, {lanes}, {c}, {taps}, 5>(in, out);", x.max(axis=1)
-        cases.append(Case(f"window_max_{c}_{lanes}_{taps}", "", kernel, lanes, lane, lanes, lane, x, expected))
+        kernel, expected = f"window_max<{lane}, {lanes}, {c}, {taps}, {at_once}, 5>(in, out);", x.max(axis=1)
+        name = f"window_max_{c}_{lanes}_{taps}_{at_once}"
+        cases.append(Case(name, "", kernel, at_once * lanes, lane, lanes, lane, x, expected))
     for lanes, width, signed, sideband in BEATS:
         x, lane = random_integers(rng, width, signed, (4, lanes)), ap(width, signed)
         size, side = -(-lanes * width // 8), int(sideband)
@@ -211,7 +222,7 @@ def stream_cases():
         cases.append(Case(f"axis_{lanes}_{width}", "", kernel, lanes, lane, lanes, lane, x, x))
     x, lane = random_integers(rng, 6, True, (10,)), "ap_int<6>"
     cases.append(Case("broadcast_2", "", BROADCAST, 2, lane, 2, lane, x, np.tile(x, 2)))
-    hungry = Case("too_few_words", "", "window_max<ap_int<6>, 1, 2, 2, 2>(in, out);", 1, lane, 1, lane, x[:7], x)
+    hungry = Case("too_few_words", "", "window_max<ap_int<6>, 1, 2, 2, 1, 2>(in, out);", 1, lane, 1, lane, x[:7], x)
     return cases, hungry
 
 

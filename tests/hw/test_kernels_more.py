@@ -49,19 +49,19 @@ def pe_table(widths: np.ndarray) -> str:
     return table("unsigned char", "widths", widths)
 
 
-def depthwise_case(name, x_type, w_type, acc, c, taps, lanes, pixels, rom, seed, weights=None):
+def depthwise_case(name, x_type, w_type, acc, c, taps, lanes, pixels, rom, seed, weights=None, at_once=1):
     rng = np.random.default_rng(seed)
     x = random_integers(rng, *x_type, (pixels, taps, c))
     weights = random_integers(rng, *w_type, (taps, c)) if weights is None else weights
     start = rng.integers(*limits(min(acc, 12), True), size=c, endpoint=True)
     total = (x.astype(object) * weights).sum(axis=1) + start
-    packed, widths = pack(weights.reshape(-1, lanes), w_type[0], rom), pe_widths(rng, acc, lanes)
+    packed, widths = pack(weights.reshape(-1, at_once * lanes), w_type[0], rom), pe_widths(rng, acc, lanes)
     types = f"{ap(*x_type)}, {ap(*w_type)}, ap_int<{acc}>"
     return Case(
         name=f"depthwise_{name}",
         tables=table(rom, "weights", packed) + table("short", "start", by_lane(start, lanes)) + pe_table(widths),
-        call=f"depthwise<{types}, {c}, {taps}, {lanes}, {pixels}>(in, out, weights, start, widths);",
-        lanes_in=lanes, type_in=ap(*x_type), lanes_out=lanes, type_out=f"ap_int<{acc}>",
+        call=f"depthwise<{types}, {c}, {taps}, {at_once}, {lanes}, {pixels}>(in, out, weights, start, widths);",
+        lanes_in=at_once * lanes, type_in=ap(*x_type), lanes_out=lanes, type_out=f"ap_int<{acc}>",
         inputs=x, expected=wrap_rows(total, widths),
     )  # fmt: skip
 
@@ -76,6 +76,9 @@ def depthwise_cases():
         depthwise_case("one_tap", (6, S), (6, U), 20, 16, 1, 2, 4, "unsigned char", 5),
         depthwise_case("wraps", (8, U), (8, S), 12, 10, 25, 5, 3, "unsigned char", 6),
         depthwise_case("pool", (8, U), (1, U), 13, 6, 16, 3, 4, "unsigned char", 7, weights=np.ones((16, 6), dtype=int)),
+        depthwise_case("taps_at_once", (8, U), (4, S), 15, 5, 9, 5, 4, "unsigned int", 8, at_once=3),
+        depthwise_case("all_taps_wrap", (8, S), (8, S), 12, 3, 25, 3, 3, "unsigned char", 9, at_once=25),
+        depthwise_case("unsigned_taps", (8, U), (3, U), 16, 4, 6, 4, 2, "unsigned long long", 10, at_once=2),
     ]  # fmt: skip
 
 
@@ -308,6 +311,10 @@ def test_optimised_native_build_has_no_warnings(tmp_path):
     [
         ("grouped_matvec<T, T, T, 1, 6, 4, 2, 2, 1, 1>(s2, s1, w4, start4, one);",
          "SIMD must divide the number of channels of a group"),
+        ("depthwise<T, T, T, 2, 2, 2, 1, 1>(s2, s1, w2, start2, one);",
+         "a word of several taps has all channels of each"),
+        ("depthwise<T, T, T, 1, 3, 2, 1, 1>(s2, s1, w1, start1, one);",
+         "the taps of a word must divide those of a window"),
         ("matvec_tiled<T, T, T, T, 6, 2, 2, 1, 3, 1>(s2, s1, w6, start2, one);",
          "SIMD must divide the tile, or be a multiple of it"),
         ("threshold_search<T, T, 1, 1, 2, 1, int, int>(s1, s1, base, t0, t0);", "stage d has 2^d thresholds a channel"),
@@ -317,8 +324,8 @@ def test_optimised_native_build_has_no_warnings(tmp_path):
 def test_misuse_is_refused_with_a_sentence(call, sentence, tmp_path):
     source = tmp_path / "misuse.cpp"
     memories = (
-        "const unsigned char w4[1][4][1] = {}, w6[1][6][1] = {}, one[1] = {1};\n"
-        "const int start2[1][2] = {}, start4[1][4] = {}, base[1][1] = {}, t0[1][1][1] = {};\n"
+        "const unsigned char w1[1][1] = {}, w2[2][1] = {}, w4[1][4][1] = {}, w6[1][6][1] = {}, one[1] = {1};\n"
+        "const int start1[1][1] = {}, start2[1][2] = {}, start4[1][4] = {}, base[1][1] = {}, t0[1][1][1] = {};\n"
     )
     streams = "typedef ap_int<4> T; Words<1, T> s1; Words<2, T> s2;"
     source.write_text(f'{INCLUDES}#include "driver.hpp"\n{memories}int main() {{ {streams} {call} }}\n')

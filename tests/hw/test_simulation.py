@@ -99,8 +99,12 @@ def test_header_stands_alone_without_warnings(header, tmp_path):
         ("hls::stream<word<3, ap_int<4> >::type> s; change_lanes<ap_int<4>, 3, 2, 6>(s, *(Words<2, ap_int<4> >*)0);",
          "one number of lanes must divide the other"),
         ("word<513, ap_int<8> >::type w; (void)w;", "a stream word has at most 4096 bits"),
-        ("Words<2, ap_int<4> > s; window_max<ap_int<4>, 2, 3, 1, 1>(s, s);",
+        ("Words<2, ap_int<4> > s; window_max<ap_int<4>, 2, 3, 1, 1, 1>(s, s);",
          "the number of lanes must divide the number of channels"),
+        ("Words<4, ap_int<4> > s; Words<2, ap_int<4> > m; window_max<ap_int<4>, 2, 4, 2, 2, 1>(s, m);",
+         "a word of several taps has all channels of each"),
+        ("Words<4, ap_int<4> > s; Words<2, ap_int<4> > m; window_max<ap_int<4>, 2, 2, 3, 2, 1>(s, m);",
+         "the taps of a word must divide those of a window"),
     ],
 )  # fmt: skip
 def test_misuse_is_refused_with_a_sentence(call, sentence, tmp_path):

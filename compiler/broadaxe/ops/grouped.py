@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -112,13 +112,22 @@ class GroupedMatVec(Mac):
         return builder.node("Add", flat, builder.constant(self.start.astype(kind)))
 
     def foldings(self) -> list[Fold]:
+        """Depthwise: PE channels, with one of their taps a cycle or, all channels together, SIMD taps."""
         if self.depthwise:
-            return [Fold(pe, 1) for pe in divisors(self.channels)]
+            several = [Fold(self.channels, taps) for taps in divisors(self.taps)[1:]]
+            return [Fold(pe, 1) for pe in divisors(self.channels)] + several
         outputs, inputs = divisors(self.outputs // self.groups), divisors(self.depth // self.taps)
         return [Fold(pe, simd) for pe in outputs for simd in inputs]
 
     def lanes(self, fold: Fold) -> Lanes:
-        return Lanes(fold.pe if self.depthwise else fold.simd, fold.pe, fold.multiplier, fold.dsp)
+        read = fold.pe * fold.simd if self.depthwise else fold.simd
+        return Lanes(read, fold.pe, fold.multiplier, fold.dsp)
+
+    def stages(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
+        """As a MatVec; depthwise, the adder trees are those of a channel's taps."""
+        if self.depthwise:
+            return super().stages(inputs, output, replace(lanes, read=lanes.read // lanes.written))
+        return super().stages(inputs, output, lanes)
 
     def cycles(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
         """Depthwise: one trip a word. Grouped: a vector is read while the one before it is computed."""
@@ -128,10 +137,10 @@ class GroupedMatVec(Mac):
         return words + vectors * (self.outputs // lanes.written) * (self.depth // lanes.read)
 
     def trace(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Trace:
-        """Depthwise: a pixel's last tap writes. Grouped: a vector is read in the trips that work on the one before."""
+        """Depthwise: words of a pixel's last taps write. Grouped: a vector is read in the trips that work on the one before."""
         vectors, words = prod(output.shape[:-1]), inputs[0].channels // lanes.read
         if self.depthwise:
-            last = np.arange(words - words // self.taps, words)
+            last = np.arange(words - self.outputs // lanes.written, words)
             return Trace(vectors * words, (np.arange(vectors * words),), repeated(last, words, vectors))
         steps = self.depth // lanes.read
         work = self.outputs // lanes.written * steps
@@ -158,7 +167,7 @@ class GroupedMatVec(Mac):
             words, word_type = pack(steps, bits)
             memory = weight_memory(len(steps), lanes.read, bits, word_type)
             weights = {"weights": words.tolist(), "word_type": word_type, "memory": memory}
-            return common | weights | {"lanes": lanes.read}
+            return common | weights | {"lanes": lanes.written, "at_once": lanes.read // lanes.written}
         pe, simd = lanes.written, lanes.read
         rows = self.weights.reshape(self.outputs // pe, pe, self.depth // simd, simd)
         words, word_type = pack(rows.transpose(1, 0, 2, 3).reshape(pe, -1, simd), bits)
@@ -167,7 +176,10 @@ class GroupedMatVec(Mac):
         return common | grouped | {"weights": words.tolist(), "word_type": word_type, "memory": memory}
 
     def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
-        """As a MatVec. Depthwise, the sums of a pixel's groups of channels are kept: as registers where they are few."""
+        """As a MatVec. Depthwise, the sums of a pixel's groups of channels are kept: as registers where they are few.
+
+        In a single step depthwise too all weights are constants, of rows that share no input.
+        """
         (x,) = inputs
         width, bits, vectors = output.dtype.width, x.dtype.width, prod(output.shape[:-1])
         if self.depthwise:
@@ -185,18 +197,22 @@ class GroupedMatVec(Mac):
         return control + costs.placed(simd * bits, 2 * fill) + starts + weights + sums
 
     def _depthwise_resources(self, x: Value, width: int, vectors: int, lanes: Lanes) -> Resources:
-        count, blocks = lanes.read, self.channels // lanes.read
-        steps = self.taps * blocks
-        control = costs.counters(vectors * steps, blocks, self.taps, steps)
+        count, simd, bits = lanes.written, lanes.read // lanes.written, x.dtype.width
+        blocks = self.channels // count
+        steps = self.taps // simd * blocks
+        if steps == 1 and lanes.multiplier == "lut":
+            inputs = costs.registers((self.channels - 1) * self.taps * bits)
+            return costs.constant_rows(self.weights, bits, width) + inputs + costs.counters(vectors)
+        control = costs.counters(vectors * steps, blocks, self.taps // simd, steps)
         starts = costs.times(costs.placed(self.start_bits, blocks, rom=True), count)
-        adders = costs.times(costs.mac_array(1, 1, x.dtype.width, self.weight_dtype.width, width), count)
+        adders = costs.times(costs.mac_array(1, simd, bits, self.weight_dtype.width, width), count)
         return (
             control
             + starts
-            + costs.words(count, self.weight_bits, steps)
+            + costs.words(count * simd, self.weight_bits, steps)
             + adders
             + costs.kept(count * width, blocks)
-            + self.products(x, count, 1, lanes.multiplier)
+            + self.products(x, count, simd, lanes.multiplier)
         )
 
     @classmethod
@@ -208,6 +224,8 @@ class GroupedMatVec(Mac):
         yield Example("depthwise, 6 taps", cls.of(rng.integers(-8, 8, size=(6, 6)), 6, 6, None, start), (image,))
         other = cls.of(rng.integers(-8, 8, size=(6, 6)), 6, 6, None, start)
         yield Example("depthwise, a DSP block each", other, (image,), Fold(2, 1, "dsp"))
+        yield Example("depthwise, 3 taps at a time", other, (image,), Fold(6, 3))
+        yield Example("depthwise, all taps at a time", other, (image,), Fold(6, 6, "dsp"))
         yield Example("average of 4 taps", cls.of(np.ones((9, 4), dtype=np.int64), 9, 4), (image,))
         yield Example("2 groups", cls.of(rng.integers(-8, 8, size=(4, 18)), 2, 3), (image,))
         yield Example("depth multiplier 2", cls.of(rng.integers(-8, 8, size=(12, 6)), 6, 6), (image,))

@@ -11,7 +11,7 @@ import numpy as np
 
 from broadaxe.errors import GraphError
 from broadaxe.hardware import Resources, Trace, repeated
-from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value
+from broadaxe.ir import WIDEST_WORD, Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, divisors
 from broadaxe.ops import costs
 from broadaxe.ops.geometry import Geometry
 from broadaxe.ops.importing import (
@@ -72,29 +72,42 @@ class WindowMax(Op):
         lo, hi = x.ends()
         return [np.broadcast_to(lo, x.shape)], [np.broadcast_to(hi, x.shape)]
 
+    def variants(self, inputs: Sequence[Value], output: Value) -> Sequence[Lanes]:
+        """Up to all channels of one tap, in and out; or several taps of a pixel in, all its channels out."""
+        widest = WIDEST_WORD // output.dtype.width
+        several = [taps * output.channels for taps in divisors(self.taps)[1:]]
+        return [*super().variants(inputs, output), *(Lanes(n, output.channels) for n in several if n <= widest)]
+
+    def stages(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
+        """Every level of the tree of comparisons may be a stage of its own."""
+        return super().stages(inputs, output, lanes) + (lanes.read // lanes.written - 1).bit_length()
+
     def trace(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Trace:
-        """A pixel's last tap writes."""
+        """The words of a pixel's last taps write."""
         words, pixels = inputs[0].channels // lanes.read, prod(output.shape[:-1])
-        last = np.arange(words - words // self.taps, words)
+        last = np.arange(words - output.channels // lanes.written, words)
         return Trace(pixels * words, (np.arange(pixels * words),), repeated(last, words, pixels))
 
     def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
         return {
-            "lanes": lanes.read,
+            "lanes": lanes.written,
+            "at_once": lanes.read // lanes.written,
             "channels": output.channels,
             "taps": self.taps,
             "pixels": prod(output.shape[:-1]),
         }
 
     def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
-        """A comparison and a choice a lane; the maxima of a pixel, as registers where they are few."""
-        count, bits = lanes.read, output.dtype.width
+        """A comparison and a choice a lane and tap; the maxima of a pixel, as registers where they are few."""
+        count, bits, at_once = lanes.written, output.dtype.width, lanes.read // lanes.written
         blocks = output.channels // count
-        kept = costs.kept(count * bits, blocks) + Resources(lut=count * bits if blocks > 1 else 0)
+        words = self.taps // at_once
+        comparisons = at_once if words > 1 else at_once - 1
         return (
-            costs.maximum(count, bits)
-            + kept
-            + costs.counters(prod(output.shape[:-1]) * self.taps * blocks, blocks, self.taps)
+            costs.times(costs.maximum(count, bits), max(1, comparisons))
+            + costs.kept(count * bits, blocks)
+            + Resources(lut=count * bits if blocks > 1 else 0)
+            + costs.counters(prod(output.shape[:-1]) * words * blocks, blocks, words)
         )
 
     @classmethod

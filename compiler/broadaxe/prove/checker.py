@@ -396,7 +396,7 @@ def layer(kind: str, x: Value, raw: Any, own: Any) -> tuple[Value, dict[str, Any
         if kind == "matvec":
             parameters += [*([tile] if tile else []), vectors]
         elif groups == outputs == size * groups:
-            parameters = [outputs, taps, None, vectors]
+            parameters = [outputs, taps, None, None, vectors]
         else:
             parameters = [taps, size * groups, outputs, groups, None, None, vectors]
         parameters += [None, None, TERMS[own["multiplier"]]]
@@ -404,7 +404,7 @@ def layer(kind: str, x: Value, raw: Any, own: Any) -> tuple[Value, dict[str, Any
         count = len(integers(own["pe_bits"]))
         need(count > 0 == outputs % count, f"pe_bits: {count} PEs for {outputs} outputs")
         entry["pe_bits"] = [max(entry["channel_bits"][pe::count]) for pe in range(count)]
-        parameters[3 if kind == "matvec" else 2 if len(parameters) == 7 else 5] = count
+        parameters[3 if kind == "matvec" or len(parameters) == 8 else 5] = count
     low, high = [lo for lo, _ in x.bounds], [lo for lo, _ in x.bounds]
     for w, i in zip(*rows[channel], strict=True):
         low[i], high[i] = x.bounds[i][w < 0], x.bounds[i][w > 0]
@@ -944,6 +944,11 @@ def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None, size
             stated[8],
         ]
         found += [str(trips(moves(raw, lanes, size), size // lanes, ring))]
+    if kernel == "window_max":
+        check_taps(header.name, text, node["name"], *map(int, stated[1:5]))
+    elif kernel == "depthwise":
+        channels, taps, at_once, lanes = map(int, stated[3:7])
+        check_taps(header.name, text, node["name"], lanes, channels, taps, at_once)
     at = len(found)
     found += [stated[at + i] if value is None else str(value) for i, value in enumerate(fixed)]
     same([kernel == "matvec_tiled"], [bool(tile)], f"{header.name}: {kernel} adds up tiles")
@@ -952,6 +957,18 @@ def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None, size
     same(own_kernel, packs, f"{header.name}: {kernel} packs products and reads them in chunks")
     same(stated[: len(found)], found, f"{header.name}: parameters of {kernel}")
     check_memories(header.name, text, node, kernel, size)
+
+
+def check_taps(header: str, text: str, name: str, lanes: int, channels: int, taps: int, at_once: int) -> None:
+    """Words of a kernel over the taps of a window: lanes of one tap, or several taps with all channels, which it reads."""
+    need(
+        min(lanes, at_once) > 0 == channels % lanes == taps % at_once, f"{header}: {lanes} lanes, {at_once} taps a word"
+    )
+    need(at_once == 1 or lanes == channels, f"{header}: {at_once} taps a word with {lanes} of {channels} channels")
+    words = [int(word) for word in re.findall(r"hls::stream<broadaxe::word<(\d+), ", text)]
+    same(words, [at_once * lanes, lanes], f"{header}: lanes of its words")
+    for steps in re.findall(rf" {name}_weights\[(\d+)\]", text):
+        same(int(steps), taps // at_once * (channels // lanes), f"{header}: steps of its weights")
 
 
 def packed_starts(start: list[int], pe: int, packing: Any) -> list[int]:
@@ -1075,6 +1092,8 @@ def check(folder: Path) -> str:
             else:
                 operator = {"view": view, "rearrange": rearrange, "window": window, "window_max": window_max}[kind]
                 found = operator(parts[0], raw, stored.shape[-1])
+                if kind == "window_max":
+                    fixed = [None, found.shape[-1], raw["taps"], None, prod(found.shape[:-1])]
             for field in Value._fields:
                 same(getattr(stored, field), getattr(found, field), f"{field} of {node['output']}")
             if entry:

@@ -25,7 +25,7 @@ def folding_file(graph: Graph, plan: FoldingPlan, clock_ns: float) -> str:
             allowed["multiplier, at this pe and simd"] = list(node.op.multipliers(inputs, own, own.dsp))
         else:
             variants = node.op.variants(graph.inputs_of(node), graph.values[node.output])
-            allowed = {"lanes": sorted({lanes.written for lanes in variants})}
+            allowed = {"lanes": sorted({lanes.wider for lanes in variants})}
         kernels.append(
             {
                 "name": node.name,

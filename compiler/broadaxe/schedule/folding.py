@@ -17,7 +17,7 @@ DEFAULT_MULTIPLIERS = 64
 
 @dataclass(frozen=True)
 class Given:
-    """What a user says of a kernel: PE, SIMD and, unless that is left open, what multiplies, or the lanes that it writes."""
+    """What a user says of a kernel: PE, SIMD and, unless that is left open, what multiplies, or the lanes of its wider word."""
 
     pe: int = 0
     simd: int = 0
@@ -96,9 +96,9 @@ def pinned(
         if name in layers:
             raise RequestError(f"{where}: {name}: is a layer, lanes {choice.lanes} do not say enough; give pe and simd")
         possible = kernels[name].op.variants(graph.inputs_of(kernels[name]), graph.values[kernels[name].output])
-        out[name] = [lanes for lanes in possible if lanes.written == choice.lanes]
+        out[name] = [lanes for lanes in possible if lanes.wider == choice.lanes]
         if not out[name]:
-            allowed = _short(sorted({lanes.written for lanes in possible}))
+            allowed = _short(sorted({lanes.wider for lanes in possible}))
             raise RequestError(f"{where}: {name}: lanes {choice.lanes} are not possible; lanes may be {allowed}")
     return out
 
@@ -108,7 +108,8 @@ def _pinned_layer(op: Accumulating, inputs: Sequence[Value], given: Given, dsp: 
     alike = [f for f in possible if (f.pe, f.simd) == (given.pe, given.simd)]
     if not alike:
         part, value = ("simd", given.simd) if given.pe in {f.pe for f in possible} else ("pe", given.pe)
-        allowed = _short(sorted({getattr(f, part) for f in possible}))
+        alike = [f for f in possible if part == "pe" or f.pe == given.pe]
+        allowed = _short(sorted({getattr(f, part) for f in alike}))
         raise RequestError(f"{where}: {part} {value} does not divide the layer; {part} may be {allowed}")
     offered = op.multipliers(inputs, alike[0], dsp)
     kept = [m for m in offered if given.multiplier in (None, m)]
@@ -195,6 +196,6 @@ def folding_entries(folding: Mapping[str, Fold], lanes: Mapping[str, Lanes]) -> 
     return {
         name: {"pe": fold.pe, "simd": fold.simd, "multiplier": fold.multiplier}
         if (fold := folding.get(name)) is not None
-        else {"lanes": own.written}
+        else {"lanes": own.wider}
         for name, own in lanes.items()
     }
