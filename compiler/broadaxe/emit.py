@@ -245,7 +245,7 @@ def _vectors(graph: Graph, inputs: Mapping[str, IntArray], outputs: Mapping[str,
 def _witnesses(graph: Graph, node: Node, op: Accumulating, lanes: Mapping[str, Lanes]) -> dict[str, Any]:
     """Inputs that take the layer's widest channel to both ends, and what the layer and its requantizer make of them."""
     inputs, out = graph.inputs_of(node), graph.values[node.output]
-    channel = witness_channel(out)
+    channel = witness_channel(op.attained(*inputs))
     attained = op.witnesses(inputs, channel)
     assert attained is not None
     # of one input each vector is a witness of its own; two inputs meet all over a frame, which then holds one witness

@@ -110,7 +110,8 @@ class Op(ABC):
     `folds` says whether the operator has a folding of its own (PE x SIMD); others take their lanes from a neighbour.
     `hardware` says whether it becomes a kernel; one that does not only renames a stream. `moves` says that it only moves
     elements: what comes out is what came in. `accumulates` says whether its output is a sum of products, or a
-    product, that no quantizer has brought to codes yet.
+    product, that no quantizer has brought to codes yet. `loadable` says that its constants lie in memories that are
+    written at run time, from a stream of parameters that the kernel reads first.
     """
 
     kind: ClassVar[str]
@@ -118,6 +119,7 @@ class Op(ABC):
     hardware: ClassVar[bool] = True
     accumulates: ClassVar[bool] = False
     moves: ClassVar[bool] = False
+    loadable: ClassVar[bool] = False
 
     @abstractmethod
     def shape(self, *inputs: Value) -> Shape:
@@ -147,6 +149,10 @@ class Op(ABC):
     def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
         """What templates/ops/<kind>.cpp.jinja needs: template parameters and read-only memories, built-in integers."""
         return {}
+
+    def parameters(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> IntArray:
+        """The words that fill a loadable kernel's memories, in the order in which it writes them: uint64, shape (words,)."""
+        return np.zeros(0, dtype=np.uint64)
 
     @property
     def granularity(self) -> int:

@@ -24,7 +24,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from broadaxe.ir import Graph, Node, Value
+from broadaxe.ir import Bounds, Graph, Node
 from broadaxe.ops.forms import MultiplyShift, Shift
 from broadaxe.ops.mac import Accumulating
 from broadaxe.ops.requantize import Requantize
@@ -58,19 +58,20 @@ def seal(content: Mapping[str, Any]) -> str:
     return f'{text[:-1]},"digest":"{hashlib.sha256(text.encode()).hexdigest()}"}}\n'
 
 
-def witness_channel(out: Value) -> int:
+def witness_channel(attained: Bounds) -> int:
     """The first channel that sets the width: of those with the most bits the one with the widest interval."""
-    return max(range(out.channels), key=lambda c: (out.bounds[c].signed_dtype.width, out.bounds[c].span))
+    return max(range(len(attained)), key=lambda c: (attained[c].signed_dtype.width, attained[c].span))
 
 
 def _layer(graph: Graph, node: Node, op: Accumulating, sizes: Accumulator) -> dict[str, Any]:
-    inputs, out = graph.inputs_of(node), graph.values[node.output]
-    channel = witness_channel(out)
-    attained = op.witnesses(inputs, channel)
-    assert attained is not None
+    inputs = graph.inputs_of(node)
+    attained = op.attained(*inputs)
+    channel = witness_channel(attained)
+    witnesses = op.witnesses(inputs, channel)
+    assert witnesses is not None
     low, high = (
         [v for part, x in zip(end, inputs, strict=True) for v in part.reshape(-1, x.channels)[0].tolist()]
-        for end in attained
+        for end in witnesses
     )
     return {
         "name": node.name,
@@ -85,7 +86,7 @@ def _layer(graph: Graph, node: Node, op: Accumulating, sizes: Accumulator) -> di
         "exact_bits": sizes.exact_bits,
         "prefix_bits": sizes.prefix_bits,
         "offset_bits": sizes.offset_bits,
-        "channel_bits": [interval.signed_dtype.width for interval in out.bounds],
+        "channel_bits": [interval.signed_dtype.width for interval in attained],
         "width": sizes.width,
         "channel": channel,
         "low": low,
