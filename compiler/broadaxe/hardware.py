@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import numpy.typing as npt
 
 Multiplier: TypeAlias = Literal["lut", "dsp", "packed"]
@@ -62,3 +63,9 @@ class Trace:
     trips: int
     reads: tuple[npt.NDArray[Any], ...]
     writes: npt.NDArray[Any]
+
+
+def repeated(trips: npt.ArrayLike, period: int, count: int) -> npt.NDArray[Any]:
+    """Trips of one round, and the same `period` later, `count` rounds in all; int64."""
+    rounds = period * np.arange(count, dtype=np.int64)
+    return np.add.outer(rounds, np.asarray(trips, dtype=np.int64)).reshape(-1)

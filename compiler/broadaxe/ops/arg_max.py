@@ -18,6 +18,7 @@ import numpy as np
 
 from broadaxe.chain import Affine, spread
 from broadaxe.errors import GraphError
+from broadaxe.hardware import Trace, repeated
 from broadaxe.ir import WIDEST, Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, hull
 from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, Tail, Tensor, arrange, imports
 from broadaxe.ops.joining import by_channel
@@ -86,6 +87,11 @@ class ArgMax(Op):
         most = builder.node("ReduceMax", keys, builder.constant(np.array([-1])), keepdims=1)
         largest = builder.cast(builder.node("GreaterOrEqual", keys, most), np.float32)
         return builder.node("ArgMax", largest, axis=-1, keepdims=1, select_last_index=int(self.last))
+
+    def trace(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Trace:
+        """A vector's last element writes."""
+        channels, vectors = inputs[0].channels, output.size
+        return Trace(vectors * channels, (np.arange(vectors * channels),), repeated([channels - 1], channels, vectors))
 
     def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
         (x,) = inputs

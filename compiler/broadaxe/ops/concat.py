@@ -10,6 +10,7 @@ import numpy as np
 
 from broadaxe.chain import Affine, PerChannel
 from broadaxe.errors import GraphError
+from broadaxe.hardware import Trace, repeated
 from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value
 from broadaxe.ops.importing import (
     GraphBuilder,
@@ -52,6 +53,13 @@ class Concat(Op):
 
     def cycles(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
         return output.size // lanes.written
+
+    def trace(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Trace:
+        """A pixel's words of the first input, then those of the second."""
+        words, pixels = output.channels // lanes.written, output.size // output.channels
+        first = inputs[0].channels // lanes.read
+        reads = (repeated(np.arange(first), words, pixels), repeated(np.arange(first, words), words, pixels))
+        return Trace(pixels * words, reads, np.arange(pixels * words))
 
     def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
         a, b = inputs

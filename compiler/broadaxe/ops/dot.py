@@ -16,6 +16,7 @@ import numpy as np
 
 from broadaxe.chain import Affine
 from broadaxe.errors import GraphError
+from broadaxe.hardware import Trace, repeated
 from broadaxe.ir import (
     WIDEST,
     Bounds,
@@ -137,6 +138,17 @@ class Dot(Accumulating):
         groups, rows, _ = output.shape
         words = self.depth // lanes.read
         return groups * words * (self.outputs + rows * (self.outputs // lanes.written))
+
+    def trace(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Trace:
+        """The right matrix first, then each row of the left one during its first block of outputs."""
+        groups, rows, _ = output.shape
+        words, blocks = self.depth // lanes.read, self.outputs // lanes.written
+        fill = self.outputs * words
+        matrix = fill + rows * blocks * words
+        left = fill + repeated(np.arange(words), blocks * words, rows)
+        writes = fill + repeated([words - 1], words, rows * blocks)
+        reads = (repeated(left, matrix, groups), repeated(np.arange(fill), matrix, groups))
+        return Trace(groups * matrix, reads, repeated(writes, matrix, groups))
 
     def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
         groups, rows, _ = output.shape

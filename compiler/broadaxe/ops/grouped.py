@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from broadaxe.errors import GraphError
+from broadaxe.hardware import Trace, repeated
 from broadaxe.ir import Example, Fold, IntArray, Lanes, OnnxBuilder, Shape, Value, constant_array, divisors
 from broadaxe.ops.mac import EXACT_FLOAT32, EXACT_FLOAT64, Mac
 from broadaxe.ops.memories import builtin, by_lane, pack
@@ -124,6 +125,19 @@ class GroupedMatVec(Mac):
         if self.depthwise:
             return vectors * words
         return words + vectors * (self.outputs // lanes.written) * (self.depth // lanes.read)
+
+    def trace(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Trace:
+        """Depthwise: a pixel's last tap writes. Grouped: a vector is read in the trips that work on the one before."""
+        vectors, words = prod(output.shape[:-1]), inputs[0].channels // lanes.read
+        if self.depthwise:
+            last = np.arange(words - words // self.taps, words)
+            return Trace(vectors * words, (np.arange(vectors * words),), repeated(last, words, vectors))
+        steps = self.depth // lanes.read
+        work = self.outputs // lanes.written * steps
+        first = np.arange(words)
+        reads = np.concatenate([first, words + repeated(first, work, vectors - 1)])
+        writes = words + repeated([steps - 1], steps, vectors * work // steps)
+        return Trace(words + vectors * work, (reads,), writes)
 
     def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
         bits = self.weight_dtype.width

@@ -15,6 +15,7 @@ import numpy as np
 
 from broadaxe.chain import Affine
 from broadaxe.errors import GraphError
+from broadaxe.hardware import Trace, repeated
 from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, constant_array
 from broadaxe.ops.importing import Array, GraphBuilder, ModelNode, Scaled, Tensor, admit, arrange, fractions, imports
 from broadaxe.ops.memories import fitting
@@ -65,6 +66,11 @@ class Lookup(Op):
         rows = builder.node("Gather", builder.constant(self.rows.astype(np.int64)), at, axis=0)
         to = np.array([-1, *x.shape[:-1], self.rows.shape[1]], dtype=np.int64)
         return builder.node("Reshape", rows, builder.constant(to))
+
+    def trace(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Trace:
+        """An index is read in front of its row."""
+        channels, vectors = output.channels, prod(output.shape[:-1])
+        return Trace(vectors * channels, (repeated([0], channels, vectors),), np.arange(vectors * channels))
 
     def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
         return {

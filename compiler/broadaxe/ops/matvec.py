@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from broadaxe.errors import GraphError
+from broadaxe.hardware import Trace, repeated
 from broadaxe.ir import Example, Fold, IntArray, Lanes, OnnxBuilder, Shape, Value, carrier, constant_array, divisors
 from broadaxe.ops.mac import EXACT_FLOAT32, EXACT_FLOAT64, Mac
 from broadaxe.ops.memories import builtin, by_lane, pack
@@ -106,6 +107,12 @@ class MatVec(Mac):
 
     def cycles(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
         return prod(output.shape[:-1]) * (self.outputs // lanes.written) * (self.depth // lanes.read)
+
+    def trace(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Trace:
+        """A vector is read during its first block of rows; each block writes in its last step."""
+        vectors, blocks, steps = prod(output.shape[:-1]), self.outputs // lanes.written, self.depth // lanes.read
+        reads = repeated(np.arange(steps), blocks * steps, vectors)
+        return Trace(vectors * blocks * steps, (reads,), repeated([steps - 1], steps, vectors * blocks))
 
     def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
         """Row nf * PE + pe is computed by PE pe in its fold nf; step nf * SF + sf reads inputs sf * SIMD and on."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from broadaxe.errors import GraphError
+from broadaxe.hardware import Trace
 from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, constant_array
 from broadaxe.ops.memories import builtin, fitting
 from broadaxe.types import Interval, IntType
@@ -142,13 +143,17 @@ class Rearrange(Op):
         return builder.node("Where", builder.constant(self.positions < 0), codes, shaped)
 
     def cycles(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
-        """The kernel's exact trip count, by the recurrence in hw/rearrange.hpp."""
+        return self.trace(inputs, output, lanes).trips
+
+    def trace(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Trace:
+        """Every word's trip, by the recurrence in hw/rearrange.hpp."""
         (x,) = inputs
         outer, middle, inner = self._words(lanes.read)
         words, ring = x.size // lanes.read, self.ring(x, lanes.read)
         keep = self._keep(x, lanes.read)
         row = np.where((middle[:, None] < 0) | (inner < 0), -1, middle[:, None] + inner).reshape(-1)
         arrived = np.empty(words, dtype=np.int64)
+        writes: list[IntArray] = []
         read, start, count = 0, 0, np.arange(len(row))
         for first, kept in zip(outer.tolist(), keep.tolist(), strict=True):
             upto = min(words, kept + ring)
@@ -158,9 +163,11 @@ class Rearrange(Op):
                 read = upto
             ready = np.where((row < 0) | (first < 0), 0, arrived[np.clip(row + first, 0, words - 1)] + LAG)
             emitted = np.maximum.accumulate(np.maximum(ready, start) - count) + count
+            writes.append(emitted)
             start = int(emitted[-1]) + 1
         begin = max(start, int(arrived[read - 1]) + 1 if read else 0)
-        return max(start, begin + words - read if read < words else begin)
+        arrived[read:] = np.arange(begin, begin + words - read)
+        return Trace(max(start, int(arrived[-1]) + 1), (arrived,), np.concatenate(writes))
 
     def _words(self, lanes: int) -> tuple[IntArray, IntArray, IntArray]:
         """The tables in words of `lanes` elements."""

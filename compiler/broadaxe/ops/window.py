@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from broadaxe.errors import GraphError
+from broadaxe.hardware import Trace
 from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value
 from broadaxe.ops.memories import builtin
 from broadaxe.types import Interval, IntType
@@ -163,7 +164,7 @@ class SlidingWindow(Op):
         (height, width, channels), (out_h, out_w) = inputs[0].shape, output.shape[:2]
         groups, (kernel_h, kernel_w) = channels // lanes.read, self.kernel
         row_words, out_row_words = width * groups, out_w * kernel_h * kernel_w * groups
-        slots = min(height, (kernel_h - 1) * self.dilation[0] + 1 + self.stride[0])
+        slots = self._slots(height)
         columns = self._columns(inputs[0].shape)
         ahead = columns - np.arange(out_w)[:, None] * kernel_h * kernel_w - np.arange(kernel_w)
         inside = (columns >= 0) & (columns < width)
@@ -181,6 +182,34 @@ class SlidingWindow(Op):
             end = begin + out_row_words - 1
         _read_rows(starts, height, row_words, end)
         return 1 + max(end, starts[-1] + row_words - 1)
+
+    def trace(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Trace:
+        """Every word's trip, by the recurrence in hw/window.hpp: a word waits for its source, and all after it with it."""
+        (height, width, channels), out_h = inputs[0].shape, output.shape[0]
+        groups, slots = channels // lanes.read, self._slots(height)
+        row_words = width * groups
+        rows, columns = self._rows(inputs[0].shape), self._columns(inputs[0].shape)
+        inside = (columns >= 0) & (columns < width)
+        source = columns[:, None, :, None] * groups + np.arange(groups)  # (OW, 1, KW, C/LANES)
+        starts: list[int] = []
+        writes: list[IntArray] = []
+        end = -1
+        for row in range(out_h):
+            _read_rows(starts, min(height, max(0, int(rows[row, 0])) + slots), row_words, end)
+            begins = np.array([starts[r] if 0 <= r < height else -1 for r in rows[row].tolist()], dtype=np.int64)
+            stored = (begins >= 0)[:, None, None] & inside[:, None, :, None]
+            ready = np.where(stored, begins[:, None, None] + LAG + source, 0).reshape(-1)
+            count = np.arange(len(ready))
+            emitted = np.maximum.accumulate(np.maximum(ready, end + 1) - count) + count
+            writes.append(emitted)
+            end = int(emitted[-1])
+        _read_rows(starts, height, row_words, end)
+        reads = np.add.outer(np.array(starts, dtype=np.int64), np.arange(row_words)).reshape(-1)
+        return Trace(1 + max(end, int(reads[-1])), (reads,), np.concatenate(writes))
+
+    def _slots(self, height: int) -> int:
+        """Rows that the line buffer holds."""
+        return min(height, (self.kernel[0] - 1) * self.dilation[0] + 1 + self.stride[0])
 
     def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
         (height, width, channels) = inputs[0].shape

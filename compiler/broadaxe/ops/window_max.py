@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from broadaxe.errors import GraphError
+from broadaxe.hardware import Trace, repeated
 from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value
 from broadaxe.ops.geometry import Geometry
 from broadaxe.ops.importing import (
@@ -69,6 +70,12 @@ class WindowMax(Op):
         (x,) = inputs
         lo, hi = x.ends()
         return [np.broadcast_to(lo, x.shape)], [np.broadcast_to(hi, x.shape)]
+
+    def trace(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Trace:
+        """A pixel's last tap writes."""
+        words, pixels = inputs[0].channels // lanes.read, prod(output.shape[:-1])
+        last = np.arange(words - words // self.taps, words)
+        return Trace(pixels * words, (np.arange(pixels * words),), repeated(last, words, pixels))
 
     def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
         return {
