@@ -32,7 +32,9 @@ from broadaxe.frontend.wiring import shown
 from broadaxe.host import Host
 from broadaxe.ir import Fold, Graph, IntArray, Lanes
 from broadaxe.lower import Lowered, lower
-from broadaxe.passes import pipeline, run_passes
+from broadaxe.parameters import packed, parameters_of, turned_over
+from broadaxe.passes import loadable_pipeline, pipeline, run_passes
+from broadaxe.passes.reserve_budgets import Reservation
 from broadaxe.prove.certificate import certificate
 from broadaxe.reference import run
 from broadaxe.schedule.folding import complete, lanes_of
@@ -50,7 +52,11 @@ TEST_ELEMENTS = 1 << 22
 
 @dataclass(frozen=True, eq=False)
 class Build:
-    """A compiled design. `path` is its folder."""
+    """A compiled design. `path` is its folder.
+
+    Of a design whose weights are loaded at run time, `parameters` are the words that fill its memories with the weights of
+    `model`, and `resident` is the design as compiled if those are others.
+    """
 
     path: Path
     top: str
@@ -62,6 +68,8 @@ class Build:
     lanes: Mapping[str, Lanes]
     flow: Dataflow
     host: Host
+    parameters: IntArray | None = None
+    resident: Build | None = None
 
     def __repr__(self) -> str:
         return f"Build({str(self.path)!r}, top={self.top!r}, {len(self.graph.nodes)} nodes)"
@@ -177,7 +185,11 @@ def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: s
     said("lowering to integers")
     lowered = lower(model, chosen.input_types)
     said("sizing accumulators and proving requantizers")
-    graph = run_passes(lowered.graph, pipeline(chosen.requantizers))
+    passes = pipeline(chosen.requantizers)
+    if chosen.weights == "runtime":
+        wanted = Reservation(lowered.promises, chosen.accumulators, chosen.requantizers)
+        passes = loadable_pipeline(wanted)
+    graph = run_passes(lowered.graph, passes)
     lowered = lowered.read_from(graph)
     folding = complete(graph, chosen.folds, chosen.multipliers, chosen.folding_place)
     lanes = lanes_of(graph, folding)
@@ -192,6 +204,7 @@ def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: s
         lanes=lanes,
         flow=dataflow(graph, lanes),
         host=Host.of(model, lowered, graph),
+        parameters=parameters_of(graph, lanes) if chosen.weights == "runtime" else None,
     )
 
 
@@ -273,11 +286,18 @@ def contents(build: Build) -> dict[str, bytes]:
         build.top,
         {"sideband": int(build.settings.tool == "vivado"), "control": build.settings.control},
     )
-    files |= testbench(build.graph, build.flow, build.lanes, build.top, inputs, run(build.graph, inputs))
+    outputs, loads = run(build.graph, inputs), None
+    if build.parameters is not None:
+        other, at = turned_over(build.graph), len(next(iter(inputs.values()))) // 2
+        after = run(other, inputs)
+        outputs = {name: np.concatenate([x[:at], after[name][at:]]) for name, x in outputs.items()}
+        loads = (at, parameters_of(other, build.lanes))
+    files |= testbench(build.graph, build.flow, build.lanes, build.top, inputs, outputs, loads)
     files |= {f"firmware/broadaxe/{p.name}": p.read_text() for p in sorted(resources.folder("hw").glob("*.hpp"))}
     sim = resources.folder("hw") / "sim"
     files |= {f"tb/sim/{p.relative_to(sim).as_posix()}": p.read_text() for p in sorted(sim.rglob("*.h"))}
-    return {"model.onnx": build.model.SerializeToString()} | {name: text.encode() for name, text in files.items()}
+    made = {"model.onnx": build.model.SerializeToString()} | {name: text.encode() for name, text in files.items()}
+    return made if build.parameters is None else made | {"parameters.bin": packed(build.parameters)}
 
 
 def _replace(partial: Path, final: Path) -> None:

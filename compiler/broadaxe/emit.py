@@ -14,14 +14,15 @@ import jinja2
 import numpy as np
 
 from broadaxe import resources
-from broadaxe.ir import Graph, IntArray, Lanes, Node
+from broadaxe.ir import Graph, IntArray, Lanes, Node, Value, constant_array
+from broadaxe.ops.budget import Budgeted
 from broadaxe.ops.mac import Accumulating
 from broadaxe.ops.requantize import Requantize
 from broadaxe.prove.certificate import witness_channel
-from broadaxe.schedule.dataflow import Dataflow, Port, Stream, dataflow
+from broadaxe.schedule.dataflow import Dataflow, Parameters, Port, Stream, dataflow
 from broadaxe.version import __version__
 
-__all__ = ["Dataflow", "Port", "Stream", "dataflow", "firmware", "testbench"]
+__all__ = ["Dataflow", "Parameters", "Port", "Stream", "dataflow", "firmware", "testbench"]
 
 def firmware(
     graph: Graph, flow: Dataflow, lanes: Mapping[str, Lanes], top: str, options: Mapping[str, Any]
@@ -32,7 +33,8 @@ def firmware(
         options: `sideband` (0 for Vitis HLS, 1 for Vivado HLS) and `control` (s_axilite or ap_ctrl_none).
     """
     templates = _environment()
-    common = {"top": top, "version": __version__, "inputs": flow.inputs, "outputs": flow.outputs, **options}
+    ports = {"inputs": flow.inputs, "outputs": flow.outputs, "parameters": flow.parameters}
+    common = {"top": top, "version": __version__, **ports, **options}
     nodes = [node for node in graph.nodes if node.op.hardware]
     files = {
         "firmware/types.hpp": templates.get_template("firmware/types.hpp.jinja").render(values=graph.values.values()),
@@ -62,10 +64,14 @@ def testbench(
     top: str,
     inputs: Mapping[str, IntArray],
     outputs: Mapping[str, IntArray],
+    loads: tuple[int, IntArray] | None = None,
 ) -> dict[str, str]:
-    """Testbench, simulation library, witness harness, and test vectors with their expected outputs."""
+    """Testbench, simulation library, witness harness, and test vectors with their expected outputs.
+
+    `loads` is the frame that loads other parameters, from which on `outputs` are theirs, and those words.
+    """
     templates = _environment()
-    common = {"top": top, "inputs": flow.inputs, "outputs": flow.outputs}
+    common = {"top": top, "inputs": flow.inputs, "outputs": flow.outputs, "parameters": flow.parameters}
     files = {
         f"tb/{name}": templates.get_template(f"tb/{name}.jinja").render(common)
         for name in ("beats.hpp", "testbench.cpp", "library.cpp")
@@ -73,6 +79,8 @@ def testbench(
     layers = [_witnesses(graph, node, node.op, lanes) for node in graph.nodes if isinstance(node.op, Accumulating)]
     files["tb/witness.cpp"] = templates.get_template("tb/witness.cpp.jinja").render(layers=layers)
     files["tb/vectors.dat"] = _vectors(graph, inputs, outputs)
+    if loads is not None:
+        files["tb/vectors.dat"] += "\n".join(map(str, [loads[0], *loads[1].tolist(), ""]))
     return files
 
 
@@ -95,7 +103,9 @@ def _witnesses(graph: Graph, node: Node, op: Accumulating, lanes: Mapping[str, L
         np.stack([end[i] if not alone else end[i].reshape(-1, x.channels)[:1] for end in attained])
         for i, x in enumerate(inputs)
     ]
-    sums = op.reference(*(x.astype(np.int64) for x in shared)).reshape(2, -1, op.outputs)[:, 0]
+    filled = _at_both_ends(op, inputs) if isinstance(op, Budgeted) else (op, op)
+    rows = [[x[end : end + 1].astype(np.int64) for x in shared] for end in range(2)]
+    sums = np.stack([of.reference(*row).reshape(-1, op.outputs)[0] for of, row in zip(filled, rows, strict=True)])
     layer: dict[str, Any] = {
         "name": node.name,
         "streams": [
@@ -118,7 +128,13 @@ def _witnesses(graph: Graph, node: Node, op: Accumulating, lanes: Mapping[str, L
         "width": out.dtype.width,
         "sums": sums.tolist(),
         "reader": None,
+        "parameters": None,
+        "reader_parameters": False,
     }
+    if op.loadable:  # every frame is at one end of the accumulators, with the starts that take them there
+        words = [of.parameters(inputs, out, lanes[node.name]).tolist() for of in filled]
+        layer |= {"parameters": words, "run": vectors[out.name], "frames": 2}
+        layer["streams"][0]["run"] = layer["streams"][0]["vectors"]
     for reader in graph.consumers(node.output):
         if isinstance(reader.op, Requantize):
             codes = reader.op.reference(sums.reshape(2, *[1] * (len(out.shape) - 1), op.outputs))
@@ -127,9 +143,16 @@ def _witnesses(graph: Graph, node: Node, op: Accumulating, lanes: Mapping[str, L
                 "reader_lanes": lanes[reader.name].read,
                 "code_type": f"{graph.values[reader.output].name}_t",
                 "codes": codes.reshape(2, -1).tolist(),
+                "reader_parameters": reader.op.loadable,
             }
             break
     return layer
+
+
+def _at_both_ends(op: Budgeted, inputs: Sequence[Value]) -> tuple[Budgeted, Budgeted]:
+    """The same weights from the starts with which each channel's least sum, or its largest, is the accumulator's."""
+    (lo, hi), held = op.sums(*inputs), op.budget.outer_dtype.range
+    return op.starting_at(constant_array(held.lo - lo)), op.starting_at(constant_array(held.hi - hi))
 
 
 def _environment() -> jinja2.Environment:

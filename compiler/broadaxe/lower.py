@@ -33,6 +33,7 @@ from broadaxe.ops.importing import (
     GraphBuilder,
     Head,
     ModelNode,
+    Promise,
     Scaled,
     Tail,
     Tensor,
@@ -117,6 +118,7 @@ class Lowered:
         inputs, outputs: the host's side of the graph's inputs and outputs.
         tensors: model tensors that have an integer value of their own, in order: what can be compared node by node.
         outputs_of_model: names of the model's outputs; one that is no HostOutput tensor needs the float tail.
+        promises: layers with weights, and the widths that the model says their accumulators keep to.
     """
 
     graph: Graph
@@ -124,6 +126,7 @@ class Lowered:
     outputs: tuple[HostOutput, ...]
     tensors: tuple[HostOutput, ...]
     outputs_of_model: tuple[str, ...]
+    promises: Mapping[str, Promise]
 
     def read_from(self, graph: Graph) -> Lowered:
         """The same for the graph that the passes made of `self.graph`: the host undoes start constants and divisors."""
@@ -490,7 +493,8 @@ class Walk:
         graph.check("lower")
         tensors = tuple(t for t in self.tensors if t.value in graph.values)
         names = tuple(info.name for info in self.model.graph.output)
-        return Lowered(graph, tuple(i for i in self.host_inputs if i.value in graph.inputs), outputs, tensors, names)
+        inputs = tuple(i for i in self.host_inputs if i.value in graph.inputs)
+        return Lowered(graph, inputs, outputs, tensors, names, self.builder.promises)
 
 
 def _arrays(node: ModelNode) -> dict[str, importing.Array]:

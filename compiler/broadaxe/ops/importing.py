@@ -168,14 +168,23 @@ class ModelNode:
                 raise self.fail("its input is a constant or missing; a tensor that depends on the input is needed")
 
 
+@dataclass(frozen=True)
+class Promise:
+    """Widths in bits that a model says its accumulator keeps to: the whole sum, and each tile's; None where it does not."""
+
+    outer: int | None = None
+    inner: int | None = None
+
+
 @dataclass
 class GraphBuilder:
-    """The integer graph under construction."""
+    """The integer graph under construction; `promises` names its layers that have weights."""
 
     name: str
     inputs: list[str] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
+    promises: dict[str, Promise] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
 
     def fresh(self, prefix: str) -> str:

@@ -48,11 +48,22 @@ class Stream:
     depth: int = STREAM_DEPTH
 
 
+@dataclass(frozen=True)
+class Parameters:
+    """The FIFO that brings a loadable kernel its parameters: `words` of 64 bits in a frame that loads."""
+
+    name: str
+    node: str
+    words: int
+    depth: int = STREAM_DEPTH
+
+
 @dataclass
 class Dataflow:
     """The top level: ports, streams and the calls between them, in order.
 
-    `sources` names the stream that carries each value with its producer's lanes.
+    `sources` names the stream that carries each value with its producer's lanes; `parameters` are there if weights can be
+    loaded, in the order in which the kernels take them from the one port.
     """
 
     inputs: list[Port] = field(default_factory=list)
@@ -60,6 +71,7 @@ class Dataflow:
     streams: list[Stream] = field(default_factory=list)
     calls: list[dict[str, Any]] = field(default_factory=list)
     sources: dict[str, Stream] = field(default_factory=dict)
+    parameters: list[Parameters] = field(default_factory=list)
 
 
 def dataflow(graph: Graph, lanes: Mapping[str, Lanes]) -> Dataflow:
@@ -84,7 +96,9 @@ class _Wiring:
             if node.op.hardware:
                 sources = [self.waiting[self._stream_of(v), _reader(node, i)] for i, v in enumerate(node.inputs)]
                 out = self._stream(f"s_{node.name}", graph.values[node.output], lanes[node.name].written)
-                self.flow.calls.append({"what": "node", "name": node.name, "sources": sources, "out": out.name})
+                self.flow.calls.append(
+                    {"what": "node", "name": node.name, "sources": sources, "out": out.name} | self._parameters(node)
+                )
                 self._produced(node.output, out)
         for position, name in enumerate(graph.outputs):
             self._output(position, self._stream_of(name), graph.values[name])
@@ -96,6 +110,15 @@ class _Wiring:
             value = producer.inputs[0]
             producer = self.graph.producer(value)
         return value
+
+    def _parameters(self, node: Node) -> dict[str, str]:
+        """The stream of a loadable node's parameters, for its call."""
+        if not node.op.loadable:
+            return {}
+        inputs, out = self.graph.inputs_of(node), self.graph.values[node.output]
+        words = node.op.parameters(inputs, out, self.lanes[node.name]).size
+        self.flow.parameters.append(Parameters(f"p_{node.name}", node.name, words))
+        return {"parameters": self.flow.parameters[-1].name}
 
     def _reads(self, value: str, reader: str, count: int) -> None:
         self.readers.setdefault(self._stream_of(value), []).append((reader, count))

@@ -1,0 +1,102 @@
+"""Budgets: what a multiply-accumulate layer whose weights are loaded at run time has room for.
+
+A design with loadable weights is sized for all of them at once. Its certificate says, of every layer,
+
+    for all rows w on the grid of the weight type, starts s and inputs x_i in [lo_i, hi_i] with
+        s + sum_i min(w_i * lo_i, w_i * hi_i) >= -2**(P - 1)      and
+        s + sum_i max(w_i * lo_i, w_i * hi_i) <=  2**(P - 1) - 1  (and the same, without s, of each tile and its own width)
+    the accumulator of P bits holds the sum.
+
+Both sums are attained, so a row outside these inequalities does overflow on some input: the condition is exact. The intervals of
+the inputs hold for every network that may be loaded: a quantizer's whole range of codes, what the operators in between
+make of it, pad codes included.
+
+A start is stored in P bits. Adders wrap, so it counts modulo 2**P, and of the numbers it may stand for at most one puts the
+sums where the accumulator holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from broadaxe.errors import GraphError
+from broadaxe.ir import Bounds, IntArray, Lanes, Value
+from broadaxe.ops.mac import Mac
+from broadaxe.ops.memories import builtin, by_lane
+from broadaxe.types import Interval, IntType
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bits of an accumulator that is there before its weights are; `inner` are those of a tile's, None without tiles."""
+
+    width: int
+    inner: int | None = None
+
+    @property
+    def outer_dtype(self) -> IntType:
+        return IntType(self.width, signed=True)
+
+    @property
+    def inner_dtype(self) -> IntType | None:
+        return None if self.inner is None else IntType(self.inner, signed=True)
+
+
+class Budgeted(Mac):
+    """A multiply-accumulate operator with loadable weights and starts: those it holds at first are one choice of many.
+
+    Its bounds are the accumulator's whole range, and those of its tiles the inner one's, since that is what other weights
+    may reach. `attained` and `attained_tiles` are what the present ones do.
+    """
+
+    loadable = True
+    budget: Budget
+
+    def starting_at(self, start: IntArray) -> Budgeted:
+        return replace(self, start=start)
+
+    def bounds(self, *inputs: Value) -> Bounds:
+        held = self.budget.outer_dtype.range
+        for channel, interval in enumerate(self.attained(*inputs)):
+            if interval not in held:
+                raise GraphError(f"{self.kind}: channel {channel} reaches {interval}; its budget is {held}")
+        inner, tiles = self.budget.inner_dtype, self.attained_tiles(*inputs)
+        if tiles is not None and (inner is None or tiles not in inner.range):
+            raise GraphError(f"{self.kind}: a tile reaches {tiles}; its budget is {inner and inner.range}")
+        return (held,) * self.outputs
+
+    def dtype(self, *inputs: Value) -> IntType:
+        return self.budget.outer_dtype
+
+    def tile_sums(self, *inputs: Value) -> Interval | None:
+        inner = self.budget.inner_dtype
+        return inner.range if inner else None
+
+    def attained_tiles(self, *inputs: Value) -> Interval | None:
+        """What tiles of the present weights reach; None where there are no tiles."""
+        return None if getattr(self, "tile", None) is None else super().tile_sums(*inputs)
+
+    def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
+        """As with fixed weights, but that the types of memories do not depend on what they hold."""
+        held = self.budget.outer_dtype
+        start = np.array([held.wrap(v) for v in self.start.tolist()], dtype=np.int64)
+        return {
+            **super().template_context(inputs, output, lanes),
+            "start": by_lane(start, lanes.written),
+            "start_type": builtin(held.range.lo, held.range.hi),
+        }
+
+    def parameters(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> IntArray:
+        """Weights, then starts, each memory in the order of its dimensions."""
+        context = self.template_context(inputs, output, lanes)
+        return words(context["weights"], context["start"])
+
+
+def words(*memories: Any) -> IntArray:
+    """Elements of nested lists in order, as 64-bit words; negative ones in two's complement."""
+    flat = [v for memory in memories for v in np.asarray(memory, dtype=object).reshape(-1).tolist()]
+    return np.array([v & 0xFFFFFFFFFFFFFFFF for v in flat], dtype=np.uint64)

@@ -1,0 +1,88 @@
+"""LoadableRequantize: a requantizer whose thresholds are written at run time, so that it can be any monotone staircase.
+
+It reads whatever its input's type may hold under other weights, and gives any code of its quantizer's range. For each channel it
+keeps a base, a direction and one threshold for every step from one code to the next:
+
+    y = base + direction * #{k : x > thresholds[k]}
+
+which is every monotone function from the domain to the codes. Thresholds that a staircase has no use for stand at the
+domain's upper end, which nothing exceeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from broadaxe.chain import Affine, Quantizer
+from broadaxe.errors import GraphError, ProofError
+from broadaxe.ir import Bounds, Example, IntArray, Lanes, Value, constant_array, hull
+from broadaxe.ops.budget import words
+from broadaxe.ops.forms import Thresholds, ThresholdSearch
+from broadaxe.ops.memories import builtin, by_lane
+from broadaxe.ops.requantize import Requantize
+from broadaxe.staircase import staircase
+from broadaxe.types import Interval, IntType
+
+
+@dataclass(frozen=True, eq=False)
+class LoadableRequantize(Requantize):
+    """y = quantizer(chain(x)) for any monotone chain; the present one is what its thresholds hold at first."""
+
+    kind = "loadable_requantize"
+    loadable = True
+
+    @classmethod
+    def of(cls, op: Requantize, domain: Bounds, search: bool) -> LoadableRequantize:
+        """The exact staircase of `op` on a domain, in memories for as many thresholds as there are steps between codes."""
+        if op.turns(domain):
+            raise ProofError("its function rises and falls; loadable thresholds hold monotone ones, quantize behind a Relu")
+        stairs = staircase(op.chain, op.quantizer, domain)
+        found, end = Thresholds.of(stairs), hull(domain)
+        rows = np.full((len(domain), op.quantizer.hi - op.quantizer.lo), end.hi, dtype=np.int64)
+        rows[:, : found.levels] = found.thresholds
+        form = (ThresholdSearch if search else Thresholds)(found.base, found.direction, constant_array(rows), end)
+        return cls(op.chain, op.quantizer, form, 0)
+
+    @property
+    def thresholds(self) -> Thresholds:
+        form = self.chosen()
+        if not isinstance(form, Thresholds):
+            raise GraphError(f"{self.kind}: its form is {form.name}; only thresholds can be loaded")
+        return form
+
+    def bounds(self, *inputs: Value) -> Bounds:
+        return (Interval(self.quantizer.lo, self.quantizer.hi),) * inputs[0].channels
+
+    def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
+        """As with fixed thresholds, but that the types of memories do not depend on what they hold."""
+        form, codes = self.thresholds, self.bounds(*inputs)[0]
+        return {
+            **super().template_context(inputs, output, lanes),
+            "threshold_type": builtin(min(-1, form.domain.lo), max(0, form.domain.hi)),
+            "base_type": builtin(codes.lo, codes.hi),
+            "direction": by_lane(form.direction, lanes.read),
+        }
+
+    def parameters(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> IntArray:
+        """Base, direction and thresholds, those of a search stage by stage; each memory in the order of its dimensions."""
+        context = self.template_context(inputs, output, lanes)
+        rows = context["stages"] if "stages" in context else [context["thresholds"]]
+        return words(context["base"], context["direction"], *rows)
+
+    @classmethod
+    def examples(cls) -> Iterable[Example]:
+        x = Value("x", (2, 4), IntType(8, signed=True), (Interval(-128, 127),) * 4)
+        third, zero = Fraction(1, 3), (Fraction(0),)
+        gains = (Affine((third, -third, Fraction(7, 5), Fraction(-1)), (Fraction(1), Fraction(-2), third, zero[0])),)
+        for label, quantizer in (
+            ("unsigned", Quantizer((Fraction(3, 2),), zero, 0, 15)),
+            ("narrow", Quantizer((Fraction(4),), zero, -7, 7)),
+        ):
+            for search in (False, True):
+                op = cls.of(Requantize(gains, quantizer), x.bounds, search)
+                yield Example(f"{label}, {op.chosen().name}", op, (x,))
