@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from broadaxe.chain import Affine, Quantizer
-from broadaxe.errors import GraphError, ProofError
+from broadaxe.errors import GraphError
 from broadaxe.ir import Bounds, Example, IntArray, Lanes, Value, constant_array, hull
 from broadaxe.ops.budget import words
 from broadaxe.ops.forms import Thresholds, ThresholdSearch
 from broadaxe.ops.memories import builtin, by_lane
 from broadaxe.ops.requantize import Requantize
-from broadaxe.staircase import staircase
+from broadaxe.staircase import Staircase, staircase
 from broadaxe.types import Interval, IntType
 
 
@@ -37,16 +37,13 @@ class LoadableRequantize(Requantize):
     loadable = True
 
     @classmethod
-    def of(cls, op: Requantize, domain: Bounds, search: bool) -> LoadableRequantize:
-        """The exact staircase of `op` on a domain, in memories for as many thresholds as there are steps between codes."""
-        if op.turns(domain):
-            raise ProofError("its function rises and falls; loadable thresholds hold monotone ones, quantize behind a Relu")
-        stairs = staircase(op.chain, op.quantizer, domain)
-        found, end = Thresholds.of(stairs), hull(domain)
-        rows = np.full((len(domain), op.quantizer.hi - op.quantizer.lo), end.hi, dtype=np.int64)
+    def of(cls, op: Requantize, stairs: Staircase, search: bool) -> LoadableRequantize:
+        """`op` by its exact staircase on its domain, in memories for as many thresholds as there are steps between codes."""
+        found, end = Thresholds.of(stairs), hull(stairs.domain)
+        rows = np.full((len(stairs.domain), op.quantizer.hi - op.quantizer.lo), end.hi, dtype=np.int64)
         rows[:, : found.levels] = found.thresholds
         form = (ThresholdSearch if search else Thresholds)(found.base, found.direction, constant_array(rows), end)
-        return cls(op.chain, op.quantizer, form, 0)
+        return cls(op.chain, op.quantizer, form)
 
     @property
     def thresholds(self) -> Thresholds:
@@ -84,5 +81,5 @@ class LoadableRequantize(Requantize):
             ("narrow", Quantizer((Fraction(4),), zero, -7, 7)),
         ):
             for search in (False, True):
-                op = cls.of(Requantize(gains, quantizer), x.bounds, search)
+                op = cls.of(Requantize(gains, quantizer), staircase(gains, quantizer, x.bounds), search)
                 yield Example(f"{label}, {op.chosen().name}", op, (x,))

@@ -20,6 +20,8 @@ from broadaxe.ops.matvec import MatVec
 from broadaxe.ops.requantize import Requantize
 from broadaxe.passes.choose_requantizers import NOMINAL_LANES
 from broadaxe.passes.offset_accumulators import absorbed, moved
+from broadaxe.prove.requantizers import Examination
+from broadaxe.staircase import staircase
 from broadaxe.types import Interval
 
 SEARCH = {"thresholds": False, "threshold-search": True}
@@ -147,19 +149,23 @@ def _loadable(node: Node, op: Requantize, x: Value, wanted: Reservation) -> Requ
     """The requantizer with loadable thresholds, in the form that the design has, that is asked for, or that is cheaper."""
     if op.quantizer.lo == op.quantizer.hi:
         raise ProofError("it has one code only, so that there is nothing to load; remove it")
+    if op.turns(x.bounds):
+        raise ProofError("its function rises and falls, and thresholds hold monotone ones; put a Relu before its Quant")
+    wish = wanted.requantizers.get(node.name, wanted.requantizers.get("*"))
     if wanted.held is not None:
         there = wanted.held[node.name]
         assert isinstance(there, LoadableRequantize)
-        codes, own = (there.quantizer.lo, there.quantizer.hi), (op.quantizer.lo, op.quantizer.hi)
-        if own != codes:
+        wish, codes, own = there.chosen().name, there.quantizer, op.quantizer
+        if (own.lo, own.hi) != (codes.lo, codes.hi):
             raise RequestError(
-                f"{node.name}, {node.origin}: codes {own[0]} to {own[1]}, the design has {codes[0]} to {codes[1]};"
+                f"{node.name}, {node.origin}: codes {own.lo} to {own.hi}, the design has {codes.lo} to {codes.hi};"
                 " quantize to the same type"
             )
-        return LoadableRequantize.of(op, x.bounds, there.thresholds.name == "threshold-search")
-    wish = wanted.requantizers.get(node.name, wanted.requantizers.get("*"))
     if wish is not None and wish not in SEARCH:
         raise RequestError(f"{node.name}: a {wish} requantizer cannot be loaded; use {' or '.join(SEARCH)}")
+    stairs = staircase(op.chain, op.quantizer, x.bounds)
+    examination = Examination.of(op.chain, op.quantizer, stairs)
     searches = SEARCH.values() if wish is None else (SEARCH[wish],)
-    forms = [LoadableRequantize.of(op, x.bounds, search) for search in searches]
-    return min(forms, key=lambda form: form.chosen().luts(x.dtype.width, NOMINAL_LANES))
+    forms = [LoadableRequantize.of(op, stairs, search) for search in searches]
+    best = min(forms, key=lambda form: form.chosen().luts(x.dtype.width, NOMINAL_LANES))
+    return replace(best, comparisons=examination.prove(best.chosen()).comparisons)

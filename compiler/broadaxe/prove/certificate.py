@@ -8,7 +8,10 @@ One line of JSON with the keys, in this order,
     layers          per multiply-accumulate layer: input intervals (of both operands in turn where two are activations); per
                     channel the interval of its sum, the hull of its partial sums, its start and its bits; tile and the
                     interval of its sums; widths; and the canonical inputs that take the channel that sets the width to
-                    both ends (an input whose weight is 0 stays at its lower end)
+                    both ends (an input whose weight is 0 stays at its lower end). Of a layer whose weights are loaded at
+                    run time all that is said of those it holds at first, `budget` is what any others have to keep to: the
+                    grid of the weights, and the intervals that hold start + sum of every channel and the sum of every
+                    tile for all inputs; width and inner_bits are those of the budget
     requantizers    per requantizer its form, the comparisons that prove it, and the bits of a shifter's sum
     files           SHA-256 of model.onnx and of every file of firmware/ and tb/
     digest          SHA-256 of the text without this key, so that no character can change unnoticed
@@ -25,6 +28,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from broadaxe.ir import Bounds, Graph, Node
+from broadaxe.ops.budget import Budgeted
 from broadaxe.ops.forms import MultiplyShift, Shift
 from broadaxe.ops.mac import Accumulating
 from broadaxe.ops.requantize import Requantize
@@ -91,7 +95,14 @@ def _layer(graph: Graph, node: Node, op: Accumulating, sizes: Accumulator) -> di
         "channel": channel,
         "low": low,
         "high": high,
-    }
+    } | ({"budget": _budget(op)} if isinstance(op, Budgeted) else {})
+
+
+def _budget(op: Budgeted) -> dict[str, Any]:
+    """What all weights keep to that may be loaded."""
+    inner = op.budget.inner_dtype
+    grid, held = op.weight_dtype.range, op.budget.outer_dtype.range
+    return {"weights": plain(grid), "sums": plain(held), "tiles": plain(inner and inner.range)}
 
 
 def _requantizer(node: Node, op: Requantize) -> dict[str, Any]:
