@@ -23,7 +23,7 @@ import onnx
 
 from broadaxe import resources
 from broadaxe.config import CompileSettings, settings
-from broadaxe.emit import Dataflow, dataflow, firmware, testbench
+from broadaxe.emit import Dataflow, dataflow, firmware, loading_vectors, testbench
 from broadaxe.errors import RequestError, VerificationError
 from broadaxe.frontend.files import external, read_onnx
 from broadaxe.frontend.float32 import as_float32
@@ -286,13 +286,14 @@ def contents(build: Build) -> dict[str, bytes]:
         build.top,
         {"sideband": int(build.settings.tool == "vivado"), "control": build.settings.control},
     )
-    outputs, loads = run(build.graph, inputs), None
+    outputs, loading = run(build.graph, inputs), ""
     if build.parameters is not None:
         other, at = turned_over(build.graph), len(next(iter(inputs.values()))) // 2
         after = run(other, inputs)
         outputs = {name: np.concatenate([x[:at], after[name][at:]]) for name, x in outputs.items()}
-        loads = (at, parameters_of(other, build.lanes))
-    files |= testbench(build.graph, build.flow, build.lanes, build.top, inputs, outputs, loads)
+        loading = loading_vectors(at, parameters_of(other, build.lanes))
+    files |= testbench(build.graph, build.flow, build.lanes, build.top, inputs, outputs)
+    files["tb/vectors.dat"] += loading
     files |= {f"firmware/broadaxe/{p.name}": p.read_text() for p in sorted(resources.folder("hw").glob("*.hpp"))}
     sim = resources.folder("hw") / "sim"
     files |= {f"tb/sim/{p.relative_to(sim).as_posix()}": p.read_text() for p in sorted(sim.rglob("*.h"))}

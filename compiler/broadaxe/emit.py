@@ -15,14 +15,16 @@ import numpy as np
 
 from broadaxe import resources
 from broadaxe.ir import Graph, IntArray, Lanes, Node, Value, constant_array
-from broadaxe.ops.budget import Budgeted
+from broadaxe.ops.budget import Budgeted, words
 from broadaxe.ops.mac import Accumulating
+from broadaxe.ops.memories import by_lane
 from broadaxe.ops.requantize import Requantize
 from broadaxe.prove.certificate import witness_channel
 from broadaxe.schedule.dataflow import Dataflow, Parameters, Port, Stream, dataflow
 from broadaxe.version import __version__
 
-__all__ = ["Dataflow", "Parameters", "Port", "Stream", "dataflow", "firmware", "testbench"]
+__all__ = ["Dataflow", "Parameters", "Port", "Stream", "dataflow", "firmware", "loading_vectors", "testbench"]
+
 
 def firmware(
     graph: Graph, flow: Dataflow, lanes: Mapping[str, Lanes], top: str, options: Mapping[str, Any]
@@ -64,11 +66,10 @@ def testbench(
     top: str,
     inputs: Mapping[str, IntArray],
     outputs: Mapping[str, IntArray],
-    loads: tuple[int, IntArray] | None = None,
 ) -> dict[str, str]:
     """Testbench, simulation library, witness harness, and test vectors with their expected outputs.
 
-    `loads` is the frame that loads other parameters, from which on `outputs` are theirs, and those words.
+    Vectors of a design that loads parameters have `loading_vectors` behind them.
     """
     templates = _environment()
     common = {"top": top, "inputs": flow.inputs, "outputs": flow.outputs, "parameters": flow.parameters}
@@ -77,11 +78,17 @@ def testbench(
         for name in ("beats.hpp", "testbench.cpp", "library.cpp")
     }
     layers = [_witnesses(graph, node, node.op, lanes) for node in graph.nodes if isinstance(node.op, Accumulating)]
-    files["tb/witness.cpp"] = templates.get_template("tb/witness.cpp.jinja").render(layers=layers)
+    loads = [layer["words"] for layer in layers if layer["parameters"]]
+    files["tb/witness.cpp"] = templates.get_template("tb/witness.cpp.jinja").render(layers=layers, loads=bool(loads))
+    if loads:
+        files["tb/witness.dat"] = "\n".join(" ".join(map(str, row)) for part in loads for row in part.tolist()) + "\n"
     files["tb/vectors.dat"] = _vectors(graph, inputs, outputs)
-    if loads is not None:
-        files["tb/vectors.dat"] += "\n".join(map(str, [loads[0], *loads[1].tolist(), ""]))
     return files
+
+
+def loading_vectors(frame: int, words: IntArray) -> str:
+    """The end of the test vectors of a design that loads parameters: the frame that loads these words."""
+    return "\n".join(map(str, [frame, *words.tolist(), ""]))
 
 
 def _vectors(graph: Graph, inputs: Mapping[str, IntArray], outputs: Mapping[str, IntArray]) -> str:
@@ -128,12 +135,15 @@ def _witnesses(graph: Graph, node: Node, op: Accumulating, lanes: Mapping[str, L
         "width": out.dtype.width,
         "sums": sums.tolist(),
         "reader": None,
-        "parameters": None,
+        "parameters": 0,
         "reader_parameters": False,
     }
-    if op.loadable:  # every frame is at one end of the accumulators, with the starts that take them there
-        words = [of.parameters(inputs, out, lanes[node.name]).tolist() for of in filled]
-        layer |= {"parameters": words, "run": vectors[out.name], "frames": 2}
+    if isinstance(op, Budgeted):  # every frame is at one end of the accumulators, with the starts that take them there
+        filling = np.stack([op.parameters(inputs, out, lanes[node.name])] * 2)
+        for row, of in zip(filling, filled, strict=True):
+            assert isinstance(of, Budgeted)
+            row[-op.outputs :] = words(by_lane(of.held_start, lanes[node.name].written))
+        layer |= {"parameters": filling.shape[1], "words": filling, "run": vectors[out.name], "frames": 2}
         layer["streams"][0]["run"] = layer["streams"][0]["vectors"]
     for reader in graph.consumers(node.output):
         if isinstance(reader.op, Requantize):

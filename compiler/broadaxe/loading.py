@@ -78,9 +78,7 @@ def load_parameters(
     except checker.CertificateError as error:
         raise VerificationError(f"{design.path}: {error}") from None
     host = Host.of(loaded, lowered, graph)
-    return replace(
-        design, model=loaded, lowered=lowered, graph=graph, host=host, parameters=words, resident=design
-    )
+    return replace(design, model=loaded, lowered=lowered, graph=graph, host=host, parameters=words, resident=design)
 
 
 def write_parameters(build: Build, path: str | os.PathLike[str]) -> Path:

@@ -53,11 +53,16 @@ def turned_over(graph: Graph) -> Graph:
     for node in graph.nodes:
         op: Op = node.op
         if isinstance(op, Budgeted):
-            changes: dict[str, Any] = {"weights": constant_array(op.weights[::-1]), "start": constant_array(op.start[::-1])}
+            changes: dict[str, Any] = {
+                "weights": constant_array(op.weights[::-1]),
+                "start": constant_array(op.start[::-1]),
+            }
             op = replace(op, **changes)
         elif isinstance(op, LoadableRequantize):
             form = op.thresholds
-            rows = {name: constant_array(getattr(form, name)[::-1]) for name in ("base", "direction", "thresholds")}
+            rows: dict[str, Any] = {
+                name: constant_array(getattr(form, name)[::-1]) for name in ("base", "direction", "thresholds")
+            }
             op = replace(op, form=replace(form, **rows))
         try:
             op.bounds(*graph.inputs_of(node))

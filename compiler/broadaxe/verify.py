@@ -239,7 +239,7 @@ def _harness(build: Build, mode: Mode, result: Verification) -> None:
     layers = sum(isinstance(node.op, Accumulating) for node in build.graph.nodes)
     programs = {
         "testbench": (["tb/testbench.cpp", f"firmware/{build.top}.cpp"], [str(build.path / "tb" / "vectors.dat")]),
-        "witness": (["tb/witness.cpp"], []),
+        "witness": (["tb/witness.cpp"], [str(build.path / "tb" / "witness.dat")]),
     }
     for name, (sources, arguments) in programs.items():
         program = compile_sources(build.path, mode, sources, name)

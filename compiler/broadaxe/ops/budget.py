@@ -7,9 +7,9 @@ A design with loadable weights is sized for all of them at once. Its certificate
         s + sum_i max(w_i * lo_i, w_i * hi_i) <=  2**(P - 1) - 1  (and the same, without s, of each tile and its own width)
     the accumulator of P bits holds the sum.
 
-Both sums are attained, so a row outside these inequalities does overflow on some input: the condition is exact. The intervals of
-the inputs hold for every network that may be loaded: a quantizer's whole range of codes, what the operators in between
-make of it, pad codes included.
+Both sums are attained, so a row outside these inequalities does overflow on some input: the condition is exact. The intervals
+of the inputs hold for every network that may be loaded: a quantizer's whole range of codes, and what the operators in
+between make of it, pad codes included.
 
 A start is stored in P bits. Adders wrap, so it counts modulo 2**P, and of the numbers it may stand for at most one puts the
 sums where the accumulator holds them.
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -72,31 +73,36 @@ class Budgeted(Mac):
     def dtype(self, *inputs: Value) -> IntType:
         return self.budget.outer_dtype
 
-    def tile_sums(self, *inputs: Value) -> Interval | None:
-        inner = self.budget.inner_dtype
-        return inner.range if inner else None
-
     def attained_tiles(self, *inputs: Value) -> Interval | None:
         """What tiles of the present weights reach; None where there are no tiles."""
-        return None if getattr(self, "tile", None) is None else super().tile_sums(*inputs)
+        return None
 
     def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
         """As with fixed weights, but that the types of memories do not depend on what they hold."""
-        held = self.budget.outer_dtype
-        start = np.array([held.wrap(v) for v in self.start.tolist()], dtype=np.int64)
+        held = self.budget.outer_dtype.range
         return {
             **super().template_context(inputs, output, lanes),
-            "start": by_lane(start, lanes.written),
-            "start_type": builtin(held.range.lo, held.range.hi),
+            "start": by_lane(self.held_start, lanes.written),
+            "start_type": builtin(held.lo, held.hi),
         }
 
     def parameters(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> IntArray:
         """Weights, then starts, each memory in the order of its dimensions."""
-        context = self.template_context(inputs, output, lanes)
-        return words(context["weights"], context["start"])
+        if lanes not in self._weight_words:
+            self._weight_words[lanes] = words(super().template_context(inputs, output, lanes)["weights"])
+        return np.concatenate([self._weight_words[lanes], words(by_lane(self.held_start, lanes.written))])
+
+    @cached_property
+    def _weight_words(self) -> dict[Lanes, IntArray]:
+        """Weights as the words of their memory, for each folding that has been asked for."""
+        return {}
+
+    @property
+    def held_start(self) -> IntArray:
+        """Starts as the memory holds them, in the accumulator's bits."""
+        return np.array([self.budget.outer_dtype.wrap(v) for v in self.start.tolist()], dtype=np.int64)
 
 
 def words(*memories: Any) -> IntArray:
     """Elements of nested lists in order, as 64-bit words; negative ones in two's complement."""
-    flat = [v for memory in memories for v in np.asarray(memory, dtype=object).reshape(-1).tolist()]
-    return np.array([v & 0xFFFFFFFFFFFFFFFF for v in flat], dtype=np.uint64)
+    return np.concatenate([np.array(memory).reshape(-1).astype(np.uint64) for memory in memories])

@@ -24,6 +24,13 @@ class LoadableMatVec(Budgeted, MatVec):
     def within(cls, op: MatVec, budget: Budget) -> LoadableMatVec:
         return cls(op.weights, op.weight_dtype, op.start, op.tile, budget=budget)
 
+    def tile_sums(self, *inputs: Value) -> Interval:
+        inner = self.budget.inner_dtype
+        return inner.range if inner else super().tile_sums(*inputs)
+
+    def attained_tiles(self, *inputs: Value) -> Interval | None:
+        return super().tile_sums(*inputs) if self.tile else None
+
     def _matches_bits(self, x: Value) -> bool:
         return False  # other weights may be others than -1 and +1
 

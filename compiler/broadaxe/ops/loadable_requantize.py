@@ -1,6 +1,6 @@
 """LoadableRequantize: a requantizer whose thresholds are written at run time, so that it can be any monotone staircase.
 
-It reads whatever its input's type may hold under other weights, and gives any code of its quantizer's range. For each channel it
+It reads whatever its input may hold under other weights, and gives any code of its quantizer's range. For each channel it
 keeps a base, a direction and one threshold for every step from one code to the next:
 
     y = base + direction * #{k : x > thresholds[k]}

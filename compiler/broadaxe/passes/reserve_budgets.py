@@ -81,7 +81,10 @@ def _known(graph: Graph, wanted: Reservation) -> None:
     """Fail where a wish is for a layer or a requantizer that is not there."""
     layers = [node.name for node in graph.nodes if node.name in wanted.promises]
     requantizers = [node.name for node in graph.nodes if isinstance(node.op, Requantize)]
-    for what, wishes, there in (("accumulators", wanted.widths, layers), ("requantizers", wanted.requantizers, requantizers)):
+    for what, wishes, there in (
+        ("accumulators", wanted.widths, layers),
+        ("requantizers", wanted.requantizers, requantizers),
+    ):
         for name in wishes:
             if name != "*" and name not in there:
                 raise RequestError(f"{what}: there is no {name!r}; there are {', '.join(there)}")
@@ -99,7 +102,9 @@ def _budgeted(node: Node, op: MatVec | GroupedMatVec, x: Value, centred: bool, w
             raise RequestError(_over(node, channel, f"{need} bits needed, the accumulator has {budget.width}"))
     for channel, tile in enumerate(tiles):
         if budget.inner is not None and tile > budget.inner:
-            raise RequestError(_over(node, channel, f"a tile needs {tile} bits, the inner accumulator has {budget.inner}"))
+            raise RequestError(
+                _over(node, channel, f"a tile needs {tile} bits, the inner accumulator has {budget.inner}")
+            )
     held = budget.outer_dtype.range
     started = op.starting_at(constant_array([0 if s in held else held.lo - s.lo for s in sums]))
     if isinstance(started, MatVec):
@@ -109,7 +114,9 @@ def _budgeted(node: Node, op: MatVec | GroupedMatVec, x: Value, centred: bool, w
 
 
 def _over(node: Node, channel: int, what: str) -> str:
-    return f"{node.name} channel {channel}, {node.origin}: {what}; quantize to that budget, or compile with a larger one"
+    return (
+        f"{node.name} channel {channel}, {node.origin}: {what}; quantize to that budget, or compile with a larger one"
+    )
 
 
 def _budget(node: Node, op: Mac, needs: list[int], tiles: list[int], wanted: Reservation) -> Budget:

@@ -1031,7 +1031,9 @@ def loaded_memories(text: str, words: list[int]) -> dict[str, tuple[list[int], l
         need(len(part) == prod(dims), f"{name}: {len(part)} words are left of {prod(dims)}")
         end = 1 << BUILTIN[kind] - (sign != "unsigned ")
         values = [w if sign == "unsigned " or w < 1 << 63 else w - (1 << 64) for w in part]
-        need(all((0 if sign == "unsigned " else -end) <= v < end for v in values), f"{name}: a word does not fit {kind}")
+        need(
+            all((0 if sign == "unsigned " else -end) <= v < end for v in values), f"{name}: a word does not fit {kind}"
+        )
         held[name] = dims, values
     return held
 
@@ -1064,15 +1066,13 @@ def loaded_layer(x: Value, raw: Any, held: dict[str, tuple[list[int], list[int]]
     (dims, values), (lanes, starts) = held.values()
     signed, bits = raw["weight_dtype"][0] == "i", int(raw["weight_dtype"].strip("uint"))
     (kind,) = re.findall(r"static unsigned ([a-z ]+) \w+_weights\[", text)
-    steps_of = prod(dims[:-1])
-    steps = unpacked(dims, values, bits, signed, outputs * depth // steps_of, BUILTIN[kind])
+    steps = unpacked(dims, values, bits, signed, outputs * depth // prod(dims[:-1]), BUILTIN[kind])
+    flat = [w for step in steps for w in step]
     if len(dims) == 2:  # depthwise: words of as many channels as there are lanes, tap by tap
-        taps = [sum(steps[at : at + steps_of // depth], []) for at in range(0, steps_of, steps_of // depth)]
-        weights = [list(row) for row in zip(*taps, strict=True)]
+        weights = [flat[channel::outputs] for channel in range(outputs)]
     else:
-        blocks = steps_of * (outputs * depth // steps_of) // depth // dims[0]
-        flat = sum(steps, [])
         ordered = [flat[at : at + depth] for at in range(0, len(flat), depth)]
+        blocks = len(ordered) // dims[0]
         weights = [ordered[pe * blocks + block] for block in range(blocks) for pe in range(dims[0])]
     rows, width = Rows.of(weights, raw.get("groups", 1), raw.get("taps", 1)), raw["budget"]["width"]
     half = 1 << width - 1
