@@ -23,7 +23,7 @@ import onnx
 
 from broadaxe import resources
 from broadaxe.config import CompileSettings, settings
-from broadaxe.emit import Dataflow, dataflow, firmware, loading_vectors, testbench
+from broadaxe.emit import firmware, loading_vectors, testbench
 from broadaxe.errors import RequestError, VerificationError
 from broadaxe.frontend.files import external, read_onnx
 from broadaxe.frontend.float32 import as_float32
@@ -37,7 +37,11 @@ from broadaxe.passes import loadable_pipeline, pipeline, run_passes
 from broadaxe.passes.reserve_budgets import Reservation
 from broadaxe.prove.certificate import certificate
 from broadaxe.reference import run
+from broadaxe.schedule.dataflow import Dataflow, dataflow, with_depths
+from broadaxe.schedule.fifos import Plan, plan
 from broadaxe.schedule.folding import complete, lanes_of
+from broadaxe.schedule.network import network_of
+from broadaxe.vendor.project import project
 from broadaxe.version import __version__
 
 if TYPE_CHECKING:
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = npt.NDArray[Any]
 Progress: TypeAlias = Callable[[str], None]
+OF_TOOLS = re.compile(r"sim/|vendor/(work|\.Xil|\.ipcache)/|vendor/[^/]*\.(log|jou|str)$")
+"""What C simulation and the vendor's tools leave in a build folder."""
 TEST_FRAMES = 8
 TEST_ELEMENTS = 1 << 22
 """Of all test vectors; both extremes are among them, whatever their size."""
@@ -67,6 +73,7 @@ class Build:
     folding: Mapping[str, Fold]
     lanes: Mapping[str, Lanes]
     flow: Dataflow
+    plan: Plan
     host: Host
     parameters: IntArray | None = None
     resident: Build | None = None
@@ -193,6 +200,9 @@ def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: s
     lowered = lowered.read_from(graph)
     folding = complete(graph, chosen.folds, chosen.multipliers, chosen.folding_place)
     lanes = lanes_of(graph, folding)
+    said("sizing FIFOs")
+    flow = dataflow(graph, lanes)
+    planned = plan(network_of(graph, lanes, flow, chosen.latencies))
     return Build(
         path=path,
         top=_identifier(chosen.name or stem),
@@ -202,7 +212,8 @@ def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: s
         graph=graph,
         folding=folding,
         lanes=lanes,
-        flow=dataflow(graph, lanes),
+        flow=with_depths(flow, planned.depths),
+        plan=planned,
         host=Host.of(model, lowered, graph),
         parameters=parameters_of(graph, lanes) if chosen.weights == "runtime" else None,
     )
@@ -221,7 +232,7 @@ def _check_foreign(folder: Path) -> None:
     ours = {*read_manifest(folder)["files"], "build.json"}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if not path.is_dir() and name not in ours and not name.startswith("sim/"):
+        if not path.is_dir() and name not in ours and not OF_TOOLS.match(name):
             raise RequestError(f"{folder}: holds {name}, which compile did not write; move it or choose another output")
 
 
@@ -276,7 +287,9 @@ def write(build: Build) -> None:
 
 
 def contents(build: Build) -> dict[str, bytes]:
-    """The model and every file of firmware/ and tb/, by path: a function of model and settings alone."""
+    """The model and every file of firmware/, tb/, vendor/ and deploy/, by path: a function of model and settings alone."""
+    from broadaxe.deploy.files import deployment
+
     size = sum(build.graph.values[name].size for name in (*build.graph.inputs, *build.graph.outputs))
     inputs = random_codes(build.graph, max(2, min(TEST_FRAMES, TEST_ELEMENTS // size)))
     files = firmware(
@@ -297,7 +310,9 @@ def contents(build: Build) -> dict[str, bytes]:
     files |= {f"firmware/broadaxe/{p.name}": p.read_text() for p in sorted(resources.folder("hw").glob("*.hpp"))}
     sim = resources.folder("hw") / "sim"
     files |= {f"tb/sim/{p.relative_to(sim).as_posix()}": p.read_text() for p in sorted(sim.rglob("*.h"))}
+    files |= project(build.top, build.settings.tool, build.settings.part, build.settings.clock_ns)
     made = {"model.onnx": build.model.SerializeToString()} | {name: text.encode() for name, text in files.items()}
+    made |= deployment(build)
     return made if build.parameters is None else made | {"parameters.bin": packed(build.parameters)}
 
 

@@ -305,6 +305,10 @@ def compile(
             metavar="fixed|runtime", help="Hardware for these weights, or for all within budgets (broadaxe load)."
         ),
     ] = None,
+    part: Annotated[
+        Optional[str], typer.Option(metavar="PART", help="Part number, device or board, such as ZCU104.")
+    ] = None,
+    clock_ns: Annotated[Optional[float], typer.Option(metavar="NS", help="Clock period; default 5.")] = None,
 ) -> None:
     """Compile a QONNX model to a folder of HLS C++.
 
@@ -322,6 +326,8 @@ def compile(
         "requantizers": {"*": requantizer} if requantizer else None,
         "tool": tool,
         "weights": weights,
+        "part": part,
+        "clock_ns": clock_ns,
     }
     chosen = read_settings(config, **given) if config else settings(**given)
     chosen = chosen.folded_by(folding) if folding else chosen

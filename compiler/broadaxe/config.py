@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from broadaxe.errors import RequestError
 from broadaxe.frontend.annotations import WIDEST_INPUT
 from broadaxe.ir import Fold
+from broadaxe.schedule.devices import Device, device
 from broadaxe.schedule.folding import DEFAULT_MULTIPLIERS
 from broadaxe.types import IntType
 
@@ -19,10 +20,13 @@ RequantizerForm = Literal["constant", "shift", "multiply-shift", "thresholds", "
 _TYPE = re.compile(r"(u?)int([1-9][0-9]?)")
 REMEDIES = {
     "greater_than_equal": "give {ge} or more",
+    "less_than_equal": "give {le} or less",
     "literal_error": "use {expected}",
     "int_type": "give a whole number",
     "int_parsing": "give a whole number",
     "int_from_float": "give a whole number",
+    "float_type": "give a number",
+    "float_parsing": "give a number",
     "string_type": "give text",
     "dict_type": "give a mapping",
     "model_type": "give a mapping, such as {{pe: 8, simd: 4}}",
@@ -82,6 +86,18 @@ class CompileSettings(BaseModel):
     control: Annotated[
         Literal["s_axilite", "ap_ctrl_none"], Field(description="block-level interface of the top function")
     ] = "s_axilite"
+    latencies: Annotated[
+        dict[str, Annotated[int, Field(ge=0)]],
+        Field(
+            description="pipeline stages of kernels as a tool has reported them, instead of the assumed bounds, for FIFO"
+            " depths; such as {conv0: 9}"
+        ),
+    ] = {}
+    part: Annotated[
+        str | None,
+        Field(description="part number, or the name of a device or board of broadaxe.schedule.devices, such as ZCU104"),
+    ] = None
+    clock_ns: Annotated[float, Field(ge=0.5, le=1000, description="period that the design is synthesised for")] = 5.0
     _folding_place: str = PrivateAttr("folding")
 
     @field_validator("inputs")
@@ -100,6 +116,16 @@ class CompileSettings(BaseModel):
                 f"control: {self.control} has no register that starts a load; with weights: runtime use s_axilite"
             )
         return self
+
+    @field_validator("part")
+    @classmethod
+    def _known_part(cls, part: str | None) -> str | None:
+        return None if part is None else device(part).part
+
+    @property
+    def device(self) -> Device | None:
+        """What `part` names."""
+        return None if self.part is None else device(self.part)
 
     @property
     def input_types(self) -> dict[str, IntType | None]:

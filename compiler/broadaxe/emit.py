@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import jinja2
@@ -75,7 +76,7 @@ def testbench(
     common = {"top": top, "inputs": flow.inputs, "outputs": flow.outputs, "parameters": flow.parameters}
     files = {
         f"tb/{name}": templates.get_template(f"tb/{name}.jinja").render(common)
-        for name in ("beats.hpp", "testbench.cpp", "library.cpp")
+        for name in ("beats.hpp", "testbench.cpp", "library.cpp", *(() if flow.parameters else ("bounded.cpp",)))
     }
     layers = [_witnesses(graph, node, node.op, lanes) for node in graph.nodes if isinstance(node.op, Accumulating)]
     loads = [layer["words"] for layer in layers if layer["parameters"]]
@@ -165,6 +166,7 @@ def _at_both_ends(op: Budgeted, inputs: Sequence[Value]) -> tuple[Budgeted, Budg
     return op.starting_at(constant_array(held.lo - lo)), op.starting_at(constant_array(held.hi - hi))
 
 
+@cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(resources.folder("templates")),

@@ -168,6 +168,12 @@ class Op(ABC):
         trips = np.arange(output.size // lanes.written, dtype=np.int64)
         return Trace(len(trips), (trips,) * len(inputs), trips)
 
+    def stages(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
+        """Pipeline stages between a read and the write that depends on it, at most: an assumption until a tool has scheduled
+        the kernel. Twice what reading a stream, a memory and a multiplier takes at usual clocks.
+        """
+        return 12
+
     def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
         """What the kernel takes of a device, by the model in `broadaxe.ops.costs`; its streams apart."""
         return Resources()
@@ -227,6 +233,13 @@ class Graph:
             for value in dict.fromkeys(node.inputs):
                 found[value] = (*found.get(value, ()), node)
         return found
+
+    def node(self, name: str) -> Node:
+        return self._named[name]
+
+    @cached_property
+    def _named(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
 
     def producer(self, value: str) -> Node | None:
         """The node that computes a value; None for a graph input."""

@@ -149,7 +149,7 @@ def session(
 def _expand_quant(node: onnx.NodeProto, writer: _NodeWriter) -> None:
     x, scale, zero_point = _inputs(node, 4, writer)[:3]
     signed, narrow = bool(_flag(node, "signed")), bool(_flag(node, "narrow"))
-    mode = _rounding_mode(node, "ROUND")
+    mode = rounding_mode(node, "ROUND")
     bits = writer.bit_width(node, 3)
     writer.begin(node)
     y = writer.op("Add", writer.op("Div", x, scale), zero_point)
@@ -161,7 +161,7 @@ def _expand_quant(node: onnx.NodeProto, writer: _NodeWriter) -> None:
             )
         y = writer.op("Where", writer.op("Less", y, writer.constant(0)), writer.constant(-1), writer.constant(1))
     else:
-        y = writer.round(writer.clamp(y, *_range(bits, signed, narrow)), mode)
+        y = writer.round(writer.clamp(y, *code_range(bits, signed, narrow)), mode)
     y = writer.op("Sub", y, zero_point)
     writer.op("Mul", y, scale, output=node.output[0])
 
@@ -175,7 +175,7 @@ def _expand_bipolar(node: onnx.NodeProto, writer: _NodeWriter) -> None:
 
 def _expand_trunc(node: onnx.NodeProto, writer: _NodeWriter, version: int) -> None:
     x, scale, zero_point, _, *rest = _inputs(node, 5 if version < 2 else 6, writer)
-    mode = _rounding_mode(node, None)
+    mode = rounding_mode(node, None)
     writer.begin(node)
     if version < 2:
         shift = writer.bit_width(node, 3) - writer.bit_width(node, 4)
@@ -190,7 +190,7 @@ def _expand_trunc(node: onnx.NodeProto, writer: _NodeWriter, version: int) -> No
         y = writer.op("Sub", writer.round(y, mode), zero_point)
         writer.op("Mul", y, scale, output=node.output[0])
     else:
-        y = writer.round(writer.clamp(y, *_range(writer.bit_width(node, 5), signed, narrow)), mode)
+        y = writer.round(writer.clamp(y, *code_range(writer.bit_width(node, 5), signed, narrow)), mode)
         y = writer.op("Sub", y, writer.op("Div", zero_point, divisor))
         writer.op("Mul", y, rest[0], output=node.output[0])
 
@@ -338,7 +338,7 @@ class _NodeWriter:
         return name
 
 
-def _range(bits: Array, signed: bool, narrow: bool) -> tuple[Array, Array]:
+def code_range(bits: Array, signed: bool, narrow: bool) -> tuple[Array, Array]:
     """The lowest and the highest code, computed in the type of `bits` as qonnx does and used as float32."""
     if signed:
         return -(2 ** (bits - 1)) + narrow, 2 ** (bits - 1) - 1
@@ -363,7 +363,8 @@ def _flag(node: onnx.NodeProto, name: str, default: int | None = None) -> int:
     return int(value)
 
 
-def _rounding_mode(node: onnx.NodeProto, default: str | None) -> str:
+def rounding_mode(node: onnx.NodeProto, default: str | None) -> str:
+    """The node's rounding mode in capitals, one of ROUNDING_MODES."""
     value = attribute(node, "rounding_mode", default)
     mode = value.decode() if isinstance(value, bytes) else str(value)
     if mode.upper() not in ROUNDING_MODES:

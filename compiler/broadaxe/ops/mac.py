@@ -75,6 +75,10 @@ class Accumulating(Op):
     def sizes(self, *inputs: Value) -> Sizes:
         """Widths of the operands, and those that coarser bounds give."""
 
+    def stages(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
+        """Every level of the adder tree may be a stage of its own."""
+        return 16 + (lanes.read - 1).bit_length()
+
     def tile_sums(self, *inputs: Value) -> Interval | None:
         """What the inner accumulator of a sum made in stages has to hold; None where there are no stages."""
         return None

@@ -230,7 +230,7 @@ def _outputs(build: Build) -> tuple[Port, ...]:
 def _port(build: Build, port: emit.Port, tensor: str, quantized: str | None, index: IntArray, chain: Chain) -> Port:
     value, affine = build.graph.values[port.value], chain[0]
     assert isinstance(affine, Affine)
-    order = _order(index, port.shape)
+    order = order_of(index, port.shape)
     scale, shift = spread(affine.scale, affine.shift)
     zero = tuple(-b / a if a else Fraction(1, 2) for a, b in zip(scale, shift, strict=True))  # a constant has none
     return Port(
@@ -254,7 +254,8 @@ def _port(build: Build, port: emit.Port, tensor: str, quantized: str | None, ind
     )
 
 
-def _order(index: IntArray, shape: tuple[int, ...]) -> Order:
+def order_of(index: IntArray, shape: tuple[int, ...]) -> Order:
+    """How the elements of a model tensor, which go to `index` of a stream of this shape, stand there."""
     if (index.reshape(-1) == np.arange(index.size)).all():
         return "tensor"
     if len(shape) == 3 and np.array_equal(index, channels_first(*shape)):

@@ -6,13 +6,11 @@ Every identifier is one of the graph's own names, never a name from the model fi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import gcd
 from typing import Any
 
 from broadaxe.ir import Graph, Lanes, Node, Value
-
-STREAM_DEPTH = 2
 
 
 @dataclass(frozen=True)
@@ -45,17 +43,21 @@ class Stream:
     name: str
     type: str
     lanes: int
-    depth: int = STREAM_DEPTH
+    depth: int = 2
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """The FIFO that brings a loadable kernel its parameters: `words` of 64 bits in a frame that loads."""
+    """The FIFO that brings a loadable kernel its parameters: `words` of 64 bits in a frame that loads, and one in each.
+
+    It has room for a word of each frame that may be under way before the kernel, so that the dealing process, which is in
+    the frame of the first kernel, does not wait for the last.
+    """
 
     name: str
     node: str
     words: int
-    depth: int = STREAM_DEPTH
+    depth: int
 
 
 @dataclass
@@ -79,6 +81,13 @@ def dataflow(graph: Graph, lanes: Mapping[str, Lanes]) -> Dataflow:
     return _Wiring(graph, lanes).flow
 
 
+def with_depths(flow: Dataflow, depths: Mapping[str, int]) -> Dataflow:
+    """The same top level with other FIFO depths, in words."""
+    streams = {s.name: replace(s, depth=depths[s.name]) for s in flow.streams}
+    sources = {value: streams[s.name] for value, s in flow.sources.items()}
+    return replace(flow, streams=list(streams.values()), sources=sources)
+
+
 class _Wiring:
     def __init__(self, graph: Graph, lanes: Mapping[str, Lanes]) -> None:
         self.graph, self.lanes, self.flow = graph, lanes, Dataflow()
@@ -96,9 +105,7 @@ class _Wiring:
             if node.op.hardware:
                 sources = [self.waiting[self._stream_of(v), _reader(node, i)] for i, v in enumerate(node.inputs)]
                 out = self._stream(f"s_{node.name}", graph.values[node.output], lanes[node.name].written)
-                self.flow.calls.append(
-                    {"what": "node", "name": node.name, "sources": sources, "out": out.name} | self._parameters(node)
-                )
+                self._call("node", node.name, sources, [out.name], name=node.name, parameters=self._parameters(node))
                 self._produced(node.output, out)
         for position, name in enumerate(graph.outputs):
             self._output(position, self._stream_of(name), graph.values[name])
@@ -111,22 +118,26 @@ class _Wiring:
             producer = self.graph.producer(value)
         return value
 
-    def _parameters(self, node: Node) -> dict[str, str]:
-        """The stream of a loadable node's parameters, for its call."""
+    def _parameters(self, node: Node) -> str | None:
+        """The stream of a loadable node's parameters, None of others."""
         if not node.op.loadable:
-            return {}
+            return None
         inputs, out = self.graph.inputs_of(node), self.graph.values[node.output]
         words = node.op.parameters(inputs, out, self.lanes[node.name]).size
-        self.flow.parameters.append(Parameters(f"p_{node.name}", node.name, words))
-        return {"parameters": self.flow.parameters[-1].name}
+        self.flow.parameters.append(Parameters(f"p_{node.name}", node.name, words, 2 + len(self.flow.calls)))
+        return self.flow.parameters[-1].name
 
     def _reads(self, value: str, reader: str, count: int) -> None:
         self.readers.setdefault(self._stream_of(value), []).append((reader, count))
 
-    def _stream(self, name: str, value: Value, count: int, depth: int = STREAM_DEPTH) -> Stream:
-        stream = Stream(name, f"{value.name}_t", count, depth)
+    def _stream(self, name: str, value: Value, count: int) -> Stream:
+        stream = Stream(name, f"{value.name}_t", count)
         self.flow.streams.append(stream)
         return stream
+
+    def _call(self, what: str, process: str, reads: list[str], writes: list[str], **sizes: Any) -> None:
+        """A call of the top level: what the template needs, its process' name, and the streams it reads and writes."""
+        self.flow.calls.append({"what": what, "process": process, "reads": reads, "writes": writes, **sizes})
 
     def _input(self, position: int, value: Value) -> None:
         count = next((n for _, n in self.readers.get(value.name, []) if n), 1)
@@ -136,7 +147,7 @@ class _Wiring:
         )
         stream = self._stream(f"s_{value.name}", value, count)
         self.flow.inputs.append(port)
-        self.flow.calls.append({"what": "read", "port": port, "type": stream.type, "out": stream.name})
+        self._call("read", f"read {port.name}", [], [stream.name], port=port, type=stream.type, count=port.beats)
         self._produced(value.name, stream)
 
     def _output(self, position: int, source: str, value: Value) -> None:
@@ -152,14 +163,10 @@ class _Wiring:
         )
         self.flow.outputs.append(port)
         at = self.waiting[source, f"out{position}"]
-        self.flow.calls.append({"what": "write", "port": port, "type": stream.type, "source": at})
+        self._call("write", f"write {port.name}", [at], [], port=port, type=stream.type, count=port.beats)
 
     def _produced(self, name: str, stream: Stream) -> None:
-        """Give each reader of a value a stream of its own, with the lanes it reads.
-
-        A stream that is one of several copies holds a whole frame: the copier can then always finish a frame, so that a
-        join further down, whose other side needs the frame's end first, cannot stall it. No deadlock, whatever the branches.
-        """
+        """Give each reader of a value a stream of its own, with the lanes it reads."""
         self.flow.sources[name] = stream
         value, readers = self.graph.values[name], self.readers.get(name, [])
         current = stream
@@ -167,11 +174,11 @@ class _Wiring:
             branch = current
             if position < len(readers) - 1:
                 words = value.size // stream.lanes
-                branch = self._stream(f"s_{name}_to_{reader}", value, stream.lanes, words)
-                rest = self._stream(f"s_{name}_after_{reader}", value, stream.lanes, words)
-                self.flow.calls.append(
-                    {"what": "copy", "type": stream.type, "lanes": stream.lanes, "count": words}
-                    | {"source": current.name, "out": branch.name, "other": rest.name}
+                branch = self._stream(f"s_{name}_to_{reader}", value, stream.lanes)
+                rest = self._stream(f"s_{name}_after_{reader}", value, stream.lanes)
+                copies = [branch.name, rest.name]
+                self._call(
+                    "copy", branch.name, [current.name], copies, type=stream.type, lanes=stream.lanes, count=words
                 )
                 current = rest
             self.waiting[name, reader] = self._with_lanes(branch, value, reader, count or stream.lanes).name
@@ -182,10 +189,8 @@ class _Wiring:
             if target == stream.lanes:
                 continue
             changed = self._stream(f"{stream.name}_x{target}_{reader}", value, target)
-            self.flow.calls.append(
-                {"what": "lanes", "type": stream.type, "read": stream.lanes, "written": target, "count": value.size}
-                | {"source": stream.name, "out": changed.name}
-            )
+            sizes = {"type": stream.type, "read": stream.lanes, "written": target, "count": value.size}
+            self._call("lanes", changed.name, [stream.name], [changed.name], **sizes)
             stream = changed
         return stream
 

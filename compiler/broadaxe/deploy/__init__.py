@@ -1,0 +1,1 @@
+"""Files that bring a design onto a board: what stands under deploy/ in a build folder."""

@@ -1,0 +1,1 @@
+"""The vendor's HLS tools: projects for them, runs of them, what their reports say."""
