@@ -190,7 +190,7 @@ def named(data: Array | Mapping[str, Array], inputs: list[str]) -> dict[str, Arr
 
 def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: str, said: Progress) -> Build:
     said("lowering to integers")
-    lowered = lower(model, chosen.input_types)
+    lowered = lower(model, chosen.input_types, loadable=chosen.weights == "runtime")
     said("sizing accumulators and proving requantizers")
     passes = pipeline(chosen.requantizers)
     if chosen.weights == "runtime":

@@ -178,6 +178,11 @@ class Op(ABC):
         """What the kernel takes of a device, by the model in `broadaxe.ops.costs`; its streams apart."""
         return Resources()
 
+    @property
+    def codes_of_any(self) -> Interval | None:
+        """What comes out of a quantizer at most, whatever stands before it; None of other operators."""
+        return None
+
     def witnesses(self, inputs: Sequence[Value], channel: int) -> tuple[list[IntArray], list[IntArray]] | None:
         """Inputs (shape of each input value) that attain the lower and the upper bound of an output channel.
 

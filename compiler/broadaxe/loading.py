@@ -65,7 +65,7 @@ def load_parameters(
     said("reading the model")
     loaded, _ = load_model(model)
     said("lowering to integers")
-    lowered = lower(loaded, design.settings.input_types)
+    lowered = lower(loaded, design.settings.input_types, loadable=True)
     _same_operators(design.graph, lowered.graph)
     said("holding every layer against its budget")
     held = {node.name: node.op for node in design.graph.nodes}

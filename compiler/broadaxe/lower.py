@@ -147,6 +147,7 @@ def lower(
     model: onnx.ModelProto,
     input_types: Mapping[str, IntType | None] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    loadable: bool = False,
 ) -> Lowered:
     """Lower a QONNX model.
 
@@ -155,12 +156,13 @@ def lower(
         input_types: integer types of inputs that carry integers and need no quantizer, by input name; None for one that
             carries reals, whatever the model's annotations say.
         progress: called with (nodes done, nodes in all).
+        loadable: for a design whose weights are exchanged later: quantizers give any of their codes.
 
     Raises:
         UnsupportedModelError: names the node, its operator, why it cannot be lowered and what would help.
     """
     model = qonnx_from_finn(model)
-    walk = Walk(model, dict(input_types or {}))
+    walk = Walk(model, dict(input_types or {}), loadable)
     for done, proto in enumerate(model.graph.node):
         walk.take(proto)
         if progress is not None:
@@ -176,10 +178,12 @@ class Walk:
         builder: the integer graph so far.
     """
 
-    def __init__(self, model: onnx.ModelProto, input_types: Mapping[str, IntType | None]) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, input_types: Mapping[str, IntType | None], loadable: bool = False
+    ) -> None:
         self.model = model
         self.opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
-        self.builder = GraphBuilder("network")
+        self.builder = GraphBuilder("network", loadable)
         self.states: dict[str, Tensor] = {}
         self.host_inputs: list[HostInput] = []
         self.tensors: list[HostOutput] = []

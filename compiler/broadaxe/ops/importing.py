@@ -178,9 +178,13 @@ class Promise:
 
 @dataclass
 class GraphBuilder:
-    """The integer graph under construction; `promises` names its layers that have weights."""
+    """The integer graph under construction; `promises` names its layers that have weights.
+
+    `loadable`: weights and thresholds may be exchanged later, so nothing may follow from the present ones but themselves.
+    """
 
     name: str
+    loadable: bool = False
     inputs: list[str] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
@@ -203,6 +207,8 @@ class GraphBuilder:
         read = [self.values[i] for i in inputs]
         admit(origin, op.shape(*read))
         value = infer(name, op, read, affine)
+        if self.loadable and (codes := op.codes_of_any) is not None:
+            value = replace(value, bounds=(codes,) * value.channels)
         self.values[name] = value
         self.nodes.append(Node(name, op, tuple(inputs), name, origin))
         return value

@@ -53,7 +53,7 @@ class LoadableRequantize(Requantize):
         return form
 
     def bounds(self, *inputs: Value) -> Bounds:
-        return (Interval(self.quantizer.lo, self.quantizer.hi),) * inputs[0].channels
+        return (self.codes_of_any,) * inputs[0].channels
 
     def template_context(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Mapping[str, Any]:
         """As with fixed thresholds, but that the types of memories do not depend on what they hold."""
