@@ -31,6 +31,7 @@ from functools import cache
 from math import gcd, isqrt, lcm, prod
 from operator import mul
 from pathlib import Path
+from struct import unpack
 from typing import Any, NamedTuple, TypeAlias
 
 FORMAT, WIDEST, FIRST_PRECISION, LAST_PRECISION = 1, 62, 128, 1 << 13
@@ -874,9 +875,9 @@ def loadable_requantize(x: Value, raw: Any) -> tuple[Value, int, int]:
 def staircase(c: int, base: int, direction: int, thresholds: list[int], domain: Pair, codes: Pair) -> None:
     """A channel's thresholds are sorted and within the domain, and what they count to is within the codes."""
     need(direction in (-1, 1), f"channel {c}: direction {direction} is neither 1 nor -1")
-    need(thresholds == sorted(thresholds), f"channel {c}: its thresholds are not sorted")
     outside = [t for t in thresholds if not domain[0] <= t <= domain[1]]
     need(not outside, f"channel {c}: threshold {outside[:1]} lies outside {list(domain)}")
+    need(thresholds == sorted(thresholds), f"channel {c}: its thresholds are not sorted")
     for code in (base, base + direction * sum(t < domain[1] for t in thresholds)):
         need(codes[0] <= code <= codes[1], f"channel {c}: code {code} lies outside {list(codes)}")
 
@@ -1048,15 +1049,18 @@ def by_channel(dims: list[int], values: list[int]) -> list[list[int]]:
 
 def unpacked(dims: list[int], values: list[int], bits: int, signed: bool, simd: int, word: int) -> list[list[int]]:
     """Weights of every step, `simd` of `bits` bits from bit 0 on, as many a word as it holds."""
-    steps, per_word = [], word // bits
-    for at in range(0, len(values), dims[-1]):
-        step = []
-        for k, packed in enumerate(values[at : at + dims[-1]]):
-            count = min(per_word, simd - k * per_word)
-            need(packed < 1 << bits * count, f"word {at + k}: bits beyond {count} weights of {bits} are set")
-            fields = [packed >> bits * j & (1 << bits) - 1 for j in range(count)]
-            step += [f - (1 << bits) if signed and f >> bits - 1 else f for f in fields]
-        steps.append(step)
+    mask, words = (1 << bits) - 1, dims[-1]
+    end = 1 << bits - signed
+    counts = [min(word // bits, simd - at) for at in range(0, simd, word // bits)]
+    shifts = [range(0, bits * count, bits) for count in counts]
+    need(len(counts) == words, f"{words} words do not hold {simd} weights of {bits} bits")
+    for k, count in enumerate(counts):
+        most = max(values[k::words])
+        need(most < 1 << bits * count, f"weights: bits beyond {count} weights of {bits} are set in {most:#x}")
+    steps = []
+    for at in range(0, len(values), words):
+        fields = [values[at + k] >> shift & mask for k in range(words) for shift in shifts[k]]
+        steps.append([f if f < end else f - 2 * end for f in fields])
     return steps
 
 
@@ -1114,7 +1118,7 @@ def check_parameters(folder: Path, data: bytes) -> str:
         nodes = [node for node in content["graph"]["nodes"] if node["operator"].startswith("loadable_")]
         need(nodes, "the design loads none; compile it with --weights runtime")
         need(len(data) % 8 == 0, f"{len(data)} bytes are not words of 8")
-        words = [int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), 8)]
+        words = list(unpack(f"<{len(data) // 8}Q", data))
         count = len(words)
         for node in nodes:
             where = f"parameters of {node['name']}"
