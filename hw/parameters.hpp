@@ -8,6 +8,9 @@
 //
 // No call is conditional, no memory has two users, and a kernel waits for the dealing process alone, which serves kernels in
 // the order of the dataflow: streams of any depth do not deadlock.
+//
+// Trip counts are those of a frame that loads nothing, so that a tool's latency is that of a frame; one that loads takes a
+// cycle more for each word.
 #pragma once
 
 #include <hls_stream.h>
@@ -28,7 +31,7 @@ void deal_parameters(hls::stream<AxisWord>& in, bool load, hls::stream<parameter
 beats:
   for (int t = 0; t < count; t++) {
 #pragma HLS PIPELINE II=1
-#pragma HLS LOOP_TRIPCOUNT min=0 max=1 avg=0
+#pragma HLS LOOP_TRIPCOUNT min=0 max=1
     const AxisWord beat = in.read();
     const parameter bits = beat.data;
     out.write(bits);
@@ -50,7 +53,7 @@ void load_memory(hls::stream<parameter>& in, bool follow, T (&memory)[A][B]) {
 words:
   for (int t = 0; t < count; t++) {
 #pragma HLS PIPELINE II=1
-#pragma HLS LOOP_TRIPCOUNT min=0 max=1 avg=0
+#pragma HLS LOOP_TRIPCOUNT min=0 max=1
     const parameter word = in.read();
     memory[a][b] = static_cast<T>(word.to_uint64());
     if (b == B - 1) {
@@ -70,7 +73,7 @@ void load_memory(hls::stream<parameter>& in, bool follow, T (&memory)[A][B][C]) 
 words:
   for (int t = 0; t < count; t++) {
 #pragma HLS PIPELINE II=1
-#pragma HLS LOOP_TRIPCOUNT min=0 max=1 avg=0
+#pragma HLS LOOP_TRIPCOUNT min=0 max=1
     const parameter word = in.read();
     memory[a][b][c] = static_cast<T>(word.to_uint64());
     if (c < C - 1) {

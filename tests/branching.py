@@ -43,7 +43,7 @@ from broadaxe.schedule.dataflow import Dataflow, dataflow, with_depths
 from broadaxe.schedule.fifos import Plan, plan
 from broadaxe.schedule.folding import lanes_of
 from broadaxe.schedule.network import network_of
-from broadaxe.types import Interval, IntType
+from broadaxe.types import Interval
 
 STANDARD = (
     "algorithm",
@@ -137,10 +137,9 @@ class Draft:
     def shuffle(self, x: Value) -> Value:
         """Channels, rows or pixels in another order."""
         index = np.arange(x.size).reshape(x.shape)
-        height, width, channels = x.shape
         match self.rng.integers(3):
             case 0:
-                index = index[..., self.rng.permutation(channels)]
+                index = index[..., self.rng.permutation(x.channels)]
             case 1:
                 index = index[::-1]
             case _:
@@ -175,12 +174,11 @@ class Draft:
 
     def u_shape(self, x: Value, depth: int) -> Value:
         """Half the size and back; x skips to the end."""
-        height, width, channels = x.shape
         small = self.add(WindowMax(4), self.add(SlidingWindow((2, 2), (2, 2)), x))
         small = self.keeping(small, depth - 1)
         index = np.arange(small.size).reshape(small.shape).repeat(2, axis=0).repeat(2, axis=1)
         large = self.add(Rearrange.of(index), small)
-        return self.convolution(self.add(Concat(), x, large), channels)
+        return self.convolution(self.add(Concat(), x, large), x.channels)
 
     def branches(self, x: Value, depth: int) -> Value:
         """Two to four paths, whose channels are put together and mixed back to x's."""

@@ -32,6 +32,7 @@ from broadaxe.frontend.wiring import shown
 from broadaxe.host import Host
 from broadaxe.ir import Fold, Graph, IntArray, Lanes
 from broadaxe.lower import Lowered, lower
+from broadaxe.ops.mac import Accumulating
 from broadaxe.parameters import packed, parameters_of, turned_over
 from broadaxe.passes import loadable_pipeline, pipeline, run_passes
 from broadaxe.passes.reserve_budgets import Reservation
@@ -39,8 +40,9 @@ from broadaxe.prove.certificate import certificate
 from broadaxe.reference import run
 from broadaxe.schedule.dataflow import Dataflow, dataflow, with_depths
 from broadaxe.schedule.fifos import Plan, plan
-from broadaxe.schedule.folding import complete, lanes_of
+from broadaxe.schedule.folding import Given, complete, fold_of, folding_entries, lanes_of, pinned
 from broadaxe.schedule.network import network_of
+from broadaxe.schedule.targets import FoldingPlan, evaluated, planned
 from broadaxe.vendor.project import project
 from broadaxe.version import __version__
 
@@ -72,6 +74,7 @@ class Build:
     graph: Graph
     folding: Mapping[str, Fold]
     lanes: Mapping[str, Lanes]
+    decided: FoldingPlan
     flow: Dataflow
     plan: Plan
     host: Host
@@ -129,7 +132,8 @@ def load(path: str | os.PathLike[str]) -> Build:
     manifest = read_manifest(folder)
     model, _ = load_model(folder / "model.onnx")
     chosen = settings(**{**manifest["settings"], "name": manifest["top"].removesuffix("_top")})
-    return _design(folder, model, chosen, "", lambda _: None)
+    decided = settings(folding=manifest.get("folding", {})).folded_by(folder / "build.json")
+    return _design(folder, model, chosen, "", lambda _: None, decided.given)
 
 
 def load_model(source: object, example_input: object | None = None) -> tuple[onnx.ModelProto, str]:
@@ -188,7 +192,15 @@ def named(data: Array | Mapping[str, Array], inputs: list[str]) -> dict[str, Arr
     return {inputs[0]: np.asarray(data)}
 
 
-def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: str, said: Progress) -> Build:
+def _design(
+    path: Path,
+    model: onnx.ModelProto,
+    chosen: CompileSettings,
+    stem: str,
+    said: Progress,
+    given: Mapping[str, Given] | None = None,
+) -> Build:
+    """`given` is a folding that was decided before, instead of what the settings ask for."""
     said("lowering to integers")
     lowered = lower(model, chosen.input_types, loadable=chosen.weights == "runtime")
     said("sizing accumulators and proving requantizers")
@@ -198,8 +210,8 @@ def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: s
         passes = loadable_pipeline(wanted)
     graph = run_passes(lowered.graph, passes)
     lowered = lowered.read_from(graph)
-    folding = complete(graph, chosen.folds, chosen.multipliers, chosen.folding_place)
-    lanes = lanes_of(graph, folding)
+    decided = _decided(graph, chosen, given, said)
+    lanes = decided.lanes
     said("sizing FIFOs")
     flow = dataflow(graph, lanes)
     planned = plan(network_of(graph, lanes, flow, chosen.latencies))
@@ -210,13 +222,24 @@ def _design(path: Path, model: onnx.ModelProto, chosen: CompileSettings, stem: s
         settings=chosen,
         lowered=lowered,
         graph=graph,
-        folding=folding,
+        folding={n.name: fold_of(n.op, lanes[n.name]) for n in graph.nodes if isinstance(n.op, Accumulating)},
         lanes=lanes,
+        decided=decided,
         flow=with_depths(flow, planned.depths),
         plan=planned,
         host=Host.of(model, lowered, graph),
         parameters=parameters_of(graph, lanes) if chosen.weights == "runtime" else None,
     )
+
+
+def _decided(graph: Graph, chosen: CompileSettings, given: Mapping[str, Given] | None, said: Progress) -> FoldingPlan:
+    """The lanes of every kernel: to the target or the budget that is asked for, or else by rule."""
+    open_kernels = pinned(graph, chosen.given if given is None else given, chosen.folding_place)
+    if given is None and chosen.request is not None:
+        said("choosing a folding")
+        return planned(graph, chosen.request, open_kernels, chosen.latencies)
+    folding = complete(graph, given or chosen.given, chosen.multipliers, chosen.folding_place)
+    return evaluated(graph, lanes_of(graph, folding, open_kernels), chosen.latencies)
 
 
 def _identifier(name: str) -> str:
@@ -261,16 +284,18 @@ def _target(path: Path) -> Path:
 
 def write(build: Build) -> None:
     """Write the whole folder beside its place and rename it: an interrupted run leaves the old one whole."""
+    from broadaxe.reports.folding import folding_file
     from broadaxe.reports.model import report_of
 
     files = contents(build)
     files["certificate.json"] = certificate(build.graph, files).encode()
+    files["folding.yaml"] = folding_file(build.graph, build.decided, build.settings.clock_ns).encode()
     files["report.json"] = f"{report_of(build).model_dump_json(indent=1)}\n".encode()
     manifest = {
         "broadaxe": __version__,
         "top": build.top,
         "settings": build.settings.model_dump(),
-        "folding": {n: {"pe": f.pe, "simd": f.simd} for n, f in build.folding.items()},
+        "folding": folding_entries(build.folding, build.lanes),
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
     files["build.json"] = f"{json.dumps(manifest, indent=1)}\n".encode()

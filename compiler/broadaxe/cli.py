@@ -291,8 +291,20 @@ def compile(
         typer.Option("--input", metavar="NAME:TYPE", help="An input that carries integers, such as image:uint8."),
     ] = None,
     folding: Annotated[
-        Optional[Path], typer.Option(help="YAML file with lanes per layer, such as `conv0: {pe: 8, simd: 4}`.")
+        Optional[Path], typer.Option(help="YAML file with lanes of kernels: a build's folding.yaml, edited.")
     ] = None,
+    target_fps: Annotated[
+        Optional[float], typer.Option(metavar="N", help="Frames a second: the cheapest folding that reaches them.")
+    ] = None,
+    target_ii: Annotated[
+        Optional[int], typer.Option(metavar="N", help="The same in cycles from frame to frame.")
+    ] = None,
+    max_lut: Annotated[
+        Optional[int], typer.Option(metavar="N", help="LUTs at most: without a target the fastest folding that fits.")
+    ] = None,
+    max_dsp: Annotated[Optional[int], typer.Option(metavar="N", help="DSP blocks at most.")] = None,
+    max_bram: Annotated[Optional[int], typer.Option(metavar="N", help="Block RAMs of 18 Kb at most.")] = None,
+    max_uram: Annotated[Optional[int], typer.Option(metavar="N", help="UltraRAMs at most.")] = None,
     requantizer: Annotated[
         Optional[str], typer.Option(metavar="FORM", help="Form of every requantizer, where it is proven equal.")
     ] = None,
@@ -306,7 +318,10 @@ def compile(
         ),
     ] = None,
     part: Annotated[
-        Optional[str], typer.Option(metavar="PART", help="Part number, device or board, such as ZCU104.")
+        Optional[str],
+        typer.Option(
+            metavar="PART", help="Part number, device or board, such as ZCU104: the fastest folding that fits."
+        ),
     ] = None,
     clock_ns: Annotated[Optional[float], typer.Option(metavar="NS", help="Clock period; default 5.")] = None,
 ) -> None:
@@ -316,6 +331,7 @@ def compile(
     """
     from broadaxe import build as builds
     from broadaxe.config import read_folding, read_settings, settings
+    from broadaxe.reports.folding import told
     from broadaxe.reports.model import report_of
     from broadaxe.reports.terminal import ReportTable
 
@@ -323,6 +339,12 @@ def compile(
         "name": name,
         "inputs": dict(_typed(text) for text in inputs) if inputs else None,
         "folding": read_folding(folding) if folding else None,
+        "target_fps": target_fps,
+        "target_ii": target_ii,
+        "max_lut": max_lut,
+        "max_dsp": max_dsp,
+        "max_bram": max_bram,
+        "max_uram": max_uram,
         "requantizers": {"*": requantizer} if requantizer else None,
         "tool": tool,
         "weights": weights,
@@ -334,6 +356,8 @@ def compile(
     with _progress() as progress:
         build = builds.compile(model, output, settings=chosen, progress=progress)
     _results().print(ReportTable(report_of(build)))
+    for line in told(build.decided, chosen.clock_ns):
+        typer.echo(line)
     typer.echo(f"wrote {output}: C++ in firmware/ with top function {build.top}, testbench in tb/")
     if build.parameters is not None:
         typer.echo(f"weights are loaded at run time: parameters.bin has those of this model, {_amount(build)}")
@@ -389,6 +413,59 @@ def report(
         return
     _results().print(ReportTable(content))
     typer.echo(f"next: broadaxe verify {build}")
+
+
+@app.command()
+def dataflow(
+    build: BuildFolder,
+    run: Annotated[
+        bool, typer.Option("--run", help="Run the C++ with FIFOs of these depths, and compare cycles and results.")
+    ] = False,
+    least: Annotated[bool, typer.Option("--least", help="With --run: depths that are just deep enough.")] = False,
+    depth: Annotated[
+        Optional[list[str]], typer.Option("--depth", metavar="FIFO=N", help="With --run: another depth of a FIFO.")
+    ] = None,
+    frames: Annotated[int, typer.Option(help="With --run: frames, back to back.")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="Print the report, which holds both tables, as JSON.")] = False,
+) -> None:
+    """Show every kernel's cycles and resources and every FIFO's depths; --run runs the C++ that way.
+
+    Example: broadaxe dataflow build --run --least --depth s_quant0_after_window1=20
+    """
+    from broadaxe.build import load
+    from broadaxe.rehearsal import rehearse
+    from broadaxe.reports.dataflow import DataflowTable
+    from broadaxe.reports.model import read_report
+
+    content = read_report(build)
+    if (least or depth) and not run:
+        raise RequestError("--least and --depth: change nothing without --run; add --run")
+    if not run:
+        if json:
+            typer.echo(content.model_dump_json(indent=1))
+        else:
+            _results().print(DataflowTable(content))
+            typer.echo(f"next: broadaxe dataflow {build} --run")
+        return
+    with _progress() as progress:
+        result = rehearse(
+            load(build),
+            frames=frames,
+            depths="least" if least else "declared",
+            changed=dict(_depth(text) for text in depth or []),
+            progress=progress,
+        )
+    typer.echo(str(result))
+    if not result.passed:
+        raise typer.Exit(1)
+    typer.echo(f"next: broadaxe verify {build}")
+
+
+def _depth(text: str) -> tuple[str, int]:
+    name, _, count = text.rpartition("=")
+    if not name or not count.isdecimal():
+        raise RequestError(f"--depth {text}: is not FIFO=N; write for example s_quant0_to_window1=20")
+    return name, int(count)
 
 
 @app.command()

@@ -7,19 +7,31 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from broadaxe.errors import RequestError
 from broadaxe.frontend.annotations import WIDEST_INPUT
-from broadaxe.ir import Fold
+from broadaxe.hardware import Multiplier
 from broadaxe.schedule.devices import Device, device
-from broadaxe.schedule.folding import DEFAULT_MULTIPLIERS
+from broadaxe.schedule.folding import DEFAULT_MULTIPLIERS, Given
+from broadaxe.schedule.targets import Request, budget_of, cycles_for
 from broadaxe.types import IntType
 
 RequantizerForm = Literal["constant", "shift", "multiply-shift", "thresholds", "threshold-search", "table"]
 _TYPE = re.compile(r"(u?)int([1-9][0-9]?)")
 REMEDIES = {
     "greater_than_equal": "give {ge} or more",
+    "greater_than": "give more than {gt}",
     "less_than_equal": "give {le} or less",
     "literal_error": "use {expected}",
     "int_type": "give a whole number",
@@ -35,12 +47,32 @@ REMEDIES = {
 
 
 class FoldSettings(BaseModel):
-    """Lanes of one multiply-accumulate layer."""
+    """PE, SIMD and what multiplies of one multiply-accumulate layer."""
 
     model_config = ConfigDict(extra="forbid")
 
     pe: Annotated[int, Field(ge=1, description="output channels a cycle; divides the layer's outputs")]
     simd: Annotated[int, Field(ge=1, description="inputs a cycle; divides the products of one sum")]
+    multiplier: Annotated[Multiplier | None, Field(description="what multiplies; left out: what is cheapest")] = None
+
+
+class LaneSettings(BaseModel):
+    """Lanes of a kernel that is no layer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    lanes: Annotated[int, Field(ge=1, description="elements that the kernel writes a cycle")]
+
+
+def _kind(given: Any) -> str:
+    return "lanes" if isinstance(given, LaneSettings) or (isinstance(given, dict) and "lanes" in given) else "fold"
+
+
+KernelSettings = Annotated[
+    Annotated[FoldSettings, Tag("fold")] | Annotated[LaneSettings, Tag("lanes")], Discriminator(_kind)
+]
+BUDGETS = {"max_lut": "lut", "max_ff": "ff", "max_dsp": "dsp", "max_bram": "bram18", "max_uram": "uram"}
+"""Settings that bound a resource, by its name in `broadaxe.hardware.Resources`."""
 
 
 class CompileSettings(BaseModel):
@@ -59,11 +91,21 @@ class CompileSettings(BaseModel):
         ),
     ] = {}
     folding: Annotated[
-        dict[str, FoldSettings], Field(description="lanes per layer, such as {conv1: {pe: 8, simd: 4}}")
+        dict[str, KernelSettings],
+        Field(description="lanes per kernel, such as {conv1: {pe: 8, simd: 4}, window1: {lanes: 4}}"),
     ] = {}
     multipliers: Annotated[int, Field(ge=1, description="lanes of the busiest layer in the default folding")] = (
         DEFAULT_MULTIPLIERS
     )
+    target_fps: Annotated[float | None, Field(gt=0, description="frames a second that the folding has to reach")] = None
+    target_ii: Annotated[int | None, Field(ge=1, description="cycles that a frame may take, instead of target_fps")] = (
+        None
+    )
+    max_lut: Annotated[int | None, Field(ge=0, description="LUTs that the design may take")] = None
+    max_ff: Annotated[int | None, Field(ge=0, description="flip-flops that it may take")] = None
+    max_dsp: Annotated[int | None, Field(ge=0, description="DSP blocks that it may take")] = None
+    max_bram: Annotated[int | None, Field(ge=0, description="block RAMs of 18 Kb that it may take")] = None
+    max_uram: Annotated[int | None, Field(ge=0, description="UltraRAMs that it may take")] = None
     requantizers: Annotated[
         dict[str, RequantizerForm],
         Field(description='form per requantizer, or for all with "*", such as {"*": thresholds}; must be provable'),
@@ -122,6 +164,14 @@ class CompileSettings(BaseModel):
     def _known_part(cls, part: str | None) -> str | None:
         return None if part is None else device(part).part
 
+    @model_validator(mode="after")
+    def _one_target(self) -> CompileSettings:
+        if self.target_fps is not None and self.target_ii is not None:
+            raise RequestError(
+                f"settings: target_fps {self.target_fps:g} and target_ii {self.target_ii}: give one of both"
+            )
+        return self
+
     @property
     def device(self) -> Device | None:
         """What `part` names."""
@@ -143,8 +193,23 @@ class CompileSettings(BaseModel):
         return copy
 
     @property
-    def folds(self) -> dict[str, Fold]:
-        return {name: Fold(f.pe, f.simd) for name, f in self.folding.items()}
+    def given(self) -> dict[str, Given]:
+        """The folding, by kernel."""
+        return {name: Given(**entry.model_dump()) for name, entry in self.folding.items()}
+
+    @property
+    def request(self) -> Request | None:
+        """What the folding has to reach; None where a rule does, or where nothing but a folding is given.
+
+        A part alone asks for the fastest design that fits it, unless a folding or a number of multipliers is given.
+        """
+        budget = {kind: getattr(self, name) for name, kind in BUDGETS.items() if getattr(self, name) is not None}
+        held = None if self.device is None else self.device.resources
+        ruled = bool(self.folding) or "multipliers" in self.model_fields_set
+        if self.target_fps is self.target_ii is None and not budget and (held is None or ruled):
+            return None
+        cycles = self.target_ii if self.target_fps is None else cycles_for(self.target_fps, self.clock_ns)
+        return Request(cycles, (budget_of(held) if held else {}) | budget, held, self.clock_ns)
 
 
 def input_type(name: str, text: str) -> IntType | None:
@@ -171,8 +236,8 @@ def read_settings(path: Path, **overrides: Any) -> CompileSettings:
     return made.folded_by(path) if "folding" in given else made
 
 
-def read_folding(path: Path) -> dict[str, FoldSettings]:
-    """Lanes per layer from a YAML file."""
+def read_folding(path: Path) -> dict[str, FoldSettings | LaneSettings]:
+    """Lanes per kernel from a YAML file."""
     return _validated(str(path), {"folding": read_mapping(path)}).folding
 
 
@@ -196,10 +261,13 @@ def _validated(where: str, values: dict[str, Any]) -> CompileSettings:
         return CompileSettings(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        inside = first["loc"][0] == "folding" and len(first["loc"]) > 1
+        loc = [part for at, part in enumerate(first["loc"]) if not (inside and at == 2)]  # which of both kinds
+        place = ".".join(map(str, loc))
         if first["type"] == "missing":
             raise RequestError(f"{where}: {place}: is missing; give it") from None
-        fields = FoldSettings if first["loc"][0] == "folding" and len(first["loc"]) > 1 else CompileSettings
+        kinds: dict[str, type[BaseModel]] = {"fold": FoldSettings, "lanes": LaneSettings}
+        fields = kinds[str(first["loc"][2])] if inside and len(first["loc"]) > 2 else CompileSettings
         known = ", ".join(fields.model_fields)
         remedy = REMEDIES.get(first["type"], "").format(**first.get("ctx", {})) or first["msg"]
         if first["type"] == "extra_forbidden":

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from math import prod
+from math import gcd, prod
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -31,6 +31,8 @@ Bounds: TypeAlias = tuple[Interval, ...]
 
 WIDEST = 62
 """Widest value in bits; int64 arithmetic on two of them cannot overflow unnoticed."""
+WIDEST_WORD = 4096
+"""Widest word of a stream in bits."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,12 @@ class Op(ABC):
     def granularity(self) -> int:
         """A number that a kernel's lanes have to divide, beside the channels it reads and writes; 0 where there is none."""
         return 0
+
+    def variants(self, inputs: Sequence[Value], output: Value) -> Sequence[Lanes]:
+        """Every number of lanes that the kernel can have with words of at most 4096 bits; `written` tells them apart."""
+        channels = gcd(self.granularity, output.channels, *(x.channels for x in inputs))
+        widest = max(value.dtype.width for value in (*inputs, output))
+        return [Lanes(d, d) for d in divisors(channels) if d * widest <= WIDEST_WORD]
 
     def cycles(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
         """Trips of the kernel's one loop for a frame: its cycles at II = 1, pipeline fill apart."""

@@ -163,7 +163,7 @@ def _check_folder(build: Build, result: Verification) -> None:
     files = contents(build)
     expected = certificate(build.graph, files).encode()
     try:
-        result.files = check_files(build.path, {*files, "certificate.json", "report.json"})
+        result.files = check_files(build.path, {*files, "certificate.json", "folding.yaml", "report.json"})
     except VerificationError as error:
         result.mismatches.append(Mismatch(str(error)))
     else:

@@ -12,6 +12,7 @@
 #include "requantize.hpp"
 #include "window.hpp"
 #include "window_max.hpp"
+#include "window_parallel.hpp"
 
 using namespace broadaxe;
 

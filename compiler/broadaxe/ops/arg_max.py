@@ -18,8 +18,9 @@ import numpy as np
 
 from broadaxe.chain import Affine, spread
 from broadaxe.errors import GraphError
-from broadaxe.hardware import Trace, repeated
+from broadaxe.hardware import Resources, Trace, repeated
 from broadaxe.ir import WIDEST, Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, hull
+from broadaxe.ops import costs
 from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, Tail, Tensor, arrange, imports
 from broadaxe.ops.joining import by_channel
 from broadaxe.ops.memories import fitting
@@ -117,6 +118,22 @@ class ArgMax(Op):
             row = np.array([own.hi if high else own.lo for own, high in zip(x.bounds, up, strict=True)])
             ends.append([np.broadcast_to(row, x.shape)])
         return ends[0], ends[1]
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """The key of an element, its comparison with the best so far, and the memories of factors and biases."""
+        (x,) = inputs
+        wide, at = hull(self.keys(x)).dtype.width, output.dtype.width
+        factors, biases = (Interval(min(v), max(v)) for v in (self.factor, self.bias))
+        key = Resources(lut=wide if biases.span or biases.lo else 0, ff=wide)
+        if factors.span:
+            key += costs.unbound_product(x.dtype.width, factors.signed_dtype.width)
+        else:
+            key += Resources(lut=costs.constant_multiplier(x.dtype.width, factors.lo))
+        memories = costs.total(
+            costs.placed(v.signed_dtype.width, len(self.factor), rom=True) for v in (factors, biases) if v.span
+        )
+        best = Resources(costs.comparator(wide), wide + at)
+        return key + memories + best + costs.counters(x.size, x.channels)
 
     @classmethod
     def examples(cls) -> Iterable[Example]:

@@ -10,8 +10,9 @@ import numpy as np
 
 from broadaxe.chain import Affine, PerChannel
 from broadaxe.errors import GraphError
-from broadaxe.hardware import Trace, repeated
+from broadaxe.hardware import Resources, Trace, repeated
 from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value
+from broadaxe.ops import costs
 from broadaxe.ops.importing import (
     GraphBuilder,
     ModelNode,
@@ -69,6 +70,11 @@ class Concat(Op):
         ends = [value.ends() for value in inputs]
         low = [np.broadcast_to(lo, v.shape) for (lo, _), v in zip(ends, inputs, strict=True)]
         return low, [np.broadcast_to(hi, v.shape) for (_, hi), v in zip(ends, inputs, strict=True)]
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """A choice of one of two words."""
+        bits = lanes.read * output.dtype.width
+        return Resources(bits, bits) + costs.counters(output.size // lanes.written, output.channels // lanes.written)
 
     @classmethod
     def examples(cls) -> Iterable[Example]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from broadaxe.chain import Affine
 from broadaxe.errors import GraphError
-from broadaxe.hardware import Trace, repeated
+from broadaxe.hardware import Resources, Trace, repeated
 from broadaxe.ir import (
     WIDEST,
     Bounds,
@@ -31,6 +31,7 @@ from broadaxe.ir import (
     divisors,
     hull,
 )
+from broadaxe.ops import costs
 from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, arrange, integers
 from broadaxe.ops.mac import EXACT_FLOAT32, EXACT_FLOAT64, Accumulating, Sizes
 from broadaxe.ops.memories import builtin, by_lane
@@ -177,6 +178,28 @@ class Dot(Accumulating):
             columns = np.array(rows, dtype=np.int64).T
             ends.append([np.broadcast_to(row, x.shape) for row, x in zip(columns, inputs, strict=True)])
         return ends[0], ends[1]
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """As a MatVec whose weights are the kept matrix, in memories that are written too."""
+        left, right = (hull(part).dtype.width for part in self.differences(*inputs))
+        pe, simd, width = lanes.written, lanes.read, output.dtype.width
+        words, row_blocks = self.depth // simd, self.outputs // pe
+        groups, rows, _ = output.shape
+        control = costs.counters(groups * rows, pe, row_blocks, words, row_blocks * words)
+        kept = costs.times(costs.placed(simd * right, row_blocks * words), pe)
+        vector = costs.placed(simd * left, words) if row_blocks > 1 else Resources()
+        starts = Interval(int(self.start.min()), int(self.start.max()))
+        starting = costs.placed(starts.signed_dtype.width if starts.span else 0, row_blocks, rom=True)
+        zeros = Resources(lut=simd * sum(bits for bits, zero in zip((left, right), self.zeros, strict=True) if zero))
+        return (
+            control
+            + kept
+            + vector
+            + costs.times(starting, pe)
+            + zeros
+            + costs.mac_array(pe, simd, left, right, width)
+            + costs.products(pe, simd, left, True, right, lanes.multiplier)
+        )
 
     @classmethod
     def examples(cls) -> Iterable[Example]:

@@ -15,7 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from broadaxe.chain import Ints
+from broadaxe.hardware import Resources
 from broadaxe.ir import IntArray, OnnxBuilder, carrier, constant_array
+from broadaxe.ops import costs
 from broadaxe.ops.memories import builtin, by_lane, fitting
 from broadaxe.staircase import Staircase
 from broadaxe.types import Interval, IntType
@@ -49,6 +51,10 @@ class Form(ABC):
         """
 
     @abstractmethod
+    def resources(self, width: int, code: int, lanes: int) -> Resources:
+        """Model: what a kernel takes that reads `width` bits and writes `code` bits in `lanes` lanes, its counters apart."""
+
+    @abstractmethod
     def template_context(self, lanes: int) -> Mapping[str, Any]:
         """What the template of the form needs; channel group * lanes + i has its constants at [i][group]."""
 
@@ -62,6 +68,9 @@ class Constant(Form):
 
     def evaluate(self, x: IntArray) -> IntArray:
         return np.array(np.broadcast_to(self.values, x.shape))
+
+    def resources(self, width: int, code: int, lanes: int) -> Resources:
+        return costs.times(constants(self.values, lanes, code) + costs.registers(code), lanes)
 
     def template_context(self, lanes: int) -> Mapping[str, Any]:
         return {"values": by_lane(self.values, lanes), "value_type": fitting(self.values)}
@@ -134,6 +143,18 @@ class Thresholds(Form):
     def luts(self, width: int, lanes: int) -> float:
         return lanes * self.levels * width + self.thresholds.size * width / ROM_BITS_PER_LUT
 
+    def resources(self, width: int, code: int, lanes: int) -> Resources:
+        """All comparisons at once; the thresholds of a lane with one channel are constants."""
+        channels = len(self.thresholds) // lanes
+        lane = costs.thresholds(self.levels, width, code, channels == 1) + self._codes_resources(code, lanes)
+        return costs.times(lane, lanes) + costs.parallel_memories(lanes, self.levels, width, channels)
+
+    def _codes_resources(self, code: int, lanes: int) -> Resources:
+        """The first code, and the direction where channels fall."""
+        first = constants(self.base, lanes, code) + Resources(lut=code if self.base.any() else 0)
+        falling = bool((self.direction < 0).any())
+        return first + constants(self.direction, lanes, 1) + Resources(lut=code if falling else 0)
+
     def template_context(self, lanes: int) -> Mapping[str, Any]:
         rising = bool((self.direction > 0).all())
         return {
@@ -197,6 +218,11 @@ class Shift(Form):
         memory = self.bias.size * fitting_bits(self.bias) / ROM_BITS_PER_LUT
         return lanes * (self.sum_dtype.width + 2 * clamp_bits(self.lo, self.hi)) + memory
 
+    def resources(self, width: int, code: int, lanes: int) -> Resources:
+        wide = self.sum_dtype.width
+        lane = constants(self.bias, lanes, wide) + costs.scaled_sum(width, 0, wide if self.bias.any() else 0)
+        return costs.times(lane + costs.rounding_shift(wide, self.shift, self.half_even, code), lanes)
+
     def template_context(self, lanes: int) -> Mapping[str, Any]:
         return {
             "sum_type": str(self.sum_dtype),
@@ -234,6 +260,10 @@ class ThresholdSearch(Thresholds):
 
     def luts(self, width: int, lanes: int) -> float:
         return lanes * self.depth * (width + 2) + self.thresholds.size * width / ROM_BITS_PER_LUT
+
+    def resources(self, width: int, code: int, lanes: int) -> Resources:
+        lane = costs.threshold_search(self.depth, width, len(self.thresholds) // lanes)
+        return costs.times(lane + self._codes_resources(code, lanes), lanes)
 
     def template_context(self, lanes: int) -> Mapping[str, Any]:
         """Stage d holds, in order, the 2**d thresholds at odd multiples of 2**(depth - 1 - d), counted from 1.
@@ -297,6 +327,15 @@ class MultiplyShift(Form):
         product = min(bits * width, DSP_IN_LUTS * -(-bits // 18) * -(-width // 25))
         memory = len(self.factor) * (bits + fitting_bits(self.bias)) / ROM_BITS_PER_LUT
         return lanes * (product + self.sum_dtype.width + 2 * clamp_bits(self.lo, self.hi)) + memory
+
+    def resources(self, width: int, code: int, lanes: int) -> Resources:
+        wide, factor = self.sum_dtype.width, self.factor_dtype.width
+        if self.factor.min() == self.factor.max():
+            product = Resources(lut=costs.constant_multiplier(width, int(self.factor[0])))
+        else:
+            product = costs.unbound_product(width, factor) + constants(self.factor, lanes, factor)
+        lane = product + constants(self.bias, lanes, wide) + costs.scaled_sum(width, factor, wide)
+        return costs.times(lane + costs.rounding_shift(wide, self.shift, self.half_even, code), lanes)
 
     def template_context(self, lanes: int) -> Mapping[str, Any]:
         return {
@@ -362,6 +401,11 @@ class Table(Form):
             lanes * width + self.rows.size * clamp_bits(int(self.rows.min()), int(self.rows.max())) / ROM_BITS_PER_LUT
         )
 
+    def resources(self, width: int, code: int, lanes: int) -> Resources:
+        entries = self.rows.shape[1] * (len(self.rows) // lanes)
+        lane = costs.placed(code, entries, rom=True) + Resources(width if self.domain.lo else 0, width + code)
+        return costs.times(lane, lanes)
+
     def template_context(self, lanes: int) -> Mapping[str, Any]:
         span = self.rows.shape[1]
         return {
@@ -376,6 +420,13 @@ class Table(Form):
         offsets = builder.constant(np.arange(channels, dtype=np.int64) * span - self.domain.lo)
         index = builder.node("Add", builder.cast(x, np.int64), offsets)
         return builder.node("Gather", builder.constant(self.rows.reshape(-1).astype(np.int64)), index, axis=0)
+
+
+def constants(values: Ints, lanes: int, width: int) -> Resources:
+    """Model: the memory of one lane that holds a constant for each channel; none where all are alike."""
+    if int(values.min()) == int(values.max()):
+        return Resources()
+    return costs.placed(min(width, fitting_bits(values)), len(values) // lanes, rom=True)
 
 
 def clamp_bits(lo: int, hi: int) -> int:

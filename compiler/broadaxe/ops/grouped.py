@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from broadaxe.errors import GraphError
-from broadaxe.hardware import Trace, repeated
+from broadaxe.hardware import Resources, Trace, repeated
 from broadaxe.ir import Example, Fold, IntArray, Lanes, OnnxBuilder, Shape, Value, constant_array, divisors
+from broadaxe.ops import costs
 from broadaxe.ops.mac import EXACT_FLOAT32, EXACT_FLOAT64, Mac
 from broadaxe.ops.memories import builtin, by_lane, pack
 from broadaxe.types import Interval, IntType
@@ -159,6 +160,39 @@ class GroupedMatVec(Mac):
         words, word_type = pack(rows.transpose(1, 0, 2, 3).reshape(pe, -1, simd), bits)
         grouped = {"groups": self.groups, "outputs": self.outputs, "pe": pe, "simd": simd}
         return common | grouped | {"weights": words.tolist(), "word_type": word_type}
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """As a MatVec. Depthwise, the sums of a pixel's groups of channels are kept: as registers where they are few."""
+        (x,) = inputs
+        width, bits, vectors = output.dtype.width, x.dtype.width, prod(output.shape[:-1])
+        if self.depthwise:
+            return self._depthwise_resources(x, width, vectors, lanes)
+        pe, simd = lanes.written, lanes.read
+        fill, work = x.channels // simd, (self.outputs // pe) * (self.depth // simd)
+        control = costs.counters(
+            fill + vectors * work, fill, self.groups, self.outputs // pe, self.taps, work, 2 * fill, 2 * fill
+        )
+        starts = costs.times(costs.placed(self.start_bits, self.outputs // pe, rom=True), pe)
+        weights = costs.times(costs.words(simd, self.weight_bits, work), pe)
+        sums = costs.mac_array(pe, simd, bits, self.weight_dtype.width, width) + self.products(
+            x, pe, simd, lanes.multiplier
+        )
+        return control + costs.placed(simd * bits, 2 * fill) + starts + weights + sums
+
+    def _depthwise_resources(self, x: Value, width: int, vectors: int, lanes: Lanes) -> Resources:
+        count, blocks = lanes.read, self.channels // lanes.read
+        steps = self.taps * blocks
+        control = costs.counters(vectors * steps, blocks, self.taps, steps)
+        starts = costs.times(costs.placed(self.start_bits, blocks, rom=True), count)
+        adders = costs.times(costs.mac_array(1, 1, x.dtype.width, self.weight_dtype.width, width), count)
+        return (
+            control
+            + starts
+            + costs.words(count, self.weight_bits, steps)
+            + adders
+            + costs.kept(count * width, blocks)
+            + self.products(x, count, 1, lanes.multiplier)
+        )
 
     @classmethod
     def examples(cls) -> Iterable[Example]:

@@ -15,8 +15,9 @@ import numpy as np
 
 from broadaxe.chain import Affine
 from broadaxe.errors import GraphError
-from broadaxe.hardware import Trace, repeated
+from broadaxe.hardware import Resources, Trace, repeated
 from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, constant_array
+from broadaxe.ops import costs
 from broadaxe.ops.importing import Array, GraphBuilder, ModelNode, Scaled, Tensor, admit, arrange, fractions, imports
 from broadaxe.ops.memories import fitting
 from broadaxe.types import Interval, IntType
@@ -87,6 +88,13 @@ class Lookup(Op):
         column = self.reached(x)[:, channel]
         low, high = (np.full(x.shape, x.hull.lo + int(at), dtype=np.int64) for at in (column.argmin(), column.argmax()))
         return [low], [high]
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """The table, an element a word."""
+        entries, channels = self.rows.shape
+        wide = Interval(int(self.rows.min()), int(self.rows.max())).dtype.width
+        table = costs.placed(wide, entries * channels, rom=True)
+        return table + costs.counters(output.size, channels) + costs.registers(wide + inputs[0].dtype.width)
 
     @classmethod
     def examples(cls) -> Iterable[Example]:

@@ -15,7 +15,9 @@ from functools import cached_property
 import numpy as np
 
 from broadaxe.errors import GraphError
-from broadaxe.ir import WIDEST, Bounds, Fold, IntArray, Lanes, Op, Value, hull
+from broadaxe.hardware import Multiplier, Resources
+from broadaxe.ir import WIDEST, WIDEST_WORD, Bounds, Fold, IntArray, Lanes, Op, Value, hull
+from broadaxe.ops import costs
 from broadaxe.types import Interval, IntType
 
 EXACT_FLOAT32 = 1 << 24
@@ -62,6 +64,12 @@ class Accumulating(Op):
     @abstractmethod
     def lanes(self, fold: Fold) -> Lanes:
         """Elements read and written a cycle under a folding."""
+
+    def variants(self, inputs: Sequence[Value], output: Value) -> Sequence[Lanes]:
+        """The lanes of every folding with words of at most 4096 bits; two foldings may differ in what multiplies alone."""
+        read = max(x.dtype.width for x in inputs)
+        found = (replace(self.lanes(fold), multiplier=fold.multiplier) for fold in self.foldings())
+        return [n for n in found if n.read * read <= WIDEST_WORD and n.written * output.dtype.width <= WIDEST_WORD]
 
     @abstractmethod
     def sums(self, *inputs: Value) -> tuple[IntArray, IntArray]:
@@ -169,6 +177,24 @@ class Mac(Accumulating):
     @cached_property
     def largest_start(self) -> int:
         return int(np.abs(self.start).max())
+
+    @cached_property
+    def weight_bits(self) -> int:
+        """Bits of a weight that differ from one to the next; 0 where all weights are one constant."""
+        return 0 if int(self.weights.min()) == int(self.weights.max()) else self.weight_dtype.width
+
+    @cached_property
+    def start_bits(self) -> int:
+        """Bits that a start takes in its memory; 0 where all are alike."""
+        lo, hi = int(self.start.min()), int(self.start.max())
+        return 0 if lo == hi else Interval(lo, hi).signed_dtype.width
+
+    def products(self, x: Value, pe: int, simd: int, multiplier: Multiplier) -> Resources:
+        """Model: `pe` x `simd` multipliers of x with weights, by what multiplies. A constant weight takes adders."""
+        if not self.weight_bits:
+            constant = costs.constant_multiplier(x.dtype.width, int(self.weights.flat[0]))
+            return Resources(lut=pe * simd * constant)
+        return costs.products(pe, simd, x.dtype.width, x.dtype.signed, self.weight_dtype.width, multiplier)
 
     def witnesses(self, inputs: Sequence[Value], channel: int) -> tuple[list[IntArray], list[IntArray]] | None:
         """The canonical inputs that attain both ends; an input whose weight is 0, or has none, stays at its lower bound."""

@@ -11,8 +11,21 @@ from typing import Any
 import numpy as np
 
 from broadaxe.errors import GraphError
-from broadaxe.hardware import Trace, repeated
-from broadaxe.ir import Example, Fold, IntArray, Lanes, OnnxBuilder, Shape, Value, carrier, constant_array, divisors
+from broadaxe.hardware import Resources, Trace, repeated
+from broadaxe.ir import (
+    Bounds,
+    Example,
+    Fold,
+    IntArray,
+    Lanes,
+    OnnxBuilder,
+    Shape,
+    Value,
+    carrier,
+    constant_array,
+    divisors,
+)
+from broadaxe.ops import costs
 from broadaxe.ops.mac import EXACT_FLOAT32, EXACT_FLOAT64, Mac
 from broadaxe.ops.memories import builtin, by_lane, pack
 from broadaxe.types import Interval, IntType
@@ -145,7 +158,62 @@ class MatVec(Mac):
 
     def _matches_bits(self, x: Value) -> bool:
         """Whether weights are -1 and +1 and inputs bits: the kernel then counts bits that match (XNOR)."""
-        return self.tile is None and x.dtype == IntType(1, signed=False) and bool((np.abs(self.weights) == 1).all())
+        return self.tile is None and x.dtype == IntType(1, signed=False) and self._of_signs
+
+    @cached_property
+    def _of_signs(self) -> bool:
+        return bool((np.abs(self.weights) == 1).all())
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """Multipliers, trees and accumulators, the memories of weights, starts and the vector, and counters.
+
+        Without more than one step all weights are constants: rows of adders, in which a zero costs nothing.
+        """
+        (x,) = inputs
+        pe, simd, width = lanes.written, lanes.read, output.dtype.width
+        row_blocks, words = self.outputs // pe, self.depth // simd
+        steps, vectors = row_blocks * words, prod(output.shape[:-1])
+        if steps == 1 and lanes.multiplier == "lut":
+            return self._unrolled(x.dtype.width, width) + costs.counters(vectors)
+        control = costs.counters(vectors * steps, words, row_blocks, steps)
+        vector = costs.placed(simd * x.dtype.width, words) if row_blocks > 1 else Resources()
+        starts = costs.times(costs.placed(self.start_bits, row_blocks, rom=True), pe)
+        return control + vector + starts + self._array(x, output, lanes) + self._weight_memories(x, pe, simd, steps)
+
+    def _array(self, x: Value, output: Value, lanes: Lanes) -> Resources:
+        pe, simd, width = lanes.written, lanes.read, output.dtype.width
+        if self._matches_bits(x) and lanes.multiplier == "lut":
+            return costs.match_array(pe, simd, width)
+        inner = self._inner_width(x) if self.tile else width
+        sums = costs.mac_array(pe, simd, x.dtype.width, self.weight_dtype.width, inner)
+        outer = costs.times(costs.accumulator(width), pe) if self.tile else Resources()
+        return sums + outer + self.products(x, pe, simd, lanes.multiplier)
+
+    def _weight_memories(self, x: Value, pe: int, simd: int, steps: int) -> Resources:
+        """A memory for each PE and each 64 bits of a step's weights, as `pack` lays them out."""
+        bits = 1 if self._matches_bits(x) else self.weight_bits
+        return costs.times(costs.words(simd, bits, steps), pe)
+
+    def _inner_width(self, x: Value) -> int:
+        """Bits of a tile's sum; kept for the bounds seen last."""
+        found = self._inner.get(id(x.bounds))
+        if found is None:
+            self._inner.clear()
+            found = self._inner[id(x.bounds)] = (x.bounds, self.tile_sums(x).signed_dtype.width)
+        return found[1]
+
+    @cached_property
+    def _inner(self) -> dict[int, tuple[Bounds, int]]:
+        return {}
+
+    def _unrolled(self, bits: int, width: int) -> Resources:
+        if (bits, width) not in self._rows:
+            self._rows[bits, width] = costs.constant_rows(self.weights, bits, width)
+        return self._rows[bits, width]
+
+    @cached_property
+    def _rows(self) -> dict[tuple[int, int], Resources]:
+        return {}
 
     @classmethod
     def examples(cls) -> Iterable[Example]:

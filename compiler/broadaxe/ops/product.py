@@ -14,7 +14,9 @@ import numpy as np
 
 from broadaxe.chain import Affine, spread
 from broadaxe.errors import GraphError
+from broadaxe.hardware import Resources
 from broadaxe.ir import WIDEST, Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, hull
+from broadaxe.ops import costs
 from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled
 from broadaxe.ops.joining import operands
 from broadaxe.ops.memories import by_lane, fitting
@@ -105,6 +107,21 @@ class Product(Op):
                 _, rows[0][channel], rows[1][channel] = pick(corners)
             ends.append([np.broadcast_to(row, x.shape) for row, x in zip(rows, inputs, strict=True)])
         return ends[0], ends[1]
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """A multiplier a lane, where a tool puts it, behind two subtractions of zero codes."""
+        left, right = (hull(part).dtype.width for part in self.differences(*inputs))
+        count, blocks = lanes.read, output.channels // lanes.read
+        zeros = Resources(lut=sum(w for w, z in ((left, self.zeros_a), (right, self.zeros_b)) if any(z)))
+        memories = costs.total(
+            costs.placed(w, blocks, rom=True)
+            for w, z in ((left, self.zeros_a), (right, self.zeros_b))
+            if len(set(z)) > 1
+        )
+        lane = (
+            zeros + memories + costs.unbound_product(left, right) + costs.registers(left + right + output.dtype.width)
+        )
+        return costs.times(lane, count) + costs.counters(output.size // count, blocks)
 
     @classmethod
     def examples(cls) -> Iterable[Example]:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from broadaxe.errors import GraphError
-from broadaxe.hardware import Trace
+from broadaxe.hardware import Resources, Trace
 from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, constant_array
+from broadaxe.ops import costs
 from broadaxe.ops.memories import builtin, fitting
 from broadaxe.types import Interval, IntType
 
@@ -211,6 +212,21 @@ class Rearrange(Op):
             "pad_type": builtin(min(codes), max(codes)),
             "pad": np.array(codes).reshape(-1, lanes.read).T.tolist(),
         }
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """The ring, the three tables and those of what is kept, and the sums and comparisons of addresses."""
+        (x,) = inputs
+        count, bits = lanes.read, output.dtype.width
+        sizes, words = (len(self.outer), len(self.middle), max(1, len(self.inner) // count)), x.size // count
+        address = max(1, (words - 1).bit_length()) + 1
+        tables = costs.total(costs.placed(address, size, rom=True) for size in (*sizes, sizes[0]))
+        ring = costs.placed(count * bits, self.ring(x, count))
+        sums = Resources(4 * address, 6 * address)
+        pads = len(set(self.pad_codes)) > 1 and self.padded
+        blocks = output.channels // count
+        padding = costs.times(costs.placed(bits, blocks, rom=True), count) if pads else Resources()
+        choice = Resources(lut=count * bits if self.padded else 0)
+        return tables + ring + sums + padding + choice + costs.counters(output.size // count, *sizes)
 
     @classmethod
     def examples(cls) -> Iterable[Example]:

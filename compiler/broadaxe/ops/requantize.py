@@ -33,7 +33,9 @@ from broadaxe.chain import (
 )
 from broadaxe.errors import GraphError, ProofError, UnsupportedModelError
 from broadaxe.functions import Combined, Function, Leaky, Power
+from broadaxe.hardware import Resources
 from broadaxe.ir import WIDEST, Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, constant_array, hull
+from broadaxe.ops import costs
 from broadaxe.ops.forms import Constant as ConstantForm
 from broadaxe.ops.forms import Form, MultiplyShift, Shift, Table, Thresholds, ThresholdSearch
 from broadaxe.ops.importing import (
@@ -147,6 +149,13 @@ class Requantize(Op):
             "form": form.name,
             **form.template_context(lanes.read),
         }
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """Its form, in each lane, and its counters."""
+        (x,) = inputs
+        words = output.size // lanes.read
+        control = costs.counters(words, output.channels // lanes.read)
+        return control + self.chosen().resources(x.dtype.width, output.dtype.width, lanes.read)
 
     @classmethod
     def examples(cls) -> Iterable[Example]:

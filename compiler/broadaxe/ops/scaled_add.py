@@ -14,7 +14,9 @@ import numpy as np
 
 from broadaxe.chain import Affine, spread
 from broadaxe.errors import GraphError
+from broadaxe.hardware import Resources
 from broadaxe.ir import WIDEST, Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value
+from broadaxe.ops import costs
 from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, real_scales
 from broadaxe.ops.joining import operands
 from broadaxe.types import Interval, IntType
@@ -68,6 +70,14 @@ class ScaledAdd(Op):
             low.append(lo if factor > 0 else hi)
             high.append(hi if factor > 0 else lo)
         return low, high
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """Factors by adders, and a sum, a lane."""
+        scaled = sum(costs.constant_multiplier(x.dtype.width, f) for x, f in zip(inputs, self.factors, strict=True))
+        width = output.dtype.width
+        registers = sum(x.dtype.width for x in inputs) + width
+        lane = Resources(scaled + width, registers)
+        return costs.times(lane, lanes.read) + costs.counters(output.size // lanes.written)
 
     @classmethod
     def examples(cls) -> Iterable[Example]:

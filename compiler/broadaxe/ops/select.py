@@ -16,7 +16,9 @@ import numpy as np
 
 from broadaxe.chain import Affine, spread
 from broadaxe.errors import GraphError
+from broadaxe.hardware import Resources
 from broadaxe.ir import WIDEST, Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, hull
+from broadaxe.ops import costs
 from broadaxe.ops.importing import Constant, GraphBuilder, ModelNode, Scaled, Tensor, extend, imports, per_channel
 from broadaxe.ops.joining import operands
 from broadaxe.ops.scaled_add import add_activations
@@ -87,6 +89,15 @@ class Select(Op):
             low.append(lo if factor > 0 else hi)
             high.append(hi if factor > 0 else lo)
         return low, high
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """Factors by adders, a comparison and a choice a lane."""
+        left, right = self.sides(*inputs)
+        wide = hull((*left, *right)).dtype.width
+        scaled = sum(costs.constant_multiplier(x.dtype.width, f) for x, f in zip(inputs, self.factors, strict=True))
+        added = wide if self.offset else 0
+        lane = Resources(scaled + added + costs.comparator(wide) + output.dtype.width, 2 * wide + output.dtype.width)
+        return costs.times(lane, lanes.read) + costs.counters(output.size // lanes.written)
 
     @classmethod
     def examples(cls) -> Iterable[Example]:

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from broadaxe.errors import GraphError
-from broadaxe.hardware import Trace
-from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value
+from broadaxe.hardware import Resources, Trace
+from broadaxe.ir import WIDEST_WORD, Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, divisors
+from broadaxe.ops import costs
 from broadaxe.ops.memories import builtin
+from broadaxe.ops.window_parallel import ParallelWindow, Slide
 from broadaxe.types import Interval, IntType
 
 LAG = 4
@@ -159,8 +161,29 @@ class SlidingWindow(Op):
         picked = builder.node("Gather", flat, builder.constant(index.reshape(-1)), axis=1)
         return builder.node("Reshape", picked, builder.constant(np.array([-1, *self.shape(image)], dtype=np.int64)))
 
+    def variants(self, inputs: Sequence[Value], output: Value) -> Sequence[Lanes]:
+        """Up to all channels of one tap, in and out; or a whole pixel in and several taps of a patch out."""
+        channels = inputs[0].channels
+        if channels * inputs[0].dtype.width > WIDEST_WORD:
+            return super().variants(inputs, output)
+        several = [taps * channels for taps in divisors(self.kernel[0] * self.kernel[1])[1:]]
+        fitting = [Lanes(channels, n) for n in several if n * output.dtype.width <= WIDEST_WORD]
+        return [*super().variants(inputs, output), *fitting]
+
+    def _parallel(self, image: Shape, output: Shape, lanes: Lanes) -> ParallelWindow | None:
+        """The kernel that emits several taps a word; None where one tap at most is asked for."""
+        if lanes.written <= image[2]:
+            return None
+        rows, columns = (
+            Slide(image[i], self.kernel[i], self.stride[i], self.dilation[i], self.pads[i], output[i]) for i in (0, 1)
+        )
+        return ParallelWindow(rows, columns, output[2] // lanes.written)
+
     def cycles(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
-        """The kernel's exact trip count, by the recurrence in hw/window.hpp."""
+        """The kernel's exact trip count, by the recurrence in hw/window.hpp or hw/window_parallel.hpp."""
+        parallel = self._parallel(inputs[0].shape, output.shape, lanes)
+        if parallel is not None:
+            return parallel.trips()
         (height, width, channels), (out_h, out_w) = inputs[0].shape, output.shape[:2]
         groups, (kernel_h, kernel_w) = channels // lanes.read, self.kernel
         row_words, out_row_words = width * groups, out_w * kernel_h * kernel_w * groups
@@ -185,6 +208,9 @@ class SlidingWindow(Op):
 
     def trace(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Trace:
         """Every word's trip, by the recurrence in hw/window.hpp: a word waits for its source, and all after it with it."""
+        parallel = self._parallel(inputs[0].shape, output.shape, lanes)
+        if parallel is not None:
+            return parallel.trace()
         (height, width, channels), out_h = inputs[0].shape, output.shape[0]
         groups, slots = channels // lanes.read, self._slots(height)
         row_words = width * groups
@@ -216,12 +242,29 @@ class SlidingWindow(Op):
         codes = self.codes(channels)
         return {
             "lanes": lanes.read,
+            "taps": lanes.written // channels if lanes.written > channels else None,
             "frame": (height, width, channels),
             "geometry": (*self.kernel, *self.stride, *self.dilation, self.pads[0], self.pads[1], *output.shape[:2]),
             "trips": self.cycles(inputs, output, lanes),
             "pad_type": builtin(min(codes), max(codes)),
             "pad": np.array(codes).reshape(-1, lanes.read).T.tolist(),
         }
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """The ring of rows, the counters of reader and emitter, and the choice between the ring and pad codes."""
+        (height, width, channels) = inputs[0].shape
+        count, bits = lanes.read, output.dtype.width
+        blocks, (kernel_h, kernel_w) = channels // count, self.kernel
+        slots = min(height, (kernel_h - 1) * self.dilation[0] + 1 + self.stride[0])
+        row = width * blocks
+        pads = costs.times(costs.placed(bits, blocks, rom=True), count) if len(set(self.pad_codes)) > 1 else Resources()
+        choice = Resources(lut=count * bits if self.padded else 0)
+        return (
+            costs.placed(count * bits, slots * row)
+            + costs.window_control(height, row, slots * row, *output.shape[:2], kernel_h, kernel_w, blocks)
+            + pads
+            + choice
+        )
 
     @classmethod
     def examples(cls) -> Iterable[Example]:

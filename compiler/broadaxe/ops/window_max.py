@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from broadaxe.errors import GraphError
-from broadaxe.hardware import Trace, repeated
+from broadaxe.hardware import Resources, Trace, repeated
 from broadaxe.ir import Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value
+from broadaxe.ops import costs
 from broadaxe.ops.geometry import Geometry
 from broadaxe.ops.importing import (
     GraphBuilder,
@@ -84,6 +85,17 @@ class WindowMax(Op):
             "taps": self.taps,
             "pixels": prod(output.shape[:-1]),
         }
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """A comparison and a choice a lane; the maxima of a pixel, as registers where they are few."""
+        count, bits = lanes.read, output.dtype.width
+        blocks = output.channels // count
+        kept = costs.kept(count * bits, blocks)
+        return (
+            costs.maximum(count, bits)
+            + kept
+            + costs.counters(prod(output.shape[:-1]) * self.taps * blocks, blocks, self.taps)
+        )
 
     @classmethod
     def examples(cls) -> Iterable[Example]:

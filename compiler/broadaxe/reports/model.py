@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -14,12 +16,15 @@ from broadaxe import emit
 from broadaxe.build import Build, check_files, opened
 from broadaxe.chain import Affine, Chain, PerChannel, spread
 from broadaxe.errors import RequestError
+from broadaxe.hardware import Resources
 from broadaxe.ir import IntArray
+from broadaxe.ops.costs import total
 from broadaxe.ops.importing import channels_first
 from broadaxe.ops.requantize import Requantize
 from broadaxe.prove.accumulators import accumulators
 from broadaxe.reports.terminal import text
 from broadaxe.schedule.folding import cycles_of
+from broadaxe.schedule.resources import resources_of
 from broadaxe.serialize import plain
 from broadaxe.version import __version__
 
@@ -65,6 +70,50 @@ class Requantizer(_Entry):
     form: str
     channels: int
     comparisons: Annotated[int, Field(description="exact integer comparisons that proved the form")]
+
+
+class Amounts(_Entry):
+    """Of a device, by model: errors in broadaxe.ops.costs and benchmarks/results/resources.json."""
+
+    lut: float
+    ff: float
+    dsp: int
+    bram18: int
+    uram: int
+
+    @classmethod
+    def of(cls, resources: Resources) -> Amounts:
+        return cls(**asdict(resources))
+
+
+class Kernel(_Entry):
+    """One process of the dataflow: a kernel, a change of lanes, a copy, or an end of an AXI port; all figures are models."""
+
+    name: str
+    kind: Annotated[str, Field(description="operator; read and write of AXI ports, lanes, copy")]
+    node: Annotated[str, Field(description="the model's node, where it stands for one")]
+    trips: Annotated[int, Field(description="of its one loop for a frame, at II = 1: exact")]
+    fill: Annotated[int, Field(description="pipeline stages: as a tool has reported them, else an assumed bound")]
+    start: Annotated[
+        int, Field(description="cycle of its first beat in a frame that finds the design empty, at the latest")
+    ]
+    end: Annotated[int, Field(description="of its last beat")]
+    resources: Amounts
+
+
+class Fifo(_Entry):
+    """A stream between two processes."""
+
+    name: str
+    writer: str
+    reader: str
+    bits: Annotated[int, Field(description="of a word")]
+    words: Annotated[int, Field(description="in a frame")]
+    least: Annotated[
+        int, Field(description="depth without deadlock, whatever the pipelines hold back up to their `fill`")
+    ]
+    depth: Annotated[int, Field(description="declared: frames come at full rate, too")]
+    resources: Amounts
 
 
 Order: TypeAlias = Literal["tensor", "channels-last", "index"]
@@ -139,10 +188,25 @@ class Report(_Entry):
     layers: tuple[Layer, ...]
     requantizers: tuple[Requantizer, ...]
     macs: int
-    cycles: Annotated[
-        int, Field(description="model: loop trips of the slowest kernel, the network's initiation interval")
+    interval: Annotated[
+        int,
+        Field(
+            description="model: cycles from one frame to the next: loop trips and pipeline fill of the slowest process"
+        ),
     ]
-    slowest: str
+    slowest: Annotated[str, Field(description="the process that sets the interval")]
+    latency: Annotated[
+        int, Field(description="model: cycles from a frame's first beat in to its last beat out, at most, design empty")
+    ]
+    clock_ns: float
+    kernels: tuple[Kernel, ...]
+    fifos: tuple[Fifo, ...]
+    resources: Annotated[Amounts, Field(description="model: of all kernels and FIFOs")]
+
+    @property
+    def frames_per_second(self) -> float:
+        """Of back-to-back frames, by model."""
+        return 1e9 / (self.interval * self.clock_ns)
 
     def __str__(self) -> str:
         return text(self)
@@ -199,7 +263,8 @@ def report_of(build: Build | str | os.PathLike[str]) -> Report:
         for node in build.graph.nodes
         if isinstance(node.op, Requantize)
     )
-    slowest = max(cycles, key=lambda name: cycles[name], default="")
+    spent = resources_of(build.graph, build.lanes, build.flow)
+    schedule = build.plan.schedule
     return Report(
         broadaxe=__version__,
         top=build.top,
@@ -209,9 +274,45 @@ def report_of(build: Build | str | os.PathLike[str]) -> Report:
         layers=layers,
         requantizers=requantizers,
         macs=sum(layer.macs for layer in layers),
-        cycles=cycles.get(slowest, 0),
-        slowest=slowest,
+        interval=schedule.interval,
+        slowest=build.plan.network.slowest.name,
+        latency=schedule.latency,
+        clock_ns=build.settings.clock_ns,
+        kernels=tuple(_kernels(build, spent)),
+        fifos=tuple(_fifos(build, spent)),
+        resources=Amounts.of(total(spent.values())),
     )
+
+
+def _kernels(build: Build, spent: Mapping[str, Resources]) -> Iterator[Kernel]:
+    kinds = {call["process"]: call["what"] for call in build.flow.calls}
+    schedule = build.plan.schedule
+    for process in build.plan.network.processes:
+        node = build.graph.node(process.name) if kinds[process.name] == "node" else None
+        yield Kernel(
+            name=process.name,
+            kind=node.op.kind if node else kinds[process.name],
+            node=node.origin if node else "",
+            trips=process.trace.trips,
+            fill=process.holds,
+            start=schedule.starts[process.name],
+            end=schedule.ends[process.name],
+            resources=Amounts.of(spent[process.name]),
+        )
+
+
+def _fifos(build: Build, spent: Mapping[str, Resources]) -> Iterator[Fifo]:
+    for name, fifo in build.plan.network.fifos.items():
+        yield Fifo(
+            name=name,
+            writer=fifo.writer,
+            reader=fifo.reader,
+            bits=fifo.bits,
+            words=fifo.words,
+            least=build.plan.least[name],
+            depth=build.plan.depths[name],
+            resources=Amounts.of(spent[f"fifo {name}"]),
+        )
 
 
 def _inputs(build: Build) -> tuple[Port, ...]:

@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from broadaxe.reports.model import Report
+    from broadaxe.reports.model import Amounts, Report
 
 NARROW = 90
 LEFT_OUT = ("saved", "l1")
@@ -58,7 +58,25 @@ class ReportTable:
         saved = sum(layer.saved_bits for layer in report.layers)
         yield f"requantizers: {described}, proven by {checks:,} exact comparisons"
         yield f"{report.macs:,} MACs a sample; {saved} accumulator bits saved against the data-type bound"
-        yield f"{report.cycles:,} cycles a frame (model: loop trips at II = 1), set by {report.slowest}"
+        yield speed(report)
+        words = sum(fifo.depth for fifo in report.fifos)
+        yield f"{amounts(report.resources)}; {words:,} words in {len(report.fifos)} FIFOs (model)"
+
+
+def speed(report: Report) -> str:
+    """Interval, rate and latency, by model."""
+    milliseconds = report.latency * report.clock_ns / 1e6
+    return (
+        f"{report.interval:,} cycles a frame, set by {report.slowest}: {report.frames_per_second:,.0f} frames/s at"
+        f" {report.clock_ns:g} ns; latency {report.latency:,} cycles, {milliseconds:,.3g} ms (model)"
+    )
+
+
+def amounts(spent: Amounts) -> str:
+    """LUT, FF, DSP, BRAM18 and URAM; blocks that are not there are left out."""
+    blocks = {"DSP": spent.dsp, "BRAM18": spent.bram18, "URAM": spent.uram}
+    some = [f"{count:,} {name}" for name, count in blocks.items() if count]
+    return ", ".join([f"{spent.lut:,.0f} LUT", f"{spent.ff:,.0f} FF", *some])
 
 
 def text(report: Report, width: int = 110) -> str:

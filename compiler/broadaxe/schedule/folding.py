@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import gcd, prod
+from typing import Any
 
 from broadaxe.errors import RequestError
-from broadaxe.ir import Fold, Graph, Lanes, Node, divisors
+from broadaxe.hardware import Multiplier
+from broadaxe.ir import WIDEST_WORD, Fold, Graph, Lanes, Node, divisors
 from broadaxe.ops.mac import Accumulating
 
-WIDEST_WORD = 4096
 DEFAULT_MULTIPLIERS = 64
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a user says of a kernel: PE, SIMD and, unless that is left open, what multiplies, or the lanes that it writes."""
+
+    pe: int = 0
+    simd: int = 0
+    multiplier: Multiplier | None = None
+    lanes: int = 0
 
 
 def default_folding(graph: Graph, multipliers: int = DEFAULT_MULTIPLIERS) -> dict[str, Fold]:
@@ -50,28 +62,70 @@ def _smallest(graph: Graph, node: Node, op: Accumulating, work: int, target: int
 
 
 def complete(
-    graph: Graph, given: Mapping[str, Fold], multipliers: int = DEFAULT_MULTIPLIERS, where: str = "folding"
+    graph: Graph, given: Mapping[str, Given], multipliers: int = DEFAULT_MULTIPLIERS, where: str = "folding"
 ) -> dict[str, Fold]:
     """The default folding with the given layers replaced; RequestError where one does not fit its layer."""
     folding = default_folding(graph, multipliers)
-    for name, fold in given.items():
-        if name not in folding:
-            raise RequestError(f"{where}: there is no layer {name!r}; layers are {', '.join(folding)}")
-        op = next(node.op for node in graph.nodes if node.name == name)
-        assert isinstance(op, Accumulating)
-        possible = op.foldings()
-        if fold not in possible:
-            part, value = ("simd", fold.simd) if fold.pe in {f.pe for f in possible} else ("pe", fold.pe)
-            allowed = sorted({getattr(f, part) for f in possible})
-            raise RequestError(
-                f"{where}: {name}: {part} {value} does not divide the layer; {part} may be {_short(allowed)}"
-            )
-        folding[name] = fold
+    ops = {node.name: node.op for node in graph.nodes}
+    for name, lanes in pinned(graph, given, where).items():
+        op = ops[name]
+        if isinstance(op, Accumulating):
+            folding[name] = fold_of(op, lanes[0])
     return folding
 
 
-def lanes_of(graph: Graph, folding: Mapping[str, Fold]) -> dict[str, Lanes]:
-    """Lanes of every node that becomes a kernel.
+def pinned(graph: Graph, given: Mapping[str, Given], where: str = "folding") -> dict[str, list[Lanes]]:
+    """The lanes that each of the given kernels may still have; RequestError where what is given does not fit it."""
+    kernels = {node.name: node for node in graph.nodes if node.op.hardware}
+    layers = {name: node.op for name, node in kernels.items() if isinstance(node.op, Accumulating)}
+    out: dict[str, list[Lanes]] = {}
+    for name, choice in given.items():
+        kind, known = ("kernel", list(kernels)) if choice.lanes else ("layer", list(layers))
+        if name not in known:
+            raise RequestError(f"{where}: there is no {kind} {name!r}; {kind}s are {', '.join(known)}")
+        if not choice.lanes:
+            out[name] = _pinned_layer(layers[name], choice, f"{where}: {name}")
+            continue
+        if name in layers:
+            raise RequestError(f"{where}: {name}: is a layer, lanes {choice.lanes} do not say enough; give pe and simd")
+        possible = kernels[name].op.variants(graph.inputs_of(kernels[name]), graph.values[kernels[name].output])
+        out[name] = [lanes for lanes in possible if lanes.written == choice.lanes]
+        if not out[name]:
+            allowed = _short(sorted({lanes.written for lanes in possible}))
+            raise RequestError(f"{where}: {name}: lanes {choice.lanes} are not possible; lanes may be {allowed}")
+    return out
+
+
+def _pinned_layer(op: Accumulating, given: Given, where: str) -> list[Lanes]:
+    possible = op.foldings()
+    alike = [f for f in possible if (f.pe, f.simd) == (given.pe, given.simd)]
+    if not alike:
+        part, value = ("simd", given.simd) if given.pe in {f.pe for f in possible} else ("pe", given.pe)
+        allowed = _short(sorted({getattr(f, part) for f in possible}))
+        raise RequestError(f"{where}: {part} {value} does not divide the layer; {part} may be {allowed}")
+    kept = [f for f in alike if given.multiplier in (None, f.multiplier)]
+    if not kept:
+        offered = ", ".join(f.multiplier for f in alike)
+        raise RequestError(
+            f"{where}: multiplier {given.multiplier} does not fit the layer; multiplier may be {offered}"
+        )
+    return [lanes_of_fold(op, f) for f in kept]
+
+
+def lanes_of_fold(op: Accumulating, fold: Fold) -> Lanes:
+    """The lanes of a folding, with what multiplies."""
+    return replace(op.lanes(fold), multiplier=fold.multiplier)
+
+
+def fold_of(op: Accumulating, lanes: Lanes) -> Fold:
+    """The folding of a layer that has these lanes."""
+    return next(fold for fold in op.foldings() if lanes_of_fold(op, fold) == lanes)
+
+
+def lanes_of(
+    graph: Graph, folding: Mapping[str, Fold], given: Mapping[str, Sequence[Lanes]] | None = None
+) -> dict[str, Lanes]:
+    """Lanes of every node that becomes a kernel, by rule where they are not given.
 
     A layer reads SIMD and writes PE elements a word. Any other kernel has as many lanes as the layer that reads it can take,
     or else as its producer gives, limited to the largest divisor of its channels with which its words are possible.
@@ -81,7 +135,9 @@ def lanes_of(graph: Graph, folding: Mapping[str, Fold]) -> dict[str, Lanes]:
         inputs, out = graph.inputs_of(node), graph.values[node.output]
         if node.name in folding:
             assert isinstance(node.op, Accumulating)
-            lanes[node.name] = node.op.lanes(folding[node.name])
+            lanes[node.name] = lanes_of_fold(node.op, folding[node.name])
+        elif given and node.name in given:
+            lanes[node.name] = given[node.name][0]
         elif node.op.hardware:
             channels = gcd(node.op.granularity, out.channels, *(x.channels for x in inputs))
             wish = _reader_lanes(graph, node, folding) or _producer_lanes(graph, node, lanes) or channels
@@ -128,4 +184,14 @@ def cycles_of(graph: Graph, lanes: Mapping[str, Lanes]) -> dict[str, int]:
         node.name: node.op.cycles(graph.inputs_of(node), graph.values[node.output], lanes[node.name])
         for node in graph.nodes
         if node.name in lanes
+    }
+
+
+def folding_entries(folding: Mapping[str, Fold], lanes: Mapping[str, Lanes]) -> dict[str, dict[str, Any]]:
+    """A folding as the settings take it, every kernel."""
+    return {
+        name: {"pe": fold.pe, "simd": fold.simd, "multiplier": fold.multiplier}
+        if (fold := folding.get(name)) is not None
+        else {"lanes": own.written}
+        for name, own in lanes.items()
     }

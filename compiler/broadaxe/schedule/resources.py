@@ -1,0 +1,68 @@
+"""What every process of a design takes of a device, by model: kernels, and what the top level adds between and around them.
+
+The figures are those of `broadaxe.ops.costs`, with what it says of their error. Of what an HLS tool adds to a dataflow region
+(channels that start processes, state machines) nothing is in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from broadaxe.hardware import Resources
+from broadaxe.ir import Graph, Lanes
+from broadaxe.ops import costs
+from broadaxe.schedule.dataflow import Dataflow, Port, Stream
+
+
+def resources_of(graph: Graph, lanes: Mapping[str, Lanes], flow: Dataflow) -> dict[str, Resources]:
+    """Resources of each process and FIFO, in the order of the top level; their sum is the design's.
+
+    Args:
+        lanes: of every node that is a kernel.
+        flow: the top level, its streams at their final depths.
+
+    Returns:
+        By name: of a kernel its node's, `read in0` and `write out0` of the ports, of a copy or a change of lanes that of the
+        first stream it writes, of a FIFO `fifo` and the stream's.
+    """
+    widths = {stream.name: _width(graph, stream) for stream in flow.streams}
+    found: dict[str, Resources] = {}
+    for call in flow.calls:
+        found[call["process"]] = _process(graph, lanes, widths, call)
+    return found | {f"fifo {s.name}": costs.fifo(s.lanes * widths[s.name], s.depth) for s in flow.streams}
+
+
+def total_of(graph: Graph, lanes: Mapping[str, Lanes], flow: Dataflow) -> Resources:
+    """Resources of the whole design."""
+    return costs.total(resources_of(graph, lanes, flow).values())
+
+
+def _process(graph: Graph, lanes: Mapping[str, Lanes], widths: Mapping[str, int], call: Mapping[str, Any]) -> Resources:
+    match call["what"]:
+        case "read":
+            return _reader(call["port"])
+        case "write":
+            return _writer(call["port"])
+        case "lanes":
+            words = (call["read"], call["written"])
+            return costs.lane_changer(*words, widths[call["writes"][0]], call["count"] // min(words))
+        case "copy":
+            return costs.registers(call["lanes"] * widths[call["writes"][0]]) + costs.counter(call["count"])
+    node = graph.node(call["name"])
+    return node.op.resources(graph.inputs_of(node), graph.values[node.output], lanes[node.name])
+
+
+def _reader(port: Port) -> Resources:
+    """The two registers of an AXI-Stream port's slice, with the choice between them, and the count of beats."""
+    return Resources(port.bits, 2 * port.bits) + costs.counter(port.beats)
+
+
+def _writer(port: Port) -> Resources:
+    """The same with TLAST; what keeps and strobes bytes is constant."""
+    return Resources(port.bits + 1, 2 * (port.bits + 1)) + costs.counter(port.beats)
+
+
+def _width(graph: Graph, stream: Stream) -> int:
+    """Bits of a lane; a stream's type is named after its value."""
+    return graph.values[stream.type.removesuffix("_t")].dtype.width
