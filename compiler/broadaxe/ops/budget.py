@@ -25,9 +25,11 @@ from typing import Any
 import numpy as np
 
 from broadaxe.errors import GraphError
+from broadaxe.hardware import Resources
 from broadaxe.ir import Bounds, IntArray, Lanes, Value
+from broadaxe.ops import costs
 from broadaxe.ops.mac import Mac
-from broadaxe.ops.memories import builtin, by_lane
+from broadaxe.ops.memories import SIGNED, UNSIGNED, builtin, by_lane
 from broadaxe.types import Interval, IntType
 
 
@@ -91,6 +93,22 @@ class Budgeted(Mac):
         if lanes not in self._weight_words:
             self._weight_words[lanes] = words(super().template_context(inputs, output, lanes)["weights"])
         return np.concatenate([self._weight_words[lanes], words(by_lane(self.held_start, lanes.written))])
+
+    @property
+    def weight_bits(self) -> int:  # others than the present ones may differ
+        return self.weight_dtype.width
+
+    @property
+    def start_bits(self) -> int:
+        return self.budget.width
+
+    def written_memories(self, simd: int, rows: int, steps: int, starts: int) -> Resources:
+        """Memories of `rows` times `steps` words of `simd` weights and of `starts` starts a row, as wide as declared."""
+        bits = self.weight_dtype.width
+        size = next(size for size, _ in UNSIGNED if simd * bits <= size or size == 64)
+        parts = -(-simd // (size // bits))
+        start = next(size for size, _ in SIGNED if self.budget.width <= size)
+        return costs.times(costs.placed(size, steps), rows * parts) + costs.times(costs.placed(start, starts), rows)
 
     @cached_property
     def _weight_words(self) -> dict[Lanes, IntArray]:

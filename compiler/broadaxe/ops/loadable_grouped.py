@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from broadaxe.ir import Example, Value
+from broadaxe.hardware import Resources
+from broadaxe.ir import Example, Lanes, Value
 from broadaxe.ops.budget import Budget, Budgeted
 from broadaxe.ops.grouped import GroupedMatVec
 from broadaxe.ops.loadable_matvec import full_rows
@@ -24,6 +25,12 @@ class LoadableGroupedMatVec(Budgeted, GroupedMatVec):
     @classmethod
     def within(cls, op: GroupedMatVec, budget: Budget) -> LoadableGroupedMatVec:
         return cls(op.weights, op.weight_dtype, op.start, op.groups, op.taps, budget=budget)
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """The kernel with its constants, and the memories that are written in their place: a little too much."""
+        rows, simd = (1, lanes.read) if self.depthwise else (lanes.written, lanes.read)
+        memories = self.written_memories(simd, rows, self.weights.size // (rows * simd), self.outputs // lanes.written)
+        return super().resources(inputs, output, lanes) + memories
 
     @classmethod
     def examples(cls) -> Iterable[Example]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
-from broadaxe.ir import Example, IntArray, Value, constant_array
+from broadaxe.hardware import Resources
+from broadaxe.ir import Example, IntArray, Lanes, Value, constant_array
+from broadaxe.ops import costs
 from broadaxe.ops.budget import Budget, Budgeted
 from broadaxe.ops.matvec import MatVec
 from broadaxe.types import Interval, IntType
@@ -33,6 +36,19 @@ class LoadableMatVec(Budgeted, MatVec):
 
     def _matches_bits(self, x: Value) -> bool:
         return False  # other weights may be others than -1 and +1
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """Multipliers of two variables, whatever the folding, and memories that are written."""
+        (x,) = inputs
+        pe, simd, vectors = lanes.written, lanes.read, prod(output.shape[:-1])
+        blocks, words = self.outputs // pe, self.depth // simd
+        control = costs.counters(vectors * blocks * words, words, blocks, blocks * words)
+        vector = costs.placed(simd * x.dtype.width, words) if blocks > 1 else Resources()
+        memories = self.written_memories(simd, pe, blocks * words, blocks)
+        inner = self.budget.inner or self.budget.width
+        sums = costs.mac_array(pe, simd, x.dtype.width, self.weight_dtype.width, inner)
+        outer = costs.times(costs.accumulator(self.budget.width), pe) if self.tile else Resources()
+        return control + vector + memories + sums + outer + self.products(x, pe, simd, lanes.multiplier)
 
     @classmethod
     def examples(cls) -> Iterable[Example]:

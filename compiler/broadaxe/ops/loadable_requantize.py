@@ -20,10 +20,12 @@ import numpy as np
 
 from broadaxe.chain import Affine, Quantizer
 from broadaxe.errors import GraphError
+from broadaxe.hardware import Resources
 from broadaxe.ir import Bounds, Example, IntArray, Lanes, Value, constant_array, hull
+from broadaxe.ops import costs
 from broadaxe.ops.budget import words
 from broadaxe.ops.forms import Thresholds, ThresholdSearch
-from broadaxe.ops.memories import builtin, by_lane
+from broadaxe.ops.memories import SIGNED, builtin, by_lane
 from broadaxe.ops.requantize import Requantize
 from broadaxe.staircase import Staircase, staircase
 from broadaxe.types import Interval, IntType
@@ -70,6 +72,17 @@ class LoadableRequantize(Requantize):
         context = self.template_context(inputs, output, lanes)
         rows = context["stages"] if "stages" in context else [context["thresholds"]]
         return words(context["base"], context["direction"], *rows)
+
+    def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
+        """The form with its constants, and the memories that are written in their place: a little too much."""
+        form, groups = self.thresholds, output.channels // lanes.read
+        size = next(size for size, _ in SIGNED if form.domain.signed_dtype.width <= size)
+        if isinstance(form, ThresholdSearch):
+            rows = [costs.placed(size, groups << stage) for stage in range(form.depth)]
+        else:
+            rows = [costs.placed(size, groups)] * form.levels
+        ends = costs.placed(8, groups) + costs.placed(8, groups)  # base and direction
+        return super().resources(inputs, output, lanes) + costs.times(sum(rows, ends), lanes.read)
 
     @classmethod
     def examples(cls) -> Iterable[Example]:

@@ -73,7 +73,7 @@ def scopes(text: str, vitis: bool) -> dict[int, Place]:
     places: dict[int, Place] = {}
     opened = [_Open(Scope.FILE)]
     statement = ""
-    parentheses = 0
+    parentheses = values = 0  # those that are open, and braces of an initializer
     for number, line in _lines(text, vitis):
         if line.lstrip().startswith("#"):
             if re.match(r"\s*#\s*pragma\s+HLS\b", line, flags=re.IGNORECASE):
@@ -83,16 +83,19 @@ def scopes(text: str, vitis: bool) -> dict[int, Place]:
                 places[number] = Place(inner.scope, inner.leading, declared, arguments)
             continue
         for ch in f"{line}\n":
+            if values or (ch == "{" and re.search(r"=\s*$", statement)):  # T x[] = {{1, 2}, {3, 4}}
+                values += (ch == "{") - (ch == "}")
+                continue
             if ch == "(":
                 parentheses += 1
             elif ch == ")":
                 parentheses -= 1
-            if ch == "{" and parentheses == 0 and not re.search(r"=\s*$", statement):
+            if ch == "{" and parentheses == 0:
                 opened[-1].leading = False
                 opened.append(_opening(statement))
                 statement = ""
             elif ch == "}" and parentheses == 0:
-                if len(opened) > 1 and not _is_initializer(statement):
+                if len(opened) > 1:
                     opened.pop()
                 statement = ""
             elif ch == ";" and parentheses == 0:
@@ -102,11 +105,6 @@ def scopes(text: str, vitis: bool) -> dict[int, Place]:
             else:
                 statement += ch
     return places
-
-
-def _is_initializer(statement: str) -> bool:
-    """Whether a brace closes the values of `T x[] = {...`, whose opening brace was part of the statement."""
-    return re.search(r"=\s*\{", statement) is not None
 
 
 def _opening(statement: str) -> _Open:
