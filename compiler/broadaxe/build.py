@@ -332,7 +332,10 @@ def contents(build: Build) -> dict[str, bytes]:
         loading = loading_vectors(at, parameters_of(other, build.lanes))
     files |= testbench(build.graph, build.flow, build.lanes, build.top, inputs, outputs)
     files["tb/vectors.dat"] += loading
-    files |= {f"firmware/broadaxe/{p.name}": p.read_text() for p in sorted(resources.folder("hw").glob("*.hpp"))}
+    kernels = {f"firmware/broadaxe/{p.name}": p.read_text() for p in sorted(resources.folder("hw").glob("*.hpp"))}
+    if build.parameters is None:
+        del kernels["firmware/broadaxe/parameters.hpp"]
+    files |= kernels
     sim = resources.folder("hw") / "sim"
     files |= {f"tb/sim/{p.relative_to(sim).as_posix()}": p.read_text() for p in sorted(sim.rglob("*.h"))}
     files |= project(build.top, build.settings.tool, build.settings.part, build.settings.clock_ns)
