@@ -103,6 +103,36 @@ struct multiplied {
   }
 };
 
+// the same in the fabric,
+template <typename A, typename B>
+struct in_fabric {
+  static typename product_type<A, B>::type of(A a, B b) {
+#pragma HLS INLINE
+    const typename product_type<A, B>::type p = product(a, b);
+#ifdef __VITIS_HLS__
+#pragma HLS BIND_OP variable=p op=mul impl=fabric
+#else
+#pragma HLS RESOURCE variable=p core=Mul_LUT
+#endif
+    return p;
+  }
+};
+
+// in a DSP block each,
+template <typename A, typename B>
+struct in_dsp {
+  static typename product_type<A, B>::type of(A a, B b) {
+#pragma HLS INLINE
+    const typename product_type<A, B>::type p = product(a, b);
+#ifdef __VITIS_HLS__
+#pragma HLS BIND_OP variable=p op=mul impl=dsp
+#else
+#pragma HLS RESOURCE variable=p core=DSP48
+#endif
+    return p;
+  }
+};
+
 // or matching bits (XNOR): with weights 2b - 1 and inputs x of one bit, the sum of (2b - 1)*x is the number of matches less the number of b = 0.
 template <typename A, typename B>
 struct matches {
@@ -122,6 +152,22 @@ Acc wrapped_sum(Acc a, X x) {
   return Acc(static_cast<U>(a) + static_cast<U>(x));
 #else
   return Acc(a + x);
+#endif
+}
+
+// The low `bits` bits of x in two's complement, for 1 to width(Acc) of them: wires, where `bits` is a constant.
+template <typename Acc>
+Acc sign_extended(Acc x, int bits) {
+#pragma HLS INLINE
+#ifdef BROADAXE_NATIVE
+  typedef typename std::conditional<(lane<Acc>::width <= 32), int, long long>::type S;
+  typedef typename std::make_unsigned<S>::type U;
+  const int unused = 8 * static_cast<int>(sizeof(S)) - bits;
+  return Acc(static_cast<S>(static_cast<U>(x) << unused) >> unused);
+#else
+  const int unused = lane<Acc>::width - bits;
+  const Acc lifted = x << unused;
+  return Acc(lifted >> unused);
 #endif
 }
 

@@ -1,6 +1,6 @@
 // Depthwise convolution behind window.hpp: every channel is filtered by itself, LANES channels a cycle.
 //
-//   y[c] = start[c] + sum over tap of w[c][tap] * x[tap*C + c]       modulo 2^width(Acc)
+//   y[c] = start[c] + sum over tap of w[c][tap] * x[tap*C + c]       modulo 2^widths[c % LANES]
 //
 // Invariant: after step (tap, group), sums[group] holds, lane by lane, start plus the pixel's first tap + 1 products of the
 // group's channels, wrapped after each addition: a width that holds the final sum gives the final sum.
@@ -18,10 +18,11 @@
 namespace broadaxe {
 
 // Adds the products of one step to a group's sums.
-template <typename In, typename Weight, typename Acc, int LANES, typename RomWord>
+template <typename In, typename Weight, typename Acc, int LANES, template <typename, typename> class Terms, typename RomWord>
 typename word<LANES, Acc>::type depthwise_step(const typename word<LANES, Acc>::type& before,
                                                const typename word<LANES, In>::type& x,
-                                               const RomWord (&weights)[weight_words<Weight, LANES, RomWord>::value]) {
+                                               const RomWord (&weights)[weight_words<Weight, LANES, RomWord>::value],
+                                               const unsigned char (&widths)[LANES]) {
 #pragma HLS INLINE
   const int WB = lane<Weight>::width;
   const int PER_WORD = weight_words<Weight, LANES, RomWord>::PER_WORD;
@@ -42,7 +43,8 @@ words:
 lanes:
   for (int i = 0; i < LANES; i++) {
 #pragma HLS UNROLL
-    lane_set<LANES, Acc>(after, i, wrapped_sum(lane_get<LANES, Acc>(before, i), product(lane_get<LANES, In>(x, i), w[i])));
+    const Acc sum = wrapped_sum(lane_get<LANES, Acc>(before, i), Terms<In, Weight>::of(lane_get<LANES, In>(x, i), w[i]));
+    lane_set<LANES, Acc>(after, i, sign_extended(sum, widths[i]));
   }
   return after;
 }
@@ -67,11 +69,12 @@ struct depthwise_sums;
 
 template <>
 struct depthwise_sums<false> {
-  template <typename In, typename Weight, typename Acc, int LANES, int GROUPS, int TAPS, int PIXELS, typename RomWord,
-            typename StartT>
+  template <typename In, typename Weight, typename Acc, int LANES, int GROUPS, int TAPS, int PIXELS,
+            template <typename, typename> class Terms, typename RomWord, typename StartT>
   static void run(hls::stream<typename word<LANES, In>::type>& in, hls::stream<typename word<LANES, Acc>::type>& out,
                   const RomWord (&weights)[TAPS * GROUPS][weight_words<Weight, LANES, RomWord>::value],
-                  const StartT (&start)[LANES][GROUPS]) {
+                  const StartT (&start)[LANES][GROUPS], const unsigned char (&widths)[LANES]) {
+#pragma HLS INLINE
     typename word<LANES, Acc>::type sums[GROUPS];
 #pragma HLS ARRAY_PARTITION variable=sums complete
     int group = 0, tap = 0, step = 0;  // step = tap*GROUPS + group
@@ -85,7 +88,7 @@ struct depthwise_sums<false> {
       } else {
         before = sums[group];
       }
-      const typename word<LANES, Acc>::type after = depthwise_step<In, Weight, Acc, LANES>(before, x, weights[step]);
+      const typename word<LANES, Acc>::type after = depthwise_step<In, Weight, Acc, LANES, Terms>(before, x, weights[step], widths);
       sums[group] = after;
       if (tap == TAPS - 1) out.write(after);
       step = step == TAPS * GROUPS - 1 ? 0 : step + 1;
@@ -101,11 +104,12 @@ struct depthwise_sums<false> {
 
 template <>
 struct depthwise_sums<true> {
-  template <typename In, typename Weight, typename Acc, int LANES, int GROUPS, int TAPS, int PIXELS, typename RomWord,
-            typename StartT>
+  template <typename In, typename Weight, typename Acc, int LANES, int GROUPS, int TAPS, int PIXELS,
+            template <typename, typename> class Terms, typename RomWord, typename StartT>
   static void run(hls::stream<typename word<LANES, In>::type>& in, hls::stream<typename word<LANES, Acc>::type>& out,
                   const RomWord (&weights)[TAPS * GROUPS][weight_words<Weight, LANES, RomWord>::value],
-                  const StartT (&start)[LANES][GROUPS]) {
+                  const StartT (&start)[LANES][GROUPS], const unsigned char (&widths)[LANES]) {
+#pragma HLS INLINE
     static_assert(GROUPS >= 8, "the distance stated below is the number of groups at least");
     typename word<LANES, Acc>::type sums[GROUPS];
     int group = 0, tap = 0, step = 0;  // step = tap*GROUPS + group
@@ -120,7 +124,7 @@ struct depthwise_sums<true> {
       } else {
         before = sums[group];
       }
-      const typename word<LANES, Acc>::type after = depthwise_step<In, Weight, Acc, LANES>(before, x, weights[step]);
+      const typename word<LANES, Acc>::type after = depthwise_step<In, Weight, Acc, LANES, Terms>(before, x, weights[step], widths);
       sums[group] = after;
       if (tap == TAPS - 1) out.write(after);
       step = step == TAPS * GROUPS - 1 ? 0 : step + 1;
@@ -135,16 +139,19 @@ struct depthwise_sums<true> {
 };
 
 // PIXELS output pixels of C channels a frame, each from TAPS * C inputs, channels fastest; PIXELS * TAPS * C/LANES trips.
-template <typename In, typename Weight, typename Acc, int C, int TAPS, int LANES, int PIXELS, typename RomWord, typename StartT>
+template <typename In, typename Weight, typename Acc, int C, int TAPS, int LANES, int PIXELS, typename RomWord, typename StartT,
+          template <typename, typename> class Terms = multiplied>
 void depthwise(hls::stream<typename word<LANES, In>::type>& in, hls::stream<typename word<LANES, Acc>::type>& out,
                const RomWord (&weights)[TAPS * (C / LANES)][weight_words<Weight, LANES, RomWord>::value],
-               const StartT (&start)[LANES][C / LANES]) {
+               const StartT (&start)[LANES][C / LANES], const unsigned char (&widths)[LANES]) {
 #pragma HLS INLINE
   static_assert(C % LANES == 0, "the number of lanes must divide the number of channels");
   static_assert(TAPS >= 1 && PIXELS >= 1, "a window has at least one tap, a frame at least one pixel");
 #pragma HLS ARRAY_PARTITION variable=weights complete dim=2
 #pragma HLS ARRAY_PARTITION variable=start complete dim=1
-  depthwise_sums<(C / LANES >= 8)>::template run<In, Weight, Acc, LANES, C / LANES, TAPS, PIXELS>(in, out, weights, start);
+#pragma HLS ARRAY_PARTITION variable=widths complete
+  depthwise_sums<(C / LANES >= 8)>::template run<In, Weight, Acc, LANES, C / LANES, TAPS, PIXELS, Terms>(in, out, weights, start,
+                                                                                                           widths);
 }
 
 }  // namespace broadaxe

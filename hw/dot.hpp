@@ -27,7 +27,7 @@ lanes:
 }
 
 template <typename A, typename B, typename Acc, typename DA, typename DB, int K, int N, int M, int MATRICES, int SIMD, int PE,
-          long long ZERO_A, long long ZERO_B, typename StartT>
+          long long ZERO_A, long long ZERO_B, typename StartT, template <typename, typename> class Terms = multiplied>
 void dot(hls::stream<typename word<SIMD, A>::type>& in_a, hls::stream<typename word<SIMD, B>::type>& in_b,
          hls::stream<typename word<PE, Acc>::type>& out, const StartT (&start)[PE][N / PE]) {
   static_assert(K % SIMD == 0, "SIMD must divide the number of products");
@@ -82,7 +82,7 @@ steps:
       products:
         for (int i = 0; i < SIMD; i++) {
 #pragma HLS UNROLL
-          sum += product(lane_get<SIMD, DA>(w, i), lane_get<SIMD, DB>(against, i));
+          sum += Terms<DA, DB>::of(lane_get<SIMD, DA>(w, i), lane_get<SIMD, DB>(against, i));
         }
         const Acc before = sf == 0 ? Acc(start[pe][nf]) : acc[pe];
         acc[pe] = wrapped_sum(before, sum);

@@ -5,7 +5,7 @@
 // channel g*CG + i of tap k with k*CG + i = sf*SIMD + j.
 //
 // Invariant: after step (nf, sf), acc[pe] = start[pe][nf] + sum over the first (sf + 1)*SIMD inputs of row nf*PE + pe, modulo
-// 2^width(Acc). weights and start are laid out as matvec.hpp has them, MW being TAPS * CG.
+// 2^widths[pe]. weights, start and widths are as matvec.hpp has them, MW being TAPS * CG.
 //
 // A group's inputs lie all over the vector, so a vector is stored whole and worked on while the next one comes in, in the other
 // half of the memory. With FILL = TAPS * C/SIMD words a vector and WORK = MH/PE * TAPS * CG/SIMD steps (WORK >= FILL, since PE
@@ -23,11 +23,12 @@
 namespace broadaxe {
 
 template <typename In, typename Weight, typename Acc, int TAPS, int C, int MH, int GROUPS, int SIMD, int PE, int VECTORS,
-          typename RomWord, typename StartT>
+          typename RomWord, typename StartT, template <typename, typename> class Terms = multiplied>
 void grouped_matvec(hls::stream<typename word<SIMD, In>::type>& in, hls::stream<typename word<PE, Acc>::type>& out,
                     const RomWord (&weights)[PE][(MH / PE) * (TAPS * (C / GROUPS) / SIMD)]
                                             [weight_words<Weight, SIMD, RomWord>::value],
-                    const StartT (&start)[PE][MH / PE]) {
+                    const StartT (&start)[PE][MH / PE], const unsigned char (&widths)[PE]) {
+#pragma HLS INLINE
   static_assert(GROUPS >= 2, "a convolution of one group is a matvec");
   static_assert(C % GROUPS == 0 && MH % GROUPS == 0, "the number of groups must divide the numbers of channels and outputs");
   static_assert((C / GROUPS) % SIMD == 0, "SIMD must divide the number of channels of a group");
@@ -36,6 +37,7 @@ void grouped_matvec(hls::stream<typename word<SIMD, In>::type>& in, hls::stream<
 #pragma HLS ARRAY_PARTITION variable=weights complete dim=1
 #pragma HLS ARRAY_PARTITION variable=weights complete dim=3
 #pragma HLS ARRAY_PARTITION variable=start complete dim=1
+#pragma HLS ARRAY_PARTITION variable=widths complete
   const int CF = C / GROUPS / SIMD;     // words of a tap in a group
   const int ROWS = MH / GROUPS / PE;    // row blocks of a group
   const int FILL = TAPS * GROUPS * CF;  // words of a vector
@@ -77,12 +79,12 @@ trips:
           for (int j = 0; j < PER_WORD; j++) {
 #pragma HLS UNROLL
             if (k * PER_WORD + j < SIMD) {
-              dot += product(lane_get<SIMD, In>(inputs_word, k * PER_WORD + j), Weight(packed >> (j * WB)));
+              dot += Terms<In, Weight>::of(lane_get<SIMD, In>(inputs_word, k * PER_WORD + j), Weight(packed >> (j * WB)));
             }
           }
         }
         const Acc before = tap == 0 && c == 0 ? Acc(start[pe][nf]) : acc[pe];
-        acc[pe] = wrapped_sum(before, dot);
+        acc[pe] = sign_extended(wrapped_sum(before, dot), widths[pe]);
       }
       if (tap == TAPS - 1 && c == CF - 1) {
         typename word<PE, Acc>::type y;

@@ -1,8 +1,8 @@
 // Matrix-vector unit: PE rows times SIMD inputs a cycle.
 //
 // Invariant: after step (nf, sf), acc[pe] = start[pe][nf] + sum over the first (sf + 1)*SIMD inputs of row nf*PE + pe, modulo
-// 2^width(Acc). The dot product of a step is exact; the accumulator wraps once a step, so a width that holds the final sum gives the final sum,
-// and one that is a bit too narrow gives a wrong one.
+// 2^widths[pe], the widest of the rows that share PE pe. The dot product of a step is exact; the accumulator wraps once a step, so a width
+// that holds the final sum gives the final sum, and one that is a bit too narrow gives a wrong one. Acc is the widest of them all.
 //
 // With Terms = matches, weights of -1 and +1 are the bits 0 and 1 and inputs one bit: XNOR and a count of ones. start then holds
 // each row's start less its number of weights -1, modulo 2^width(Acc).
@@ -29,13 +29,15 @@ template <typename In, typename Weight, typename Acc, int MW, int MH, int SIMD, 
           typename StartT, template <typename, typename> class Terms = multiplied>
 void matvec(hls::stream<typename word<SIMD, In>::type>& in, hls::stream<typename word<PE, Acc>::type>& out,
             const RomWord (&weights)[PE][(MH / PE) * (MW / SIMD)][weight_words<Weight, SIMD, RomWord>::value],
-            const StartT (&start)[PE][MH / PE]) {
+            const StartT (&start)[PE][MH / PE], const unsigned char (&widths)[PE]) {
+#pragma HLS INLINE
   static_assert(MW % SIMD == 0, "SIMD must divide the number of inputs");
   static_assert(MH % PE == 0, "PE must divide the number of outputs");
   static_assert(VECTORS >= 1, "a frame has at least one vector");
 #pragma HLS ARRAY_PARTITION variable=weights complete dim=1
 #pragma HLS ARRAY_PARTITION variable=weights complete dim=3
 #pragma HLS ARRAY_PARTITION variable=start complete dim=1
+#pragma HLS ARRAY_PARTITION variable=widths complete
   const int SF = MW / SIMD;
   const int NF = MH / PE;
   const int WB = lane<Weight>::width;
@@ -82,7 +84,7 @@ steps:
         }
       }
       const Acc before = sf == 0 ? Acc(start[pe][nf]) : acc[pe];
-      acc[pe] = wrapped_sum(before, dot);
+      acc[pe] = sign_extended(wrapped_sum(before, dot), widths[pe]);
     }
     if (sf == SF - 1) {
       typename word<PE, Acc>::type y;

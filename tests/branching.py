@@ -275,10 +275,14 @@ def _finished(draft: Draft, seed: int) -> Drawn:
             loose.append(draft.codes(draft.values[name]).name)
     graph = Graph(f"branching{seed}", tuple(draft.inputs), tuple(draft.nodes), (*loose, *some), draft.values)
     graph.check()
-    lanes = _lanes(draft, graph)
+    return planned(graph, _lanes(draft, graph))
+
+
+def planned(graph: Graph, lanes: Mapping[str, Lanes]) -> Drawn:
+    """A graph with given lanes and the depths that the schedule gives its streams."""
     flow = dataflow(graph, lanes)
-    planned = plan(network_of(graph, lanes, flow))
-    return Drawn(graph, lanes, with_depths(flow, planned.depths), planned)
+    depths = plan(network_of(graph, lanes, flow))
+    return Drawn(graph, lanes, with_depths(flow, depths.depths), depths)
 
 
 def _lanes(draft: Draft, graph: Graph) -> dict[str, Lanes]:
@@ -320,12 +324,12 @@ def simulators(made: Sequence[Drawn], folder: Path) -> list[BoundedSimulator]:
         top = f"network{i}_top"
         for name, text in instrumented(sources(one, top), top, one.flow).items():
             # a first line of their own: #pragma once takes equal files for one
-            files[f"n{i}/{Path(name).name}"] = text if name.endswith(".dat") else f"// {i}\n{text}"
+            files[f"n{i}/{name}"] = text if name.endswith(".dat") else f"// {i}\n{text}"
         unit += [
             f"#define main main_{i}",
             f"namespace n{i} {{",
-            f'#include "n{i}/bounded.cpp"',
-            f'#include "n{i}/{top}.cpp"',
+            f'#include "n{i}/tb/bounded.cpp"',
+            f'#include "n{i}/firmware/{top}.cpp"',
         ]
         unit += ["}", "#undef main"]
     cases = "".join(f"    case {i}: return n{i}::main_{i}(argc - 1, argv + 1);\n" for i in range(len(made)))
@@ -347,7 +351,7 @@ def simulators(made: Sequence[Drawn], folder: Path) -> list[BoundedSimulator]:
     )
     assert done.returncode == 0, done.stderr[:4000]
     return [
-        BoundedSimulator((str(program), str(i)), folder / f"n{i}" / "vectors.dat", one.flow)
+        BoundedSimulator((str(program), str(i)), folder / f"n{i}" / "tb" / "vectors.dat", one.flow)
         for i, one in enumerate(made)
     ]
 

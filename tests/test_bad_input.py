@@ -881,7 +881,7 @@ YAML = {
     "unknown setting": ("tool: vitis\nspeed: 3\n", f": speed: 3 is not allowed; {KNOWN}"),
     "unknown lanes": (
         "folding:\n  conv0: {pe: 2, simd: 2, tile: 1}\n",
-        ": folding.conv0.tile: 1 is not allowed; known settings are pe, simd",
+        ": folding.conv0.tile: 1 is not allowed; known settings are pe, simd, multiplier",
     ),
     "syntax": ("tool: vitis\nfolding: {conv0: [\n", ", line 3: is not YAML; write one `setting: value` a line"),
     "tab": ("tool: vitis\n\tname: x\n", ", line 2: is not YAML; write one `setting: value` a line"),

@@ -127,6 +127,22 @@ def joints() -> onnx.ModelProto:
     return net.finish(net.node("Gather", net.weights(3, 5), net.node("ArgMax", scores, axis=2)), name="joints")
 
 
+def blocks() -> onnx.ModelProto:
+    """Layers whose products share DSP blocks: whole sums in lanes, sums of tiles, and chunks of what lanes cannot hold."""
+    net = Network(24, seed=8)
+    y = net.quant(net.node("MatMul", net.quant("x", 0.25, bits=4, signed=0), net.weights(24, 6)), 0.5, bits=4)
+    y = net.quant(net.node("MatMul", y, net.weights(6, 18), name="tiled"), 1 / 64, bits=8)
+    model = net.finish(net.node("MatMul", y, net.weights(18, 4, bits=8)), name="blocks")
+    node = next(node for node in model.graph.node if node.name == "tiled")
+    for key, value in (("tile", "4"), ("order", "kh,kw,c")):
+        node.metadata_props.add(key=f"broadaxe.{key}", value=value)
+    return model
+
+
+PACKED = {
+    name: {"pe": pe, "simd": simd, "multiplier": "packed"}
+    for name, pe, simd in (("matmul0", 3, 4), ("matmul1", 6, 2), ("matmul2", 4, 3))
+}
 NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any]]] = {
     "branches": (branches, {}),
     "thresholds": (branches, {"requantizers": {"*": "thresholds"}}),
@@ -138,6 +154,7 @@ NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any]]] = {
     "joints": (joints, {}),
     "runtime": (branches, {"weights": "runtime"}),
     "runtime_tiles": (ties, {"weights": "runtime", "requantizers": {"*": "threshold-search"}}),
+    "blocks": (blocks, {"folding": PACKED}),
 }
 
 
@@ -226,9 +243,10 @@ def test_the_networks_hold_what_the_checker_can_check(once: Callable[..., Path])
 
 def test_every_example_of_every_operator_holds(tmp_path: Path) -> None:
     """All of them in one graph, accumulators at the starts that the pass gives them."""
-    values, nodes = {}, []
+    values, nodes, folds = {}, [], {}
     for i, example in enumerate(example for op in OPS for example in op.examples()):
         op: Any = example.op
+        folds |= {f"y{i}": example.fold} if example.fold else {}
         inputs = [replace(x, name=f"x{i}_{example.inputs.index(x)}") for x in example.inputs]
         if isinstance(op, Accumulating) and not op.loadable:
             op = replace(op, start=np.zeros_like(op.start))
@@ -241,11 +259,11 @@ def test_every_example_of_every_operator_holds(tmp_path: Path) -> None:
     names = tuple(name for name in values if name.startswith("x"))
     graph = offset_accumulators(Graph("g", names, tuple(nodes), tuple(node.output for node in nodes), values))
     graph.check()
-    lanes = lanes_of(graph, complete(graph, {}))
+    lanes = lanes_of(graph, complete(graph, {}) | folds)
     flow = emit.dataflow(graph, lanes)
     texts = emit.firmware(graph, flow, lanes, "g_top", {"sideband": 0, "control": "s_axilite"})
     files = {name: text.encode() for name, text in texts.items()} | {"model.onnx": b"none"}
-    for name, data in (files | {"certificate.json": certificate(graph, files).encode()}).items():
+    for name, data in (files | {"certificate.json": certificate(graph, files, lanes).encode()}).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(data)
     macs = sum(isinstance(node.op, Accumulating) for node in nodes)
@@ -541,6 +559,21 @@ FORGERIES: dict[str, tuple[str, Edit, str]] = {
     "shift": ("ties", lambda c: shift_form(c).update(shift=shift_form(c)["shift"] + 1), "exactly|sum_bits"),
     "clamp of a form": ("ties", lambda c: shift_form(c).update(lo=shift_form(c)["lo"] - 1), "exactly|parameters of"),
     "bipolar": ("ties", put(lambda c: (nodes(c, "requantize")[1]["quantizer"], "bipolar"), False), "exactly"),
+    "products of a block": (
+        "blocks",
+        add(lambda c: (c["layers"][0]["packing"], "products"), -1),
+        "packing.products|fit",
+    ),
+    "lane": ("blocks", add(lambda c: (c["layers"][0]["packing"], "lane"), -1), "packing"),
+    "lane of a tile": ("blocks", add(lambda c: (c["layers"][1]["packing"], "lane")), "packing"),
+    "lane of a chunk": ("blocks", add(lambda c: (c["layers"][2]["packing"], "lane"), -1), "packing"),
+    "chunk": ("blocks", add(lambda c: (c["layers"][2]["packing"], "chunk"), -3), "parameters of"),
+    "chunk that is no tile": ("blocks", add(lambda c: (c["layers"][1]["packing"], "chunk"), -2), "packing.chunk"),
+    "block": ("blocks", put(lambda c: (c["layers"][0]["packing"], "dsp"), "DSP48E2"), "parameters of"),
+    "multiplier": ("branches", put(lambda c: (c["layers"][0], "multiplier"), "dsp"), "but it is broadaxe::in_dsp"),
+    "unknown multiplier": ("branches", put(lambda c: (c["layers"][0], "multiplier"), "any"), "multiplier"),
+    "no packing": ("blocks", put(lambda c: (c["layers"][0], "packing"), None), "malformed"),
+    "not packed": ("blocks", lambda c: c["layers"][1].update(multiplier="dsp", packing=None), "leaves over"),
     "output": ("ties", put(lambda c: (c["graph"]["outputs"], 0), "nothing"), "not those of nodes"),
     "missing layer": ("ties", lambda c: c["layers"].pop(), "its entry"),
     "second layer": ("ties", lambda c: c["layers"].append(c["layers"][0]), "belongs to no node"),
@@ -603,6 +636,7 @@ FORGERIES: dict[str, tuple[str, Edit, str]] = {
         "offset_bits": add(lambda c: (c["layers"][0], "offset_bits"), -1),
         "channel_bits": add(lambda c: (c["layers"][0]["channel_bits"], 2), -1),
         "width": add(lambda c: (c["layers"][0], "width"), -1),
+        "pe_bits": add(lambda c: (c["layers"][0]["pe_bits"], 0), -1),
         "channel": add(lambda c: (c["layers"][0], "channel")),
         "low": add(lambda c: (c["layers"][0]["low"], 4)),
         "high": add(lambda c: (c["layers"][0]["high"], 4), -1),
@@ -640,7 +674,7 @@ def test_declared_types_are_read_in_the_sources(folder: Path, request: pytest.Fi
     bits = int(content["graph"]["values"][out]["dtype"][3:])
     changes = [("firmware/types.hpp", f"ap_int<{bits}> {out}_t", f"ap_int<{bits - 1}> {out}_t", "types[")]
     for layer in content["layers"]:
-        if layer["tile"]:
+        if layer["tile"] and not layer["packing"]:
             inner = f"ap_int<{layer['inner_bits']}>, {layer['name']}"
             name = f"firmware/{layer['name']}.hpp"
             text = (folder / name).read_text()
@@ -658,6 +692,39 @@ def test_declared_types_are_read_in_the_sources(folder: Path, request: pytest.Fi
             assert line is not None
             assert expected in line
         content["files"][name] = sha256(folder / name)
+    assert resealed(folder, content) is None
+
+
+def test_lanes_are_read_in_the_sources(once: Callable[..., Path], tmp_path: Path) -> None:
+    """Every number in the calls of packed kernels moved by one, but those that g++ holds against memories."""
+    path = once("checker_blocks", lambda path: broadaxe.compile(blocks(), path, folding=PACKED))
+    folder = Path(shutil.copytree(path, tmp_path / "build"))
+    content, kernels = content_of(folder), []
+    assert [(p["products"], p["chunk"]) for p in (layer["packing"] for layer in content["layers"])] == [
+        (2, 24),
+        (3, 4),
+        (2, 6),
+    ]
+    for layer in content["layers"]:
+        header = folder / "firmware" / f"{layer['name']}.hpp"
+        text = header.read_text()
+        kernel, call = re.findall(r"broadaxe::(\w+)<([^()]*)>\(", text)[0]
+        kernels.append(kernel)
+        stated = call.split(", ")
+        for at, parameter in enumerate(stated[:-2]):
+            if at == 5 or (at == 6 and kernel == "packed_matvec"):  # SIMD, and PE: the shapes of memories
+                continue
+            others = [re.sub(r"\d+(?=>?$)", lambda number: str(int(number[0]) + 1), parameter)]
+            others += [re.sub(r"\d+(?=>?$)", lambda number: str(int(number[0]) - 1), parameter)]
+            others = ["broadaxe::dsp58"] if "dsp" in parameter else [f"x{parameter}"] if "_t" in parameter else others
+            for other in others:
+                changed = text.replace(call, ", ".join([*stated[:at], other, *stated[at + 1 :]]))
+                assert changed != text, parameter
+                with Changed(header, changed.encode()):
+                    content["files"][f"firmware/{header.name}"] = sha256(header)
+                    assert resealed(folder, content) is not None, f"{kernel}: {parameter} as {other}"
+                content["files"][f"firmware/{header.name}"] = sha256(header)
+    assert kernels == ["packed_matvec", "packed_matvec_chunked", "packed_matvec_chunked"]
     assert resealed(folder, content) is None
 
 
@@ -681,7 +748,7 @@ def test_parameters_of_joints_are_read_in_the_sources(once: Callable[..., Path],
         for at, parameter in enumerate(stated):
             if at in FREE[call[1]]:
                 continue
-            other = {"true": "false", "false": "true"}.get(parameter)
+            other = {"true": "false", "false": "true", "broadaxe::in_fabric": "broadaxe::in_dsp"}.get(parameter)
             other = other or re.sub(r"-?\d+", lambda number: str(int(number[0]) + 1), parameter, count=1)
             changed = text.replace(call[2], ", ".join([*stated[:at], other, *stated[at + 1 :]]))
             assert changed != text, parameter

@@ -46,6 +46,7 @@ def test_compile_says_each_stage(folder: Path, run, tmp_path: Path) -> None:
         "reading the model ...",
         "lowering to integers ...",
         "sizing accumulators and proving requantizers ...",
+        "sizing FIFOs ...",
         "writing C++ ...",
     ]
     assert f"next: broadaxe verify {tmp_path / 'build'}" in out

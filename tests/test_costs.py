@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import sys
 from dataclasses import astuple, replace
 from math import isfinite
+from pathlib import Path
+from statistics import median
+from types import ModuleType
 
 import numpy as np
 import pytest
 
-from broadaxe import emit
-from broadaxe.hardware import DSP48E1, DSP48E2, DSP58, Resources
-from broadaxe.ir import Example, Graph, Lanes, Node, Value, infer
+from broadaxe.hardware import DSP48E2, DSP58, Resources
+from broadaxe.ir import Example, Fold, Graph, Lanes, Node, Value, infer
 from broadaxe.ops import OPS, MatVec, Requantize, View, costs
 from broadaxe.ops.mac import Accumulating
-from broadaxe.schedule.folding import Given, complete, lanes_of
+from broadaxe.schedule.dataflow import Dataflow, dataflow
+from broadaxe.schedule.folding import lanes_of
 from broadaxe.schedule.resources import resources_of, total_of
 from broadaxe.types import Interval, IntType
 
@@ -109,9 +115,6 @@ def test_dsp_blocks() -> None:
     assert costs.dsp_blocks(27, 19, DSP48E2) == 2
     assert costs.dsp_blocks(27, 24, DSP58) == 1
     assert costs.dsp_blocks(49, 35) == 4
-    assert costs.packed_rows(5, 4, DSP48E1) == 3
-    assert costs.packed_rows(9, 8, DSP48E2) == 2
-    assert costs.packed_rows(19, 4, DSP48E1) == 1
 
 
 def test_signed_digits_are_the_fewest() -> None:
@@ -168,7 +171,7 @@ def test_more_lanes_are_never_cheaper_in_dsp() -> None:
             assert used == sorted(used)
     assert spent(op, 4, 6, "dsp").dsp == 24
     assert spent(op, 4, 6, "lut").dsp == 0
-    assert spent(op, 6, 6, "packed").dsp == 12
+    assert spent(op, 6, 6, "packed").dsp == 18
 
 
 def test_more_lanes_are_never_cheaper_in_lut_until_weights_are_constants() -> None:
@@ -192,16 +195,15 @@ def test_requantizers_narrow_with_their_input() -> None:
         assert used == sorted(used)
 
 
-def design(seed: int = 3) -> tuple[Graph, dict[str, Lanes], emit.Dataflow]:
+def design(seed: int = 3) -> tuple[Graph, dict[str, Lanes], Dataflow]:
     """A layer with two readers: a copy, changes of lanes, ports."""
     first, second = layer(seed), MatVec.of(np.random.default_rng(seed + 1).integers(-3, 4, (8, 12)))
     a = infer("a", first, [VECTOR])
     values = {v.name: v for v in (VECTOR, a, infer("b", second, [a]), infer("c", second, [a]))}
     nodes = (Node("a", first, ("x",), "a"), Node("b", second, ("a",), "b"), Node("c", second, ("a",), "c"))
     graph = Graph("g", ("x",), nodes, ("b", "c"), values)
-    folding = complete(graph, {"a": Given(2, 4), "b": Given(2, 4), "c": Given(4, 2)})
-    lanes = lanes_of(graph, folding)
-    return graph, lanes, emit.dataflow(graph, lanes)
+    lanes = lanes_of(graph, {"a": Fold(2, 4), "b": Fold(2, 4), "c": Fold(4, 2)})
+    return graph, lanes, dataflow(graph, lanes)
 
 
 def test_a_design_is_the_sum_of_its_processes_and_fifos() -> None:
@@ -234,3 +236,47 @@ def test_fifos_cost_by_their_depth() -> None:
     changed = [name for name in after if after[name] != before[name]]
     assert changed == [f"fifo {stream.name}"]
     assert after[changed[0]].bram18 > before[changed[0]].bram18 == 0
+
+
+def benchmark() -> ModuleType:
+    """benchmarks/resources.py, which is no package."""
+    path = Path(__file__).resolve().parent.parent / "benchmarks" / "resources.py"
+    spec = importlib.util.spec_from_file_location("resource_benchmark", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_models_are_as_near_to_what_yosys_gave_as_they_say() -> None:
+    bench = benchmark()
+    results = json.loads(bench.RESULTS.read_text())
+    assert results["yosys"] == "0.70"
+    assert set(results["datapaths"]) == {datapath.name for datapath in bench.datapaths()}
+    for family, lut in (("xc7", 9), ("xcup", 10)):
+        for kind, count, middle, worst in (("lut", 29, lut, 36), ("ff", 30, 0, 19)):
+            off = [abs(e) for e in bench.errors(results, family, kind, fit=False).values()]
+            assert (len(off), round(100 * median(off)), round(100 * max(off))) == (count, middle, worst)
+        assert not bench.errors(results, family, "bram18")
+        for datapath in bench.datapaths():
+            assert datapath.model().bram18 == results["datapaths"][datapath.name][family]["bram18"]
+
+
+def test_the_benchmark_without_yosys_exits_3(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = benchmark()
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SystemExit) as ended:
+        bench.yosys("/nonexistent/python")
+    assert ended.value.code == 3
+    said = "resources: yosys is missing; see the first lines of this file for how to get it, or use --read\n"
+    assert capsys.readouterr().err == said
+
+
+def test_datapaths_render() -> None:
+    for datapath in benchmark().datapaths():
+        text = datapath.verilog()
+        assert text.count("module top(") == text.count("endmodule") == 1

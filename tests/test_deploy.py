@@ -4,18 +4,25 @@ comes out of it, unpacked by driver.py, is the reference."""
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import types
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from models import MODES, Network, small_cnn
 from onnx import TensorProto, helper
+from test_bad_input import with_hostile_names
 
 import broadaxe
 from broadaxe.build import random_codes
+from broadaxe.chain import ROUNDINGS, Affine, Clamp, Normalize, Snap, Step
 from broadaxe.csim import Mode, Simulator, ap_types
+from broadaxe.errors import RequestError
+from broadaxe.functions import COMBINED, KINDS, Combined, Function, Leaky, Power
 from broadaxe.reference import run
+from broadaxe.serialize import plain
 
 pytestmark = pytest.mark.usefixtures("unoptimised")
 NEEDS_HEADERS = pytest.mark.skipif(ap_types() is None, reason="no ap_int headers; pip install hls4ml==1.3.0")
@@ -129,6 +136,46 @@ def test_every_flipped_bit_is_noticed(builds):
     }
 
 
+def test_the_examples_of_the_readme(builds):
+    """The first beat of each port, as README.md has it, is what driver.py packs."""
+    build = builds("ports", (3, 2))
+    design = driver_of(build).Design(build.path / "deploy")
+    text = (build.path / "deploy" / "README.md").read_text()
+    for port in (*design.inputs, *design.outputs):
+        part = text[text.index(f"### {port.name}\n") :]
+        first = [int(code) for code in re.search(r"first integers are ([-\d, ]+)", part)[1].split(",")[: port.lanes]]
+        frame = np.broadcast_to(port.lo, port.shape).reshape(1, -1).copy()
+        frame[0, : len(first)] = first
+        assert len(first) == port.lanes
+        slot = port.pack(frame.reshape(1, *port.shape))[0, : port.slot].tobytes()
+        assert re.search(r"memory  ([0-9a-f ]+)\n", part)[1] == slot[:16].hex(" ") + " ..." * (port.slot > 16)
+        assert re.search(r"TDATA   0x([0-9a-f]+)\n", part)[1] == slot[: port.bits // 8][::-1].hex()
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| `{port.name}` | {port.beats} |"))
+        sign = "signed" if port.signed else "unsigned"
+        assert f"| {port.bits} | {port.lanes} x {port.width} | {sign}, {port.lo.min()} to {port.hi.max()} |" in row
+
+
+def test_names_of_the_model_stand_in_json_alone(builds, tmp_path):
+    harmless = builds("cnn", None)
+    hostile = broadaxe.compile(with_hostile_names(), tmp_path / "build")
+    texts = [
+        {
+            path.name: path.read_text().replace(build.top, "top")
+            for path in (build.path / "deploy").iterdir()
+            if path.suffix not in (".json", ".onnx")
+        }
+        for build in (harmless, hostile)
+    ]
+    assert texts[0] == texts[1]
+    facts = (hostile.path / "deploy" / "ports.json").read_bytes()
+    assert all(byte < 128 and (byte >= 32 or byte == 10) for byte in facts)
+    design = driver_of(hostile).Design(hostile.path / "deploy")
+    (name,) = {i.tensor for i in hostile.lowered.inputs}
+    x = np.random.default_rng(0).uniform(0, 1, (2, 2, 6, 6)).astype(np.float32)
+    codes = by_port(hostile, hostile.codes({name: x}), hostile.flow.inputs)
+    np.testing.assert_array_equal(design.codes({name: x})["in0"], codes["in0"])
+
+
 # the host's arithmetic
 
 
@@ -157,6 +204,38 @@ def test_the_driver_gives_the_reals_of_the_model(builds, kind):
     for name, reals in expected.items():
         np.testing.assert_array_equal(found[name], reals)
         assert found[name].dtype == reals.dtype
+
+
+def steps_of_every_kind():
+    """Chains with each step there is, two channels."""
+    one, half = Fraction(1), Fraction(1, 2)
+    start = Affine((Fraction(1, 4), Fraction(-1, 3)), (Fraction(1, 8), Fraction(2)))
+    yield from ((start, Function(kind)) for kind in KINDS if kind != "log")
+    yield start, Clamp(Fraction(1, 4), None), Function("log")
+    yield start, Clamp(Fraction(1, 4), Fraction(3)), Power(half)
+    yield start, Leaky((Fraction(1, 10),))
+    yield start, Normalize((one, -half), (half, one), (Fraction(3), Fraction(2)), (one, Fraction(-1)))
+    yield from ((start, Snap((half, one), (Fraction(0), one), mode)) for mode in ROUNDINGS)
+    yield from ((start, Combined(op, (Function("exp"),), (Clamp(one, None), start))) for op in COMBINED)
+
+
+def subclasses(kind):
+    return {kind, *(found for below in kind.__subclasses__() for found in subclasses(below))} - {Step}
+
+
+def test_every_step_of_a_chain(builds):
+    """As `broadaxe.host` computes them, to the bit."""
+    module = driver_of(builds("cnn"))
+    x = np.random.default_rng(0).integers(-60, 60, (2, 40)).astype(np.float64)
+    seen = set()
+    for chain in steps_of_every_kind():
+        expected = x
+        for step in chain:
+            expected = step.approximate(expected)
+            seen.add(type(step))
+        with np.errstate(all="ignore"):
+            np.testing.assert_array_equal(module._through([plain(step) for step in chain], x), expected)
+    assert seen == subclasses(Step)
 
 
 def test_float_parts_of_the_model_run_beside_the_accelerator(tmp_path):
@@ -222,6 +301,21 @@ def test_what_the_driver_refuses(builds):
     quantized = next(t.facts["quantized"] for t in design.sent if t.facts["source"] == "y")
     assert refusal(module, design.codes, data | {quantized: np.full((1, 2, 12), 0.3)}).startswith(
         f"{port.name}: element [0, 0, 0] lies 1.2 steps from zero, which is no whole number; give integers"
+    )
+
+
+def test_what_using_the_driver_leaves_is_ours(tmp_path):
+    """Importing it, and working in deploy/work, does not keep compile from replacing the folder; other files do."""
+    build = broadaxe.compile(small_cnn(), tmp_path / "build")
+    for name in ("__pycache__/driver.cpython-311.pyc", "work/net_top_vivado/net_top.bit"):
+        (build.path / "deploy" / name).parent.mkdir(parents=True, exist_ok=True)
+        (build.path / "deploy" / name).touch()
+    broadaxe.compile(small_cnn(), tmp_path / "build")
+    (build.path / "deploy" / "notes.txt").touch()
+    with pytest.raises(RequestError) as refused:
+        broadaxe.compile(small_cnn(), tmp_path / "build")
+    assert str(refused.value) == (
+        f"{tmp_path / 'build'}: holds deploy/notes.txt, which compile did not write; move it or choose another output"
     )
 
 

@@ -30,6 +30,7 @@ from broadaxe.ops.forms import Form, Shift, Thresholds
 from broadaxe.passes.choose_requantizers import choose_requantizers
 from broadaxe.prove.requantizers import shift_candidates
 from broadaxe.reference import run
+from broadaxe.reports.model import read_report
 from broadaxe.staircase import Staircase
 from broadaxe.verify import Verification, _check_folder, _compare
 
@@ -255,6 +256,39 @@ def test_an_accumulator_too_narrow_fails_in_the_exact_build_too(build: Build, co
     assert status == 1
     assert "conv1[" in output
     assert re.search(r"^conv0: \d+ bits, 0 mismatches$", output, flags=re.MULTILINE), output
+
+
+def test_a_pe_one_bit_too_narrow_fails_its_witnesses(once: Once, tmp_path: Path) -> None:
+    """PEs wrap at the widest of the channels that share them; each width has its witness."""
+    net = Network(12, seed=1)
+    rows = net.rng.choice([-1, 1], size=(8, 12)) * np.array([[7], [3], [1], [1]] * 2)
+    rows[3::4, 4:] = 0
+    y = net.node("MatMul", net.quant("x", 0.25, 0, 4), net.quant(rows.T / 8, 0.125, 0, 4))
+    model = net.finish(y)
+    folder = once("widths", lambda path: broadaxe.compile(model, path, folding={"matmul0": {"pe": 4, "simd": 3}}))
+    design = broadaxe.load(folder)
+    (value,) = (design.graph.values[name] for name in design.graph.outputs)
+    channels = [interval.signed_dtype.width for interval in value.bounds]
+    widths = [max(channels[pe::4]) for pe in range(4)]
+    assert read_report(folder).layers[0].pe_bits == tuple(widths)
+    assert len(set(widths)) == 4
+    assert max(widths) == value.dtype.width
+    status, output = witness(folder)
+    assert status == 0, output
+    for pe in range(4):
+        broken = tmp_path / f"pe{pe}"
+        shutil.copytree(folder, broken, ignore=ignore_programs)
+
+        def less(values: list[int], pe: int = pe) -> None:
+            assert values == widths
+            values[pe] -= 1
+
+        rewrite_memory(broken / "firmware" / "matmul0.hpp", "matmul0_widths", less)
+        status, output = witness(broken)
+        assert status == 1
+        first = re.search(r"^matmul0\[(\d+)\]: got -?\d+, expected -?\d+$", output, flags=re.MULTILINE)
+        assert first, output
+        assert int(first[1]) % 4 == pe
 
 
 def test_a_threshold_off_by_one_is_found(build: Build, copy: Path, codes: dict[str, np.ndarray]) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from broadaxe import emit, resources
 from broadaxe.csim import Mode, Simulator, ap_types
-from broadaxe.ir import Example, Graph, IntArray, Node, Op, infer
+from broadaxe.ir import Example, Fold, Graph, IntArray, Lanes, Node, Op, infer
 from broadaxe.ops import OPS
 from broadaxe.reference import run
 from broadaxe.render import OnnxRun
@@ -55,6 +55,11 @@ def samples(graph: Graph) -> dict[str, IntArray]:
     return feeds
 
 
+def folds_of(examples: list[Example]) -> dict[str, Fold]:
+    """The foldings that examples bring."""
+    return {f"y{i}": example.fold for i, example in enumerate(examples) if example.fold}
+
+
 EVERYTHING = graph_of([example for _, example in EXAMPLES])
 
 
@@ -78,7 +83,7 @@ def test_the_graph_checks(example: Example) -> None:
     graph.check()
     out = graph.values["y0"]
     assert out.hull in out.dtype.range
-    lanes = lanes_of(graph, complete(graph, {}))
+    lanes = lanes_of(graph, complete(graph, {}) | folds_of([example]))
     assert all(count >= 1 for count in cycles_of(graph, lanes).values())
     assert set(lanes) == ({"y0"} if example.op.hardware else set())
 
@@ -139,14 +144,14 @@ def test_bounds_of_moved_integers_are_attained_too() -> None:
 # C simulation: one design with every example, compiled once per build.
 
 
-LANES = lanes_of(EVERYTHING, complete(EVERYTHING, {}, multipliers=6))
+LANES = lanes_of(EVERYTHING, complete(EVERYTHING, {}, multipliers=6) | folds_of([example for _, example in EXAMPLES]))
 
 
-def write_design(folder: Path) -> None:
-    graph, feeds = EVERYTHING, samples(EVERYTHING)
-    flow = emit.dataflow(graph, LANES)
-    files = emit.firmware(graph, flow, LANES, "contract", {"sideband": 0, "control": "s_axilite"})
-    files |= emit.testbench(graph, flow, LANES, "contract", feeds, run(graph, feeds))
+def write_design(folder: Path, graph: Graph = EVERYTHING, lanes: dict[str, Lanes] = LANES) -> None:
+    feeds = samples(graph)
+    flow = emit.dataflow(graph, lanes)
+    files = emit.firmware(graph, flow, lanes, "contract", {"sideband": 0, "control": "s_axilite"})
+    files |= emit.testbench(graph, flow, lanes, "contract", feeds, run(graph, feeds))
     files |= {f"firmware/broadaxe/{p.name}": p.read_text() for p in resources.folder("hw").glob("*.hpp")}
     sim = resources.folder("hw") / "sim"
     files |= {f"tb/sim/{p.relative_to(sim).as_posix()}": p.read_text() for p in sim.rglob("*.h")}
@@ -176,6 +181,60 @@ def test_c_simulation_equals_the_reference(
     for name, values in traced.items():
         np.testing.assert_array_equal(values, (expected | feeds)[name], err_msg=name)
     assert set(traced) >= {node.output for node in graph.nodes if node.op.hardware}
+
+
+# The same for every number of lanes that a kernel can have.
+
+
+def every_variant(kinds: Callable[[str], bool]) -> tuple[Graph, dict[str, Lanes]]:
+    """Each example as often as its kernel has variants, and the lanes of each copy."""
+    copies: list[Example] = []
+    lanes: list[Lanes] = []
+    for op, example in EXAMPLES:
+        if op.hardware and kinds(op.kind):
+            found = example.op.variants(example.inputs, infer("y", example.op, example.inputs))
+            copies += [example] * len(found)
+            lanes += found
+    return graph_of(copies), {f"y{i}": own for i, own in enumerate(lanes)}
+
+
+def assert_simulated(folder: Path, graph: Graph, lanes: dict[str, Lanes]) -> None:
+    write_design(folder, graph, lanes)
+    simulator = Simulator.of(folder, "contract", graph, emit.dataflow(graph, lanes), Mode.NATIVE, traced=True)
+    feeds = samples(graph)
+    expected, got = run(graph, feeds), simulator.run(feeds)
+    for node in graph.nodes:
+        message = f"{node.op.kind}: {node.origin}, {lanes[node.name]}"
+        np.testing.assert_array_equal(got[node.output], expected[node.output], err_msg=message)
+
+
+def test_windows_of_every_number_of_lanes(tmp_path: Path, unoptimised: None) -> None:
+    """Up to all taps of a patch in one word."""
+    graph, lanes = every_variant(lambda kind: kind == "window")
+    assert any(own.written > own.read for own in lanes.values())
+    assert_simulated(tmp_path, graph, lanes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", sorted({op.kind for op in OPS if op.hardware and op.kind != "window"}))
+def test_every_number_of_lanes(tmp_path: Path, unoptimised: None, kind: str) -> None:
+    assert_simulated(tmp_path, *every_variant(lambda own: own == kind))
+
+
+@each_example
+def test_cycles_are_those_of_the_trace(example: Example) -> None:
+    """In every variant: the loop's trips, and the words of a frame on either side in ascending trips."""
+    if not example.op.hardware:
+        return
+    out = infer("y", example.op, example.inputs)
+    for lanes in example.op.variants(example.inputs, out):
+        trace = example.op.trace(example.inputs, out, lanes)
+        assert trace.trips == example.op.cycles(example.inputs, out, lanes)
+        assert len(trace.writes) == out.size // lanes.written
+        for x, reads in zip(example.inputs, trace.reads, strict=True):
+            assert len(reads) == x.size // lanes.read
+            assert (np.diff(reads) > 0).all()
+        assert (np.diff(trace.writes) > 0).all()
 
 
 # Registration

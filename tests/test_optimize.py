@@ -13,15 +13,15 @@ import pytest
 from broadaxe.hardware import Resources
 from broadaxe.ir import Lanes
 from broadaxe.schedule import optimize
-from broadaxe.schedule.optimize import TIE, Dead, Goal, Solution, fastest, solution_of, solve, within
+from broadaxe.schedule.optimize import Dead, Goal, Solution, fastest, solution_of, solve, within
 from broadaxe.schedule.problem import KINDS, Kernel, Link, Problem, problem_of
 
 WEIGHTS = (1.0, 0.0, 10.0, 25.0, 0.0)
 
 
-def changed(written, read, width):
+def changed(link, written, read):
     """Lane changers dear enough to matter."""
-    return Resources(lut=(max(written, read) - min(written, read)) * width, ff=1)
+    return Resources(lut=(max(written, read) - min(written, read)) * link.width, ff=int(written != read))
 
 
 def random_problem(rng, count, choices, trees=False):
@@ -151,7 +151,6 @@ def test_of_equal_costs_the_fewest_lanes():
     found = solve(problem, 10**9, Goal())
     assert isinstance(found, Solution)
     assert all(problem.kernels[at].choices[c] == Lanes(1, 1) for at, c in enumerate(found.choices))
-    assert found.cost == pytest.approx(TIE * 2 * len(found.choices))
 
 
 def test_a_kernel_without_a_choice_is_named():

@@ -182,11 +182,18 @@ def test_simd_divides_the_tile() -> None:
     model, _ = layer("MatMul")
     _, graph, _ = designed(asked(model, tile=4))
     for multipliers in (1, 3, 9, 54):
-        assert 4 % default_folding(graph, multipliers)["matmul0"].simd == 0
+        assert default_folding(graph, multipliers)["matmul0"].simd in (1, 2, 4)
     with pytest.raises(RequestError) as error:
         broadaxe.compile(model, "never_written", folding={"matmul0": {"pe": 1, "simd": 3}})
     assert str(error.value) == ("folding: matmul0: simd 3 does not divide the layer; simd may be 1, 2")
     assert not Path("never_written").exists()
+
+
+def test_simd_may_hold_several_tiles() -> None:
+    op = MatVec.of(np.ones((2, 24), dtype=np.int64), tile=4)
+    assert sorted({fold.simd for fold in op.foldings()}) == [1, 2, 4, 8, 12, 24]
+    uneven = MatVec.of(np.ones((2, 18), dtype=np.int64), tile=4)
+    assert sorted({fold.simd for fold in uneven.foldings()}) == [1, 2]
 
 
 # in C++

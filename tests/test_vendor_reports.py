@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from vendor_texts import EXPORT_2020, EXPORT_2025, cosim_rpt, csynth_rpt, csynth_xml, loop_xml
+from vendor_texts import EXPORT_2020, EXPORT_2025, SUMMARY, cosim_rpt, csynth_rpt, csynth_xml, loop_xml
 
 from broadaxe.errors import RequestError
 from broadaxe.vendor.cosim_rpt import read_cosim_rpt
 from broadaxe.vendor.csynth_rpt import read_csynth_rpt
+from broadaxe.vendor.csynth_summary import read_csynth_summary
 from broadaxe.vendor.csynth_xml import read_csynth_xml
 from broadaxe.vendor.figures import count, nanoseconds, span
 from broadaxe.vendor.implementation import read_export, read_utilization
@@ -168,7 +169,7 @@ def test_csynth_xml(version: str, block: str, tmp_path: Path) -> None:
         Usage(53200, 106400, 220, 280, 0, block),
         (conv,),
     )
-    assert latencies(found, ["conv0", "conv1"]) == {"conv0": 11}
+    assert latencies(found, {"conv0": "", "conv1": ""}) == {"conv0": 11}
     assert measured(found, ["conv0", "conv1"]) == {
         "conv0": {"latency": None, "interval": 8, "lut": 142, "ff": 7969, "dsp": 73, "bram18": 1, "uram": 0}
     }
@@ -241,6 +242,24 @@ def test_export_rpt(tmp_path: Path) -> None:
         assert check_cuts(read_export, text, tmp_path, 3) > len(text.rstrip()) // 4
 
 
+def test_the_summary_of_synthesis(tmp_path: Path) -> None:
+    found = read_report(written(tmp_path, SUMMARY, "csynth.rpt"))
+    assert isinstance(found, Synthesis)
+    assert (found.version, found.part, found.top.pipeline) == ("2025.1", "xc7z020-clg400-1", "dataflow")
+    assert found.top.usage == Usage(7780, 18693, 4, 8, None)
+    assert [(m.name, m.latency.hi, m.usage.ff) for m in found.below("net_top")] == [
+        ("net_top", 75, 18693),
+        ("quant0", None, 8370),
+        ("conv0", 72, 10165),
+        ("conv0_Pipeline_steps", 71, 8),
+    ]
+    assert found.modules[1].loops == (Loop("steps", 1, Span(64, 64), Span(69, 69), Span(7, 7), 1, True),)
+    assert latencies(found, {"conv0": "", "quant0": ""}) == {"conv0": 7}
+    assert check_cuts(read_csynth_summary, SUMMARY, tmp_path) > len(SUMMARY) // 6
+    path = written(tmp_path, SUMMARY.replace("|+ net_top*", "|+ top    *"))
+    assert refusal(read_csynth_summary, path) == f"FILE: the first module is not 'net_top'{END}"
+
+
 def test_a_folder_of_reports_is_put_together(tmp_path: Path) -> None:
     """The top's instances come from its text, each module's loops from its own report; cosim and export where they lie."""
     place = tmp_path / "hls" / "solution1" / "syn" / "report"
@@ -253,9 +272,15 @@ def test_a_folder_of_reports_is_put_together(tmp_path: Path) -> None:
     found = read_reports(tmp_path, "net_top")
     assert found.synthesis is not None
     assert [m.name for m in found.synthesis.below("net_top")] == ["net_top", "conv0", "conv0_Pipeline_steps"]
-    assert latencies(found.synthesis, ["conv0"]) == {"conv0": 11, "axis_read": 11}
+    processes = {"conv0": "", "conv1": "", "in0": "axis_read", "out0": "axis_write"}
+    assert latencies(found.synthesis, processes) == {"conv0": 11, "in0": 11}
     assert found.cosim[1].latency.hi == 680
     assert found.implementation is None
+    (tmp_path / "brief").mkdir()
+    written(tmp_path / "brief", SUMMARY, "csynth.rpt")
+    brief = read_reports(tmp_path / "brief", "net_top").synthesis
+    assert brief is not None
+    assert [m.name for m in brief.modules] == ["conv0", "conv0_Pipeline_steps", "quant0"]
 
 
 def test_an_enormous_file_is_not_read(tmp_path: Path) -> None:

@@ -261,3 +261,59 @@ SRL:              266
 {RULE}
 {drawn(["Name", "LUT", "FF"], [["inst", "3254", "3624"]], pad=" ")}
 """
+
+
+SUMMARY_COLUMNS = (
+    *("Modules & Loops", "Issue Type", "Slack", "Latency (cycles)", "Latency (ns)", "Iteration Latency", "Interval"),
+    *("Trip Count", "Pipelined", "BRAM", "DSP", "FF", "LUT", "URAM"),
+)
+SUMMARY_ROWS = [
+    [
+        "+ net_top*",
+        "-",
+        "0.40",
+        "75",
+        "885.000",
+        "-",
+        "73",
+        "-",
+        "dataflow",
+        "8 (2%)",
+        "4 (1%)",
+        "18693 (17%)",
+        "7780 (4%)",
+        "-",
+    ],
+    [" + conv0", "-", "0.40", "72", "849.600", "-", "72", "-", "no", "-", "4 (1%)", "10165 (9%)", "4958 (9%)", "-"],
+    [
+        "  + conv0_Pipeline_steps",
+        *["-", "0.40", "71", "837.800", "-", "65", "-", "rewind", "-"],
+        "4 (1%)",
+        "8 (~0%)",
+        "4910 (9%)",
+        "-",
+    ],
+    ["   o steps", *["-", "8.61", "69", "814.200", "7", "1", "64", "yes", "-", "-", "-", "-", "-"]],
+    [" + quant0", *["-", "1.55", "-", "-", "-", "-", "-", "no", "-", "-"], "8370 (7%)", "2740 (5%)", "-"],
+]
+SUMMARY = f"""
+
+{RULE}
+== Synthesis Summary Report of 'net_top'
+{RULE}
++ General Information:
+    * Date:           Sun Nov 22 2026
+    * Version:        2025.1 (Build 1)
+    * Product family: zynq
+    * Target device:  xc7z020-clg400-1
+
+
++ Performance & Resource Estimates:
+
+    PS: '+' for module; 'o' for loop; '*' for dataflow
+{drawn(SUMMARY_COLUMNS, SUMMARY_ROWS, 4)}
+
+{RULE}
+== HW Interfaces
+{RULE}
+"""

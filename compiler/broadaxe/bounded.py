@@ -178,13 +178,13 @@ class BoundedSimulator:
             raise VerificationError(f"bounded simulation: {text.strip() or f'ended with status {status}'}")
         beats: dict[str, list[tuple[int, int]]] = {name: [] for name in process_names(self.flow)}
         blocked: list[Blocked] = []
-        fill: dict[str, int] = {}
+        fill = {stream.name: 0 for stream in self.flow.streams}
         mismatches = 0
         for line in lines:
             match line:
                 case ["blocked", process, ("empty" | "full") as why, stream]:
                     blocked.append(Blocked(process, why, stream))
-                case ["fill", stream, words, _]:
+                case ["fill", stream, words, _] if stream in fill:  # ports are none of ours
                     fill[stream] = int(words)
                 case ["beats", process, _, first, last]:
                     beats[process].append((int(first), int(last)))

@@ -29,6 +29,7 @@ from broadaxe.frontend.files import external, read_onnx
 from broadaxe.frontend.float32 import as_float32
 from broadaxe.frontend.qdq import quant_from_qdq
 from broadaxe.frontend.wiring import shown
+from broadaxe.hardware import DSP48E1
 from broadaxe.host import Host
 from broadaxe.ir import Fold, Graph, IntArray, Lanes
 from broadaxe.lower import Lowered, lower
@@ -42,7 +43,8 @@ from broadaxe.schedule.dataflow import Dataflow, dataflow, with_depths
 from broadaxe.schedule.fifos import Plan, plan
 from broadaxe.schedule.folding import Given, complete, fold_of, folding_entries, lanes_of, pinned
 from broadaxe.schedule.network import network_of
-from broadaxe.schedule.targets import FoldingPlan, evaluated, planned
+from broadaxe.schedule.resources import total_of
+from broadaxe.schedule.targets import FoldingPlan, beyond, difference, evaluated, planned
 from broadaxe.vendor.project import project
 from broadaxe.version import __version__
 
@@ -51,8 +53,8 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = npt.NDArray[Any]
 Progress: TypeAlias = Callable[[str], None]
-OF_TOOLS = re.compile(r"sim/|vendor/(work|\.Xil|\.ipcache)/|vendor/[^/]*\.(log|jou|str)$")
-"""What C simulation and the vendor's tools leave in a build folder."""
+OF_TOOLS = re.compile(r"sim/|deploy/(work|__pycache__)/|vendor/(work|\.Xil|\.ipcache)/|vendor/[^/]*\.(log|jou|str)$")
+"""What C simulation, the vendor's tools and the driver leave in a build folder."""
 TEST_FRAMES = 8
 TEST_ELEMENTS = 1 << 22
 """Of all test vectors; both extremes are among them, whatever their size."""
@@ -210,11 +212,8 @@ def _design(
         passes = loadable_pipeline(wanted)
     graph = run_passes(lowered.graph, passes)
     lowered = lowered.read_from(graph)
-    decided = _decided(graph, chosen, given, said)
+    decided, flow, fifos = _scheduled(graph, chosen, given, said)
     lanes = decided.lanes
-    said("sizing FIFOs")
-    flow = dataflow(graph, lanes)
-    planned = plan(network_of(graph, lanes, flow, chosen.latencies))
     return Build(
         path=path,
         top=_identifier(chosen.name or stem),
@@ -225,21 +224,46 @@ def _design(
         folding={n.name: fold_of(n.op, lanes[n.name]) for n in graph.nodes if isinstance(n.op, Accumulating)},
         lanes=lanes,
         decided=decided,
-        flow=with_depths(flow, planned.depths),
-        plan=planned,
+        flow=flow,
+        plan=fifos,
         host=Host.of(model, lowered, graph),
         parameters=parameters_of(graph, lanes) if chosen.weights == "runtime" else None,
     )
 
 
-def _decided(graph: Graph, chosen: CompileSettings, given: Mapping[str, Given] | None, said: Progress) -> FoldingPlan:
-    """The lanes of every kernel: to the target or the budget that is asked for, or else by rule."""
-    open_kernels = pinned(graph, chosen.given if given is None else given, chosen.folding_place)
-    if given is None and chosen.request is not None:
-        said("choosing a folding")
-        return planned(graph, chosen.request, open_kernels, chosen.latencies)
-    folding = complete(graph, given or chosen.given, chosen.multipliers, chosen.folding_place)
-    return evaluated(graph, lanes_of(graph, folding, open_kernels), chosen.latencies)
+def _scheduled(
+    graph: Graph, chosen: CompileSettings, given: Mapping[str, Given] | None, said: Progress
+) -> tuple[FoldingPlan, Dataflow, Plan]:
+    """The lanes of every kernel, to the target or the budget that is asked for or else by rule, and the FIFOs for them.
+
+    How deep FIFOs have to be follows from the folding; where they break the budget, the folding is chosen again and
+    leaves them room.
+    """
+    dsp = chosen.device.dsp_block if chosen.device else DSP48E1
+    free = pinned(graph, chosen.given if given is None else given, chosen.folding_place, dsp)
+    request = chosen.request if given is None else None
+    if request is not None:
+        layers = {node.name: (node, node.op) for node in graph.nodes if isinstance(node.op, Accumulating)}
+        free = {
+            n: [*op.variants(graph.inputs_of(v), graph.values[v.output], dsp)] for n, (v, op) in layers.items()
+        } | free
+    while True:
+        if request is None:
+            folding = complete(graph, given or chosen.given, chosen.multipliers, chosen.folding_place, dsp)
+            decided = evaluated(graph, lanes_of(graph, folding, free), chosen.latencies)
+        else:
+            said("choosing a folding")
+            decided = planned(graph, request, free, chosen.latencies)
+        said("sizing FIFOs")
+        flow = dataflow(graph, decided.lanes)
+        fifos = plan(network_of(graph, decided.lanes, flow, chosen.latencies))
+        flow = with_depths(flow, fifos.depths)
+        if request is None or not request.budget:
+            return decided, flow, fifos
+        spent = total_of(graph, decided.lanes, flow)
+        if not beyond(spent, request):
+            return decided, flow, fifos
+        request = request.leaving(difference(spent, decided.total))
 
 
 def _identifier(name: str) -> str:
@@ -288,7 +312,7 @@ def write(build: Build) -> None:
     from broadaxe.reports.model import report_of
 
     files = contents(build)
-    files["certificate.json"] = certificate(build.graph, files).encode()
+    files["certificate.json"] = certificate(build.graph, files, build.lanes).encode()
     files["folding.yaml"] = folding_file(build.graph, build.decided, build.settings.clock_ns).encode()
     files["report.json"] = f"{report_of(build).model_dump_json(indent=1)}\n".encode()
     manifest = {
@@ -356,7 +380,7 @@ def _replace(partial: Path, final: Path) -> None:
 
 def certificate_text(build: Build) -> str:
     """certificate.json as the build's model and settings give it; see `broadaxe.prove.certificate`."""
-    return certificate(build.graph, contents(build))
+    return certificate(build.graph, contents(build), build.lanes)
 
 
 def opened(build: object) -> Build:

@@ -99,11 +99,17 @@ def _vectors(graph: Graph, inputs: Mapping[str, IntArray], outputs: Mapping[str,
 
 
 def _witnesses(graph: Graph, node: Node, op: Accumulating, lanes: Mapping[str, Lanes]) -> dict[str, Any]:
-    """Inputs that take the layer's widest channel to both ends, and what the layer and its requantizer make of them."""
+    """Inputs that take channels to both ends, and what the layer and its requantizer make of them.
+
+    The widest channel, and where PEs are narrower than it the widest of the first PE of each width.
+    """
     inputs, out = graph.inputs_of(node), graph.values[node.output]
-    channel = witness_channel(op.attained(*inputs))
-    attained = op.witnesses(inputs, channel)
-    assert attained is not None
+    bits, reached = op.pe_bits(inputs, out, lanes[node.name]) or (out.dtype.width,), op.attained(*inputs)
+    channels = {out.dtype.width: witness_channel(reached)}
+    for pe, width in enumerate(bits):
+        channels.setdefault(width, witness_channel(reached, pe, len(bits)))
+    attained = [end for channel in channels.values() for end in op.witnesses(inputs, channel) or ()]
+    count = len(attained)
     # of one input each vector is a witness of its own; two inputs meet all over a frame, which then holds one witness
     vectors = {x.name: x.size // x.channels for x in (*inputs, out)}
     alone = len(inputs) == 1
@@ -111,8 +117,8 @@ def _witnesses(graph: Graph, node: Node, op: Accumulating, lanes: Mapping[str, L
         np.stack([end[i] if not alone else end[i].reshape(-1, x.channels)[:1] for end in attained])
         for i, x in enumerate(inputs)
     ]
-    filled = _at_both_ends(op, inputs) if isinstance(op, Budgeted) else (op, op)
-    rows = [[x[end : end + 1].astype(np.int64) for x in shared] for end in range(2)]
+    filled = _at_both_ends(op, inputs) if isinstance(op, Budgeted) else (op,) * count
+    rows = [[x[end : end + 1].astype(np.int64) for x in shared] for end in range(count)]
     sums = np.stack([of.reference(*row).reshape(-1, op.outputs)[0] for of, row in zip(filled, rows, strict=True)])
     layer: dict[str, Any] = {
         "name": node.name,
@@ -122,14 +128,15 @@ def _witnesses(graph: Graph, node: Node, op: Accumulating, lanes: Mapping[str, L
                 "depth": x.channels,
                 "vectors": vectors[x.name],
                 "run": 1 if alone else vectors[x.name],
-                "rows": rows.reshape(2, -1, x.channels)[:, 0].tolist(),
+                "rows": rows.reshape(count, -1, x.channels)[:, 0].tolist(),
             }
             for x, rows in zip(inputs, shared, strict=True)
         ],
         "outputs": op.outputs,
         "vectors": vectors[out.name],
         "run": 1 if alone else vectors[out.name],
-        "frames": 1 if alone and vectors[out.name] > 1 else 2,  # both witnesses, also where a frame holds one
+        "count": count,
+        "frames": -(-count // vectors[out.name]) if alone else count,  # all witnesses, also where a frame holds one
         "simd": lanes[node.name].read,
         "pe": lanes[node.name].written,
         "out_type": f"{out.name}_t",
@@ -148,12 +155,12 @@ def _witnesses(graph: Graph, node: Node, op: Accumulating, lanes: Mapping[str, L
         layer["streams"][0]["run"] = layer["streams"][0]["vectors"]
     for reader in graph.consumers(node.output):
         if isinstance(reader.op, Requantize):
-            codes = reader.op.reference(sums.reshape(2, *[1] * (len(out.shape) - 1), op.outputs))
+            codes = reader.op.reference(sums.reshape(count, *[1] * (len(out.shape) - 1), op.outputs))
             layer |= {
                 "reader": reader.name,
                 "reader_lanes": lanes[reader.name].read,
                 "code_type": f"{graph.values[reader.output].name}_t",
-                "codes": codes.reshape(2, -1).tolist(),
+                "codes": codes.reshape(count, -1).tolist(),
                 "reader_parameters": reader.op.loadable,
             }
             break

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from broadaxe.chain import Affine, PerChannel
 from broadaxe.errors import GraphError
-from broadaxe.hardware import Multiplier, Resources, Trace
+from broadaxe.hardware import DSP48E1, Dsp, Multiplier, Resources, Trace
 from broadaxe.types import Interval, IntType
 
 IntArray: TypeAlias = npt.NDArray[Any]
@@ -90,11 +90,15 @@ class OnnxBuilder(Protocol):
 
 @dataclass(frozen=True)
 class Fold:
-    """`pe` output channels and `simd` inputs a cycle, and what multiplies them."""
+    """`pe` output channels and `simd` inputs a cycle, and what multiplies them.
+
+    `dsp` is the block that packed products have to fit; the smallest one fits every part.
+    """
 
     pe: int
     simd: int
     multiplier: Multiplier = "lut"
+    dsp: Dsp = DSP48E1
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ class Lanes:
     read: int
     written: int
     multiplier: Multiplier = "lut"
+    dsp: Dsp = DSP48E1
 
 
 class Op(ABC):
@@ -183,7 +188,7 @@ class Op(ABC):
         return 12
 
     def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
-        """What the kernel takes of a device, by the model in `broadaxe.ops.costs`; its streams apart."""
+        """What the kernel takes of a device, by the model in `broadaxe.ops.costs`, which states the error; its FIFOs apart."""
         return Resources()
 
     @property
@@ -201,11 +206,12 @@ class Op(ABC):
 
 @dataclass(frozen=True)
 class Example:
-    """An operator instance with input values, for the shared contract test."""
+    """An operator instance with input values, for the shared contract test; the default folding unless it has its own."""
 
     label: str
     op: Op
     inputs: tuple[Value, ...]
+    fold: Fold | None = None
 
 
 @dataclass(frozen=True)

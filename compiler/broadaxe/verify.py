@@ -161,7 +161,7 @@ def _check_folder(build: Build, result: Verification) -> None:
     except checker.CertificateError as error:
         failure = Mismatch(f"{build.path}: {error}")
     files = contents(build)
-    expected = certificate(build.graph, files).encode()
+    expected = certificate(build.graph, files, build.lanes).encode()
     try:
         result.files = check_files(build.path, {*files, "certificate.json", "folding.yaml", "report.json"})
     except VerificationError as error:

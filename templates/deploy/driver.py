@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -156,11 +157,20 @@ class Tensor:
     def reals(self, codes):
         """Reals of the model's tensor for integers in the order of the stream."""
         x = np.asarray(codes, dtype=np.float64).reshape(-1, self.stream_shape[-1]).T
-        for step in self.facts["chain"]:
-            x = _STEPS[step["is"]](step, x)
+        with np.errstate(all="ignore"):
+            x = _through(self.facts["chain"], x)
         placed = x.T.reshape(len(codes), -1)[:, self.index].reshape(len(codes), *self.shape)
         kind = np.dtype(self.facts["kind"])
         return np.rint(placed).astype(kind) if kind.kind in "iu" else placed.astype(kind)
+
+
+# the exact chain behind the last integers, in float64; x has a row for each channel
+
+
+def _through(chain, x):
+    for step in chain:
+        x = _STEPS[step["is"]](step, x)
+    return x
 
 
 def _column(values):
@@ -182,7 +192,62 @@ def _normalize(step, x):
     return gain * (x - _column(step["mean"])) + _column(step["beta"])
 
 
-_STEPS = {"affine": _affine, "clamp": _clamp, "normalize": _normalize}
+def _snap(step, x):
+    """One rounding, no clamp."""
+    scale, zero_point = _column(step["scale"]), _column(step["zero_point"])
+    return scale * (_rounded(x / scale + zero_point, step["rounding"]) - zero_point)
+
+
+def _rounded(x, rounding):
+    size = np.abs(x)
+    if rounding in ("FLOOR", "CEIL", "ROUND"):
+        return {"FLOOR": np.floor, "CEIL": np.ceil, "ROUND": np.rint}[rounding](x)
+    if rounding in ("UP", "DOWN"):
+        size = np.ceil(size) if rounding == "UP" else np.floor(size)
+    elif rounding == "HALF_UP":
+        size = np.floor(size) + (size - np.floor(size) >= 0.5)
+    else:
+        size = np.ceil(size) - (np.ceil(size) - size >= 0.5)
+    return np.copysign(size, x)
+
+
+def _logistic(x):
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0, small) / (1 + small)
+
+
+_FUNCTIONS = {
+    "exp": np.exp,
+    "log": np.log,
+    "erf": np.vectorize(math.erf, otypes=[np.float64]),
+    "sigmoid": _logistic,
+    "tanh": np.tanh,
+    "softplus": lambda x: np.logaddexp(0, x),
+    "softsign": lambda x: x / (1 + np.abs(x)),
+    "elu": lambda x: np.where(x >= 0, x, np.expm1(np.minimum(x, 0))),
+    "sign": np.sign,
+    "hardswish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "gelu": lambda x: x / 2 * np.vectorize(math.erfc, otypes=[np.float64])(-x / math.sqrt(2)),
+    "gelu_tanh": lambda x: x * _logistic(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)),
+}
+_COMBINED = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": np.true_divide,
+    "Min": np.minimum,
+    "Max": np.maximum,
+}
+_STEPS = {
+    "affine": _affine,
+    "clamp": _clamp,
+    "normalize": _normalize,
+    "snap": _snap,
+    "leaky": lambda step, x: np.where(x >= 0, x, _column(step["slope"]) * x),
+    "power": lambda step, x: np.power(x, float(Fraction(step["exponent"]))),
+    "function": lambda step, x: _FUNCTIONS[step["kind"]](x),
+    "combined": lambda step, x: _COMBINED[step["op"]](_through(step["left"], x), _through(step["right"], x)),
+}
 
 
 def _quantize(quantizer, x):

@@ -6,6 +6,7 @@ A network that the compiler refuses with `UnsupportedModelError` is refused, not
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 import traceback
 from collections import Counter
@@ -99,7 +100,9 @@ def check(case: Case, folder: Path, frames: int = FRAMES) -> Outcome:
     feeds = {name: x for name, x in feeds.items() if name in build.host.inputs}
     with stage("host"):
         codes = build.host.codes(feeds)
-        build.host.reals(run(build.graph, codes))
+        reals = build.host.reals(run(build.graph, codes))
+    with stage("driver"):
+        _drives(build, feeds, codes, reals)
     with stage("oracle"):
         judge(case, build, feeds, codes, outcome)
     with stage("float32"):
@@ -107,6 +110,29 @@ def check(case: Case, folder: Path, frames: int = FRAMES) -> Outcome:
     for line in (*report.unexplained, *report.beyond):
         raise CheckError("float32", line)
     return outcome
+
+
+def _drives(build: Build, feeds: Codes, codes: Codes, reals: Codes) -> None:
+    """deploy/driver.py of the build makes the same codes, packs and unpacks them, and makes the same reals."""
+    spec = importlib.util.spec_from_file_location("driver", build.path / "deploy" / "driver.py")
+    assert spec is not None
+    assert spec.loader is not None
+    driver = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(driver)
+    design = driver.Design(build.path / "deploy")
+    found = design.codes(feeds)
+    for port, facts in zip(build.flow.inputs, design.inputs, strict=True):
+        _same(found[port.name], codes[port.value], f"driver, {port.name}")
+        _same(facts.unpack(facts.pack(found[port.name])), codes[port.value], f"driver, {port.name} in memory")
+    outputs = run(build.graph, codes)
+    made = design.reals({port.name: outputs[port.value] for port in build.flow.outputs})
+    for name, expected in reals.items():
+        _same(made[name], expected, "driver, reals")
+
+
+def _same(found: np.ndarray, expected: np.ndarray, kind: str) -> None:
+    if found.shape != expected.shape or not np.array_equal(found, expected, equal_nan=expected.dtype.kind == "f"):
+        raise CheckError(kind, "differs from broadaxe.host")
 
 
 def passes(case: Case) -> Outcome:

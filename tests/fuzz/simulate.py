@@ -36,16 +36,17 @@ def simulators(builds: Sequence[Build], folder: Path) -> list[Simulator]:
     unit += [f'#include "{path}"' for path in headers]
     for i, build in enumerate(builds):
         place = folder / f"design{i}"
-        place.mkdir(parents=True)
         for path in (*(build.path / "firmware").glob("*"), *(build.path / "tb").glob("*")):
             if path.suffix in (".hpp", ".cpp"):
+                copy = place / path.relative_to(build.path)
+                copy.parent.mkdir(parents=True, exist_ok=True)
                 # the first line keeps equal files of two designs apart, which #pragma once would take for one
-                (place / path.name).write_text(f"// {i}\n{path.read_text()}")
+                copy.write_text(f"// {i}\n{path.read_text()}")
         unit += [f"#define broadaxe_{name} broadaxe_{name}_{i}" for name in SYMBOLS]
         unit += [
             f"namespace design{i} {{",
-            f'#include "design{i}/library.cpp"',
-            f'#include "design{i}/{build.top}.cpp"',
+            f'#include "design{i}/tb/library.cpp"',
+            f'#include "design{i}/firmware/{build.top}.cpp"',
             "}",
         ]
         unit += [f"#undef broadaxe_{name}" for name in SYMBOLS]

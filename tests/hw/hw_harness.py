@@ -157,3 +157,16 @@ def random_integers(rng: np.random.Generator, width: int, signed: bool, shape) -
     if values.size > 2:
         values.flat[0], values.flat[-1] = low, high
     return values
+
+
+def pe_widths(rng: np.random.Generator, acc: int, pe: int) -> np.ndarray:
+    """A width for each PE, the widest that of the type."""
+    widths = rng.integers(max(1, acc - 3), acc, size=pe, endpoint=True)
+    widths[rng.integers(pe)] = acc
+    return widths
+
+
+def wrap_rows(totals: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Channels (last axis) at the width of the PE that computes them."""
+    columns = [wrap(totals[..., c], int(widths[c % len(widths)])) for c in range(totals.shape[-1])]
+    return np.stack(columns, axis=-1).astype(np.int64)

@@ -9,10 +9,11 @@ from hw_harness import (
     call,
     compile_library,
     limits,
+    pe_widths,
     program,
     random_integers,
     table,
-    wrap,
+    wrap_rows,
 )
 
 ROM_BITS = {"unsigned char": 8, "unsigned short": 16, "unsigned int": 32, "unsigned long long": 64}
@@ -37,14 +38,14 @@ def matvec_case(name, x_type, w_type, acc, mw, mh, simd, pe, vectors, rom, seed,
     start = rng.integers(*limits(min(acc, 12), True), size=mh, endpoint=True) if start is None else start
     total = x.astype(object) @ weights.T.astype(object) + start
     start_table = np.swapaxes(start.reshape(mh // pe, pe), 0, 1)
-    packed = pack_weights(weights, w_type[0], simd, pe, rom)
+    packed, widths = pack_weights(weights, w_type[0], simd, pe, rom), pe_widths(rng, acc, pe)
     types = f"{ap(*x_type)}, {ap(*w_type)}, ap_int<{acc}>"
     return Case(
         name=f"matvec_{name}",
-        tables=table(rom, "weights", packed) + table("short", "start", start_table),
-        call=f"matvec<{types}, {mw}, {mh}, {simd}, {pe}, {vectors}>(in, out, weights, start);",
+        tables=table(rom, "weights", packed) + table("short", "start", start_table) + table("unsigned char", "widths", widths),
+        call=f"matvec<{types}, {mw}, {mh}, {simd}, {pe}, {vectors}>(in, out, weights, start, widths);",
         lanes_in=simd, type_in=ap(*x_type), lanes_out=pe, type_out=f"ap_int<{acc}>",
-        inputs=x, expected=wrap(total, acc).astype(np.int64).reshape(-1),
+        inputs=x, expected=wrap_rows(total, widths).reshape(-1),
     )  # fmt: skip
 
 

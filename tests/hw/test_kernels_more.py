@@ -11,11 +11,13 @@ from hw_harness import (
     compile_library,
     flags,
     limits,
+    pe_widths,
     program,
     random_integers,
     run_gpp,
     table,
     wrap,
+    wrap_rows,
 )
 
 U, S = False, True
@@ -43,20 +45,24 @@ def exact_sum(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return x.astype(object) @ weights.astype(object).T
 
 
+def pe_table(widths: np.ndarray) -> str:
+    return table("unsigned char", "widths", widths)
+
+
 def depthwise_case(name, x_type, w_type, acc, c, taps, lanes, pixels, rom, seed, weights=None):
     rng = np.random.default_rng(seed)
     x = random_integers(rng, *x_type, (pixels, taps, c))
     weights = random_integers(rng, *w_type, (taps, c)) if weights is None else weights
     start = rng.integers(*limits(min(acc, 12), True), size=c, endpoint=True)
     total = (x.astype(object) * weights).sum(axis=1) + start
-    packed = pack(weights.reshape(-1, lanes), w_type[0], rom)
+    packed, widths = pack(weights.reshape(-1, lanes), w_type[0], rom), pe_widths(rng, acc, lanes)
     types = f"{ap(*x_type)}, {ap(*w_type)}, ap_int<{acc}>"
     return Case(
         name=f"depthwise_{name}",
-        tables=table(rom, "weights", packed) + table("short", "start", by_lane(start, lanes)),
-        call=f"depthwise<{types}, {c}, {taps}, {lanes}, {pixels}>(in, out, weights, start);",
+        tables=table(rom, "weights", packed) + table("short", "start", by_lane(start, lanes)) + pe_table(widths),
+        call=f"depthwise<{types}, {c}, {taps}, {lanes}, {pixels}>(in, out, weights, start, widths);",
         lanes_in=lanes, type_in=ap(*x_type), lanes_out=lanes, type_out=f"ap_int<{acc}>",
-        inputs=x, expected=wrap(total, acc).astype(np.int64),
+        inputs=x, expected=wrap_rows(total, widths),
     )  # fmt: skip
 
 
@@ -83,14 +89,14 @@ def grouped_case(name, x_type, w_type, acc, taps, c, mh, groups, simd, pe, vecto
         exact_sum(x[:, :, g * cg : (g + 1) * cg].reshape(vectors, -1), weights[g * og : (g + 1) * og])
         for g in range(groups)
     ]
-    packed = rows_of_memory(weights, w_type[0], simd, pe, rom)
+    packed, widths = rows_of_memory(weights, w_type[0], simd, pe, rom), pe_widths(rng, acc, pe)
     types = f"{ap(*x_type)}, {ap(*w_type)}, ap_int<{acc}>"
     return Case(
         name=f"grouped_{name}",
-        tables=table(rom, "weights", packed) + table("short", "start", by_lane(start, pe)),
-        call=f"grouped_matvec<{types}, {taps}, {c}, {mh}, {groups}, {simd}, {pe}, {vectors}>(in, out, weights, start);",
+        tables=table(rom, "weights", packed) + table("short", "start", by_lane(start, pe)) + pe_table(widths),
+        call=f"grouped_matvec<{types}, {taps}, {c}, {mh}, {groups}, {simd}, {pe}, {vectors}>(in, out, weights, start, widths);",
         lanes_in=simd, type_in=ap(*x_type), lanes_out=pe, type_out=f"ap_int<{acc}>",
-        inputs=x, expected=wrap(np.concatenate(parts, axis=1) + start, acc).astype(np.int64),
+        inputs=x, expected=wrap_rows(np.concatenate(parts, axis=1) + start, widths),
     )  # fmt: skip
 
 
@@ -116,14 +122,14 @@ def tiled_case(name, x_type, w_type, widths, mw, mh, simd, pe, tile, vectors, ro
     total = start.astype(object)
     for first in range(0, mw, tile):
         total = total + wrap(exact_sum(x[:, first : first + tile], weights[:, first : first + tile]), inner)
-    packed = rows_of_memory(weights, w_type[0], simd, pe, rom)
+    packed, widths = rows_of_memory(weights, w_type[0], simd, pe, rom), pe_widths(rng, outer, pe)
     types = f"{ap(*x_type)}, {ap(*w_type)}, ap_int<{inner}>, ap_int<{outer}>"
     return Case(
         name=f"tiled_{name}",
-        tables=table(rom, "weights", packed) + table("short", "start", by_lane(start, pe)),
-        call=f"matvec_tiled<{types}, {mw}, {mh}, {simd}, {pe}, {tile}, {vectors}>(in, out, weights, start);",
+        tables=table(rom, "weights", packed) + table("short", "start", by_lane(start, pe)) + pe_table(widths),
+        call=f"matvec_tiled<{types}, {mw}, {mh}, {simd}, {pe}, {tile}, {vectors}>(in, out, weights, start, widths);",
         lanes_in=simd, type_in=ap(*x_type), lanes_out=pe, type_out=f"ap_int<{outer}>",
-        inputs=x, expected=wrap(total, outer).astype(np.int64),
+        inputs=x, expected=wrap_rows(total, widths),
     )  # fmt: skip
 
 
@@ -137,6 +143,9 @@ def tiled_cases():
         tiled_case("one_tile", (8, U), (8, S), (20, 21), 10, 3, 5, 3, 10, 1, "unsigned long long", 25),
         tiled_case("tile_beyond_row", (8, U), (8, S), (19, 22), 9, 2, 9, 1, 18, 2, "unsigned char", 26),
         tiled_case("both_wrap", (8, U), (8, S), (11, 13), 50, 4, 5, 2, 20, 2, "unsigned int", 27),
+        tiled_case("tree_a_tile", (8, U), (4, S), (13, 17), 24, 4, 12, 2, 3, 2, "unsigned char", 29),
+        tiled_case("trees_wrap", (8, S), (8, S), (12, 15), 20, 6, 20, 3, 5, 3, "unsigned long long", 30),
+        tiled_case("a_tree_an_input", (4, U), (5, S), (7, 12), 8, 2, 4, 1, 1, 2, "unsigned int", 31),
         tiled_case("wide", (16, U), (16, S), (36, 40), 24, 2, 6, 1, 12, 1, "unsigned long long", 28),
     ]  # fmt: skip
 
@@ -297,9 +306,10 @@ def test_optimised_native_build_has_no_warnings(tmp_path):
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        ("grouped_matvec<T, T, T, 1, 6, 4, 2, 2, 1, 1>(s2, s1, w4, start4);",
+        ("grouped_matvec<T, T, T, 1, 6, 4, 2, 2, 1, 1>(s2, s1, w4, start4, one);",
          "SIMD must divide the number of channels of a group"),
-        ("matvec_tiled<T, T, T, T, 6, 2, 2, 1, 3, 1>(s2, s1, w6, start2);", "SIMD must divide the tile"),
+        ("matvec_tiled<T, T, T, T, 6, 2, 2, 1, 3, 1>(s2, s1, w6, start2, one);",
+         "SIMD must divide the tile, or be a multiple of it"),
         ("threshold_search<T, T, 1, 1, 2, 1, int, int>(s1, s1, base, t0, t0);", "stage d has 2^d thresholds a channel"),
         ("threshold_search<T, T, 1, 1, 2, 1, int, int>(s1, s1, base, t0);", "the search has one memory a stage"),
     ],
@@ -307,7 +317,7 @@ def test_optimised_native_build_has_no_warnings(tmp_path):
 def test_misuse_is_refused_with_a_sentence(call, sentence, tmp_path):
     source = tmp_path / "misuse.cpp"
     memories = (
-        "const unsigned char w4[1][4][1] = {}, w6[1][6][1] = {};\n"
+        "const unsigned char w4[1][4][1] = {}, w6[1][6][1] = {}, one[1] = {1};\n"
         "const int start2[1][2] = {}, start4[1][4] = {}, base[1][1] = {}, t0[1][1][1] = {};\n"
     )
     streams = "typedef ap_int<4> T; Words<1, T> s1; Words<2, T> s2;"

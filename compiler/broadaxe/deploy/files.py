@@ -8,13 +8,15 @@ from typing import Any
 
 from broadaxe import resources
 from broadaxe.build import Build
-from broadaxe.deploy.layout import Layout
-from broadaxe.deploy.ports import ports_json
+from broadaxe.deploy.guide import rows
+from broadaxe.deploy.layout import MOVER_BYTES, Layout
+from broadaxe.deploy.ports import port_facts, ports_files
 from broadaxe.emit import _environment
 from broadaxe.version import __version__
 
-COPIED = ("driver.py",)
-RENDERED = ("block_design.tcl",)
+COPIED, RENDERED = ("driver.py",), ("README.md", "block_design.tcl")
+XRT_COPIED, XRT_RENDERED = ("xrt_host.py",), ("movers.cpp", "link.cfg", "xrt_host.cpp")
+"""Beside them for Alveo and Versal, whose tools take sources for Vitis HLS alone."""
 MOST_CONNECTED = 16
 """Ports of one side of a SmartConnect (PG247)."""
 
@@ -30,14 +32,16 @@ class Dma:
 
 def deployment(build: Build) -> dict[str, bytes]:
     """The files of deploy/, by path inside the build folder."""
-    files = ports_json(build)
-    files |= {name: (resources.folder("templates") / "deploy" / name).read_text() for name in COPIED}
+    known = port_facts(build)
+    files = ports_files(build, known)
     facts, templates = _facts(build), _environment()
-    for name in RENDERED:
-        files[name] = templates.get_template(f"deploy/{name}.jinja").render(facts)
-    return {
-        f"deploy/{name}": content if isinstance(content, bytes) else content.encode() for name, content in files.items()
-    }
+    facts |= {"rows": rows(build, known), "head": known["head"], "tail": known["tail"]}
+    vitis = build.settings.tool == "vitis"
+    for name in COPIED + (XRT_COPIED if vitis else ()):
+        files[name] = (resources.folder("templates") / "deploy" / name).read_bytes()
+    for name in RENDERED + (XRT_RENDERED if vitis else ()):
+        files[name] = templates.get_template(f"deploy/{name}.jinja").render(facts).encode()
+    return {f"deploy/{name}": content for name, content in files.items()}
 
 
 def _facts(build: Build) -> dict[str, Any]:
@@ -53,18 +57,18 @@ def _facts(build: Build) -> dict[str, Any]:
     ]
     if build.settings.control == "s_axilite":
         slaves.append("accelerator")
-    clock_ns = build.settings.clock_ns if hasattr(build.settings, "clock_ns") else 5.0
     return {
         "top": build.top,
         "version": __version__,
         "control": build.settings.control,
         "tool": build.settings.tool,
-        "part": getattr(build.settings, "part", None),
-        "clock_mhz": f"{1000 / clock_ns:g}",
+        "part": build.settings.part,
+        "clock_mhz": f"{1000 / build.settings.clock_ns:g}",
         "inputs": inputs,
         "outputs": outputs,
         "dmas": dmas,
         "masters": masters,
         "slaves": slaves,
+        "word": MOVER_BYTES,
         "connectable": max(len(masters), len(slaves)) <= MOST_CONNECTED,
     }

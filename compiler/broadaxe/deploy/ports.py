@@ -13,7 +13,7 @@ import onnx
 from onnx import numpy_helper
 
 from broadaxe.build import Build
-from broadaxe.chain import spread
+from broadaxe.chain import Affine, spread
 from broadaxe.deploy.layout import Layout
 from broadaxe.emit import Port
 from broadaxe.frontend.standard import attribute, code_range, is_quantizer, rounding_mode
@@ -24,8 +24,8 @@ from broadaxe.serialize import plain
 from broadaxe.version import __version__
 
 
-def ports_json(build: Build) -> dict[str, str | bytes]:
-    """ports.json, and head.onnx and tail.onnx where the model has float operators that ports.json cannot express."""
+def port_facts(build: Build) -> dict[str, Any]:
+    """What ports.json holds."""
     sent = [_sent(build, host) for host in build.lowered.inputs]
     received = [_received(build, host) for host in build.lowered.outputs]
     quantizers = {
@@ -37,7 +37,7 @@ def ports_json(build: Build) -> dict[str, str | bytes]:
     wanted = list(build.lowered.outputs_of_model)
     rest = [name for name in wanted if name not in tensors]
     head = any(host.quantized is not None and host.quantized not in quantizers for host in build.lowered.inputs)
-    facts = {
+    return {
         "broadaxe": __version__,
         "top": build.top,
         "control": build.settings.control,
@@ -50,11 +50,17 @@ def ports_json(build: Build) -> dict[str, str | bytes]:
         "head": "head.onnx" if head else None,
         "tail": "tail.onnx" if rest else None,
     }
-    files: dict[str, str | bytes] = {"ports.json": f"{json.dumps(facts, indent=1)}\n"}
-    if head:
+
+
+def ports_files(build: Build, facts: dict[str, Any]) -> dict[str, bytes]:
+    """ports.json, and head.onnx and tail.onnx where the model has float operators that ports.json cannot express."""
+    files = {"ports.json": f"{json.dumps(facts, indent=1)}\n".encode()}
+    if facts["head"]:
         files["head.onnx"] = build.host.head.SerializeToString(deterministic=True)
-    if rest:
-        files["tail.onnx"] = extract(build.host.standard, sorted(tensors), rest).SerializeToString(deterministic=True)
+    if facts["tail"]:
+        tensors = sorted({host.tensor for host in build.lowered.outputs})
+        rest = [name for name in build.lowered.outputs_of_model if name not in tensors]
+        files["tail.onnx"] = extract(build.host.standard, tensors, rest).SerializeToString(deterministic=True)
     return files
 
 
@@ -95,6 +101,9 @@ def _sent(build: Build, host: HostInput) -> dict[str, Any]:
 
 def _received(build: Build, host: HostOutput) -> dict[str, Any]:
     port = next(p for p in build.flow.outputs if p.value == host.value)
+    affine = host.chain[0]
+    assert isinstance(affine, Affine)
+    scale, shift = spread(affine.scale, affine.shift)
     return {
         "port": port.name,
         "tensor": host.tensor,
@@ -102,6 +111,8 @@ def _received(build: Build, host: HostOutput) -> dict[str, Any]:
         "shape": port.shape,
         **_placing(host.index, port),
         "kind": host.kind,
+        "scale": [float(s) for s in scale],
+        "shift": [float(s) for s in shift],
         "chain": [plain(step) for step in host.chain],
     }
 

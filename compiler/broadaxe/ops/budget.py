@@ -25,11 +25,12 @@ from typing import Any
 import numpy as np
 
 from broadaxe.errors import GraphError
-from broadaxe.hardware import Resources
-from broadaxe.ir import Bounds, IntArray, Lanes, Value
+from broadaxe.hardware import Dsp, Resources
+from broadaxe.ir import Bounds, Fold, IntArray, Lanes, Value
 from broadaxe.ops import costs
 from broadaxe.ops.mac import Mac
 from broadaxe.ops.memories import SIGNED, UNSIGNED, builtin, by_lane
+from broadaxe.ops.packing import Packing
 from broadaxe.types import Interval, IntType
 
 
@@ -74,6 +75,10 @@ class Budgeted(Mac):
 
     def dtype(self, *inputs: Value) -> IntType:
         return self.budget.outer_dtype
+
+    def packing(self, inputs: Sequence[Value], dsp: Dsp, fold: Fold | None = None) -> Packing:
+        """Every product has a multiplier of its own: starts of lanes are sums over several rows, no words of one."""
+        return Packing(1, self.budget.width, self.depth)
 
     def attained_tiles(self, *inputs: Value) -> Interval | None:
         """What tiles of the present weights reach; None where there are no tiles."""

@@ -112,7 +112,7 @@ class Dot(Accumulating):
         return [Fold(pe, simd) for pe in divisors(self.outputs) for simd in divisors(self.depth)]
 
     def lanes(self, fold: Fold) -> Lanes:
-        return Lanes(fold.simd, fold.pe)
+        return Lanes(fold.simd, fold.pe, fold.multiplier, fold.dsp)
 
     def reference(self, *inputs: IntArray) -> IntArray:
         """BLAS where every partial sum is an integer that float64 holds, else int64."""
@@ -164,6 +164,7 @@ class Dot(Accumulating):
             "difference_types": [str(hull(part).dtype) for part in self.differences(*inputs)],
             "start_type": builtin(int(self.start.min()), int(self.start.max())),
             "start": by_lane(self.start, lanes.written),
+            "terms": self.terms(lanes),
         }
 
     def witnesses(self, inputs: Sequence[Value], channel: int) -> tuple[list[IntArray], list[IntArray]] | None:

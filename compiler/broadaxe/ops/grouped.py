@@ -14,7 +14,7 @@ from broadaxe.hardware import Resources, Trace, repeated
 from broadaxe.ir import Example, Fold, IntArray, Lanes, OnnxBuilder, Shape, Value, constant_array, divisors
 from broadaxe.ops import costs
 from broadaxe.ops.mac import EXACT_FLOAT32, EXACT_FLOAT64, Mac
-from broadaxe.ops.memories import builtin, by_lane, pack
+from broadaxe.ops.memories import builtin, by_lane, pack, weight_memory
 from broadaxe.types import Interval, IntType
 
 
@@ -118,7 +118,7 @@ class GroupedMatVec(Mac):
         return [Fold(pe, simd) for pe in outputs for simd in inputs]
 
     def lanes(self, fold: Fold) -> Lanes:
-        return Lanes(fold.pe, fold.pe) if self.depthwise else Lanes(fold.simd, fold.pe)
+        return Lanes(fold.pe if self.depthwise else fold.simd, fold.pe, fold.multiplier, fold.dsp)
 
     def cycles(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
         """Depthwise: one trip a word. Grouped: a vector is read while the one before it is computed."""
@@ -150,16 +150,21 @@ class GroupedMatVec(Mac):
             "weight_type": str(self.weight_dtype),
             "start_type": builtin(int(self.start.min()), int(self.start.max())),
             "start": by_lane(self.start, lanes.written),
+            "terms": self.terms(lanes),
+            "widths": self.pe_bits(inputs, output, lanes),
         }
         if self.depthwise:
             steps = self.weights.T.reshape(-1, lanes.read)
             words, word_type = pack(steps, bits)
-            return common | {"lanes": lanes.read, "weights": words.tolist(), "word_type": word_type}
+            memory = weight_memory(len(steps), lanes.read, bits, word_type)
+            weights = {"weights": words.tolist(), "word_type": word_type, "memory": memory}
+            return common | weights | {"lanes": lanes.read}
         pe, simd = lanes.written, lanes.read
         rows = self.weights.reshape(self.outputs // pe, pe, self.depth // simd, simd)
         words, word_type = pack(rows.transpose(1, 0, 2, 3).reshape(pe, -1, simd), bits)
         grouped = {"groups": self.groups, "outputs": self.outputs, "pe": pe, "simd": simd}
-        return common | grouped | {"weights": words.tolist(), "word_type": word_type}
+        memory = weight_memory(words.shape[1], simd, bits, word_type)
+        return common | grouped | {"weights": words.tolist(), "word_type": word_type, "memory": memory}
 
     def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
         """As a MatVec. Depthwise, the sums of a pixel's groups of channels are kept: as registers where they are few."""
@@ -201,6 +206,8 @@ class GroupedMatVec(Mac):
         image = Value("x", (2, 3, 36), IntType(4, signed=True), uneven)
         start = rng.integers(-99, 99, 6)
         yield Example("depthwise, 6 taps", cls.of(rng.integers(-8, 8, size=(6, 6)), 6, 6, None, start), (image,))
+        other = cls.of(rng.integers(-8, 8, size=(6, 6)), 6, 6, None, start)
+        yield Example("depthwise, a DSP block each", other, (image,), Fold(2, 1, "dsp"))
         yield Example("average of 4 taps", cls.of(np.ones((9, 4), dtype=np.int64), 9, 4), (image,))
         yield Example("2 groups", cls.of(rng.integers(-8, 8, size=(4, 18)), 2, 3), (image,))
         yield Example("depth multiplier 2", cls.of(rng.integers(-8, 8, size=(12, 6)), 6, 6), (image,))

@@ -15,9 +15,10 @@ from functools import cached_property
 import numpy as np
 
 from broadaxe.errors import GraphError
-from broadaxe.hardware import Multiplier, Resources
+from broadaxe.hardware import DSP48E1, Dsp, Multiplier, Resources
 from broadaxe.ir import WIDEST, WIDEST_WORD, Bounds, Fold, IntArray, Lanes, Op, Value, hull
 from broadaxe.ops import costs
+from broadaxe.ops.packing import Packing
 from broadaxe.types import Interval, IntType
 
 EXACT_FLOAT32 = 1 << 24
@@ -65,11 +66,21 @@ class Accumulating(Op):
     def lanes(self, fold: Fold) -> Lanes:
         """Elements read and written a cycle under a folding."""
 
-    def variants(self, inputs: Sequence[Value], output: Value) -> Sequence[Lanes]:
+    def multipliers(self, inputs: Sequence[Value], fold: Fold, dsp: Dsp = DSP48E1) -> tuple[Multiplier, ...]:
+        """What can multiply under a folding: products are packed wherever two or more of them share a DSP block."""
+        packs = self.packing(inputs, dsp, fold).products > 1
+        return ("lut", "dsp", "packed") if packs else ("lut", "dsp")
+
+    def variants(self, inputs: Sequence[Value], output: Value, dsp: Dsp = DSP48E1) -> Sequence[Lanes]:
         """The lanes of every folding with words of at most 4096 bits; two foldings may differ in what multiplies alone."""
         read = max(x.dtype.width for x in inputs)
-        found = (replace(self.lanes(fold), multiplier=fold.multiplier) for fold in self.foldings())
-        return [n for n in found if n.read * read <= WIDEST_WORD and n.written * output.dtype.width <= WIDEST_WORD]
+        return [
+            self.lanes(replace(fold, multiplier=multiplier, dsp=dsp))
+            for fold in self.foldings()
+            if self.lanes(fold).read * read <= WIDEST_WORD
+            and self.lanes(fold).written * output.dtype.width <= WIDEST_WORD
+            for multiplier in self.multipliers(inputs, fold, dsp)
+        ]
 
     @abstractmethod
     def sums(self, *inputs: Value) -> tuple[IntArray, IntArray]:
@@ -90,6 +101,24 @@ class Accumulating(Op):
     def tile_sums(self, *inputs: Value) -> Interval | None:
         """What the inner accumulator of a sum made in stages has to hold; None where there are no stages."""
         return None
+
+    def packing(self, inputs: Sequence[Value], dsp: Dsp, fold: Fold | None = None) -> Packing:
+        """How many products a DSP block makes where a layer packs them, at best or under a folding; 1 where it cannot."""
+        return Packing(1, self.dtype(*inputs).width, self.depth)
+
+    def packed(self, inputs: Sequence[Value], lanes: Lanes) -> Packing | None:
+        """What a kernel with these lanes packs; None where each product has a multiplier of its own."""
+        if lanes.multiplier != "packed":
+            return None
+        return self.packing(inputs, lanes.dsp, Fold(lanes.written, lanes.read))
+
+    def pe_bits(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> tuple[int, ...] | None:
+        """Bits at which each PE's accumulator wraps: the widest of the channels that share it. None: all at the declared."""
+        return None
+
+    def terms(self, lanes: Lanes) -> str:
+        """What adds up in the kernel: products, bound to what multiplies."""
+        return "broadaxe::in_dsp" if lanes.multiplier == "dsp" else "broadaxe::in_fabric"
 
     def bounds(self, *inputs: Value) -> Bounds:
         return self.attained(*inputs)
@@ -129,6 +158,20 @@ class Mac(Accumulating):
 
     def starting_at(self, start: IntArray) -> Mac:
         return replace(self, start=start)
+
+    def pe_bits(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> tuple[int, ...] | None:
+        bits = [interval.signed_dtype.width for interval in output.bounds]
+        return tuple(max(bits[pe :: lanes.written]) for pe in range(lanes.written))
+
+    @cached_property
+    def nonzero(self) -> int:
+        """Weights that are not 0: those that a fully unrolled layer multiplies by."""
+        return int(np.count_nonzero(self.weights))
+
+    @cached_property
+    def weight_ends(self) -> Interval:
+        """The least and the largest weight."""
+        return Interval(int(self.weights.min()), int(self.weights.max()))
 
     def sizes(self, *inputs: Value) -> Sizes:
         (x,) = inputs

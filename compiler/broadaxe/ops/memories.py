@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -10,6 +10,38 @@ from broadaxe.ir import IntArray
 
 SIGNED = ((8, "signed char"), (16, "short"), (32, "int"), (64, "long long"))
 UNSIGNED = ((8, "unsigned char"), (16, "unsigned short"), (32, "unsigned int"), (64, "unsigned long long"))
+
+Memory: TypeAlias = Literal["lutram", "bram", "uram"]
+"""What a memory is made of, by the names of Vitis HLS (UG1399, BIND_STORAGE): distributed, block and ultra RAM."""
+
+LARGEST_LUTRAM = 4096
+"""Bits of a memory beyond which it is no longer distributed: 64 LUTs of 64 bits, about what a block RAM is worth."""
+LUT_DEPTH = 64
+"""Words of one bit that one LUT holds."""
+URAM_DEPTH, URAM_WIDTH = 4096, 72
+"""Of an UltraRAM."""
+
+
+def memory_of(depth: int, width: int, writable: bool = False) -> Memory:
+    """What a memory of `depth` words of `width` bits is made of.
+
+    Distributed where it is shallow or small; UltraRAM where it fills at least one, and only if it is written at run time,
+    since UltraScale+ cannot give one contents at configuration (UG573); else block RAM.
+    """
+    if depth <= LUT_DEPTH or depth * width <= LARGEST_LUTRAM:
+        return "lutram"
+    if writable and depth >= URAM_DEPTH and width >= URAM_WIDTH // 2:
+        return "uram"
+    return "bram"
+
+
+def weight_memory(steps: int, lanes: int, bits: int, word_type: str) -> Memory | None:
+    """Of the weights of one PE, `lanes` of `bits` bits in each of `steps` steps; None where they are constants.
+
+    A step's weights stand in words of `word_type`, each a memory of its own. A single step leaves nothing to address.
+    """
+    size = next(s for s, name in UNSIGNED if name == word_type)
+    return memory_of(steps, min(lanes, size // bits) * bits) if steps > 1 else None
 
 
 def builtin(lo: int, hi: int) -> str:

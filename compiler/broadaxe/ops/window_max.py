@@ -90,7 +90,7 @@ class WindowMax(Op):
         """A comparison and a choice a lane; the maxima of a pixel, as registers where they are few."""
         count, bits = lanes.read, output.dtype.width
         blocks = output.channels // count
-        kept = costs.kept(count * bits, blocks)
+        kept = costs.kept(count * bits, blocks) + Resources(lut=count * bits if blocks > 1 else 0)
         return (
             costs.maximum(count, bits)
             + kept

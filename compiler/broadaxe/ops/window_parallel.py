@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from broadaxe.hardware import Trace
+from broadaxe.hardware import Resources, Trace
 from broadaxe.ir import IntArray
+from broadaxe.ops import costs
 
 LAG = 4
 """Trips between storing a word in the line buffer and reading it from there."""
@@ -97,3 +98,21 @@ class ParallelWindow:
         writes: IntArray = np.add.outer(complete, np.arange(1, self.parts + 1)).reshape(-1)
         reads: IntArray = np.add.outer(np.array(starts, dtype=np.int64), np.arange(self.columns.size)).reshape(-1)
         return Trace(1 + max(int(writes[-1]), int(reads[-1])), (reads,), writes)
+
+    def resources(self, bits: int, padded: bool) -> Resources:
+        """Model: a memory a row of the ring, shift registers of columns, a patch that is loaded and moved on, and positions.
+
+        Args:
+            bits: of a pixel.
+            padded: whether there are pad codes to choose.
+        """
+        taps, extent = self.rows.kernel, self.columns.extent
+        rows = costs.times(costs.placed(bits, self.columns.size), self.slots)
+        chosen = costs.multiplexer(self.slots, bits) + (bits if padded else 0)
+        columns = Resources(taps * chosen, taps * extent * bits)
+        patch = taps * self.columns.kernel * bits
+        moved = Resources(patch if self.parts > 1 else 0, patch)
+        control = costs.window_control(
+            self.rows.size, self.columns.size, self.slots, self.rows.outputs, extent, self.parts
+        )
+        return rows + columns + moved + control

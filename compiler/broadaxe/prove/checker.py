@@ -9,6 +9,7 @@ Run `python -m broadaxe.prove.checker BUILD` or, copied anywhere, `python checke
   * Requantizers: the form that hardware computes is constant between its own steps, which follow from its constants. Where
     the exact chain is monotone and both agree at both ends of every such run, they agree on the whole proven domain. Where
     it is not known to be, they are compared at every integer of the domain.
+  * Lanes: where products share a DSP block, that its ports hold every operand, and lanes the sums that are read out of them.
   * Budgets, of a design whose weights are loaded at run time: widths are those of the stated inequalities, which the weights
     that it holds at first satisfy; bounds of activations hold for all that may be loaded. With --parameters the bytes of a file
     are taken apart and held against the same inequalities, whatever made them.
@@ -34,7 +35,7 @@ from pathlib import Path
 from struct import unpack
 from typing import Any, NamedTuple, TypeAlias
 
-FORMAT, WIDEST, FIRST_PRECISION, LAST_PRECISION = 1, 62, 128, 1 << 13
+FORMAT, WIDEST, FIRST_PRECISION, LAST_PRECISION = 2, 62, 128, 1 << 13
 LAG = 4  # trips of the rearranging kernel between storing a word and emitting it
 MOST_LEVELS, MOST_CHANNELS, LARGEST_FILE = 1 << 17, 1 << 26, 1 << 30
 STEPS = {"affine": "scale shift", "clamp": "lo hi", "normalize": "gamma mean variance beta", "snap": "scale zero_point"}
@@ -48,6 +49,7 @@ MEMORIES = (
     "zeros_b",
     "weights",
     "start",
+    "widths",
     "pad",
     "values",
     "rows",
@@ -59,6 +61,8 @@ MEMORIES = (
 )
 LAYERS = ("matvec", "grouped_matvec", "loadable_matvec", "loadable_grouped")
 BUILTIN = {"char": 8, "short": 16, "int": 32, "long long": 64}
+DSPS = {"DSP48E1": (25, 18, 48), "DSP48E2": (27, 18, 48), "DSP58": (27, 24, 58)}  # operands, signed, and adder
+TERMS = {"lut": "broadaxe::in_fabric", "dsp": "broadaxe::in_dsp"}
 PAIRS = ("concat", "dot", "product", "scaled_add", "select")
 Pair = tuple[int, int]  # the integers lo .. hi; or a rational, numerator and positive denominator
 Ends = tuple[int, int, int]  # lo, hi and their positive denominator: an enclosure
@@ -290,11 +294,12 @@ def lookup(x: Value, raw: Any) -> Joined:
 
 
 def accumulated(
-    inputs: list[Pair], sums: list[Pair], prefix: list[Pair], start: list[int], width: int | None = None
+    inputs: list[Pair], sums: list[Pair], prefix: list[Pair], start: list[int], own: Any, width: int | None = None
 ) -> dict[str, Any]:
-    """The entry of a layer, but for its tiles and its witnesses: what follows from the intervals of its sums.
+    """The entry of a layer, but for its tiles, lanes and witnesses: what follows from the intervals of its sums.
 
-    `width` is that of a budget; there is room for other weights then.
+    What multiplies, and how many PEs there are, `own` may choose. `width` is that of a budget; there is room for other
+    weights then.
     """
     bounds = [(lo + s, hi + s) for (lo, hi), s in zip(sums, start, strict=True)]
     bits, offset = [signed_bits(pair) for pair in bounds], max(max(1, (hi - lo).bit_length()) for lo, hi in sums)
@@ -307,10 +312,29 @@ def accumulated(
     entry |= {"inner": None, "inner_bits": None, "offset_bits": offset}
     entry |= {"exact_bits": max(map(signed_bits, sums)), "channel_bits": bits, "width": width or max(bits)}
     entry["prefix_bits"] = max(signed_bits((lo + s, hi + s)) for (lo, hi), s in zip(prefix, start, strict=True))
+    need(own["multiplier"] in ("lut", "dsp", "packed"), "multiplier: neither lut, dsp nor packed")
+    entry |= {"multiplier": own["multiplier"], "pe_bits": None, "packing": None}
     return entry | {"channel": max(range(len(bits)), key=lambda c: (bits[c], bounds[c][1] - bounds[c][0]))}
 
 
-def dot(a: Value, b: Value, raw: Any) -> tuple[Value, dict[str, Any], list[Any]]:
+def lanes(x: Value, weights: list[list[int]], raw: Any, width: int, sums: Pair) -> dict[str, Any]:
+    """How products share a DSP block, which `raw` chooses: `sums` of its chunks fit the lanes, or `width` bits whole ones.
+
+    Operands lie between the least and the largest weight times the lanes' ones.
+    """
+    need(raw["dsp"] in DSPS, f"packing.dsp: {str(raw['dsp'])[:20]!r} is unknown")
+    (products, chunk), (wide, narrow, adder) = integers([raw["products"], raw["chunk"]]), DSPS[raw["dsp"]]
+    need(2 <= products <= 4, f"packing.products: {products}")
+    lane = signed_bits(sums) if chunk < len(weights[0]) else width
+    ones = sum(1 << lane * k for k in range(products))
+    low, high = hull([(min(row), max(row)) for row in weights])
+    need(products * lane <= adder, f"packing: {products} lanes of {lane} bits in an adder of {adder}")
+    need(signed_bits((low * ones, high * ones)) <= wide, f"packing: operands do not fit {wide} bits")
+    need(signed_bits(hull(x.bounds)) <= narrow, f"packing: inputs do not fit {narrow} bits")
+    return {"dsp": raw["dsp"], "products": products, "lane": lane, "chunk": chunk}
+
+
+def dot(a: Value, b: Value, raw: Any, own: Any) -> tuple[Value, dict[str, Any], list[Any]]:
     """Output n of row m is start[n] + sum over k of (a[g][m][k] - zeros[0]) * (b[g][n][k] - zeros[1])."""
     zeros, depth, start = integers(raw["zeros"], 2), raw["products"], integers(raw["start"])
     need(len(a.shape) == 3 == len(b.shape), "inputs: not matrices")
@@ -320,16 +344,18 @@ def dot(a: Value, b: Value, raw: Any) -> tuple[Value, dict[str, Any], list[Any]]
     parts = [corners(x, y) for x, y in zip(*sides, strict=True)]
     sums = (sum(lo for lo, _ in parts), sum(hi for _, hi in parts))
     prefix = (sum(min(lo, 0) for lo, _ in parts), sum(max(hi, 0) for _, hi in parts))
-    entry = accumulated(a.bounds + b.bounds, [sums] * len(start), [prefix] * len(start), start)
+    entry = accumulated(a.bounds + b.bounds, [sums] * len(start), [prefix] * len(start), start, own)
     for field, sign in (("low", 1), ("high", -1)):
         ends = [[(x, y) for x in p for y in q] for p, q in zip(a.bounds, b.bounds, strict=True)]
         best = [min(e, key=lambda c: (sign * (c[0] - zeros[0]) * (c[1] - zeros[1]), c)) for e in ends]
         entry[field] = [x for x, _ in best] + [y for _, y in best]
         total = sum((x - zeros[0]) * (y - zeros[1]) for x, y in best)
         same(total, sums[0] if sign > 0 else sums[1], "the sum that a witness attains")
-    own = [narrowest(hull(sides[0])), narrowest(hull(sides[1])), depth, len(start), a.shape[1], a.shape[0], None, None]
+    parameters: list[Any] = [narrowest(hull(side)) for side in sides]
+    parameters += [depth, len(start), a.shape[1], a.shape[0], None, None]
     bounds = [(sums[0] + s, sums[1] + s) for s in start]
-    return Value([*a.shape[:2], len(start)], f"int{entry['width']}", bounds), entry, [*own, *zeros]
+    parameters += [*zeros, None, TERMS[own["multiplier"]]]
+    return Value([*a.shape[:2], len(start)], f"int{entry['width']}", bounds), entry, parameters
 
 
 class Rows(NamedTuple):
@@ -360,8 +386,11 @@ class Rows(NamedTuple):
         return [self.ends(bounds, at, at + tile) for at in range(0, len(self.weights[0]), tile)]
 
 
-def layer(kind: str, x: Value, raw: Any) -> tuple[Value, dict[str, Any]]:
-    """A multiply-accumulate layer, and its entry: output o is start[o] + sum over i of weights[o][i] * x[index(o)[i]]."""
+def layer(kind: str, x: Value, raw: Any, own: Any) -> tuple[Value, dict[str, Any], list[Any]]:
+    """A multiply-accumulate layer, its entry, and parameters behind the output's type (None may be any).
+
+    Output o is start[o] + sum over i of weights[o][i] * x[index(o)[i]].
+    """
     whole_rows = kind in ("matvec", "loadable_matvec")
     weights, tile = matrix(raw["weights"]), raw["tile"] if whole_rows else None
     outputs, depth, start = len(weights), len(weights[0]), integers(raw["start"], len(weights))
@@ -376,7 +405,7 @@ def layer(kind: str, x: Value, raw: Any) -> tuple[Value, dict[str, Any]]:
     rows = Rows.of(weights, groups, taps)
     sums, prefix = rows.ends(x.bounds), rows.ends([(min(lo, 0), max(hi, 0)) for lo, hi in x.bounds])
     bounds = [(lo + s, hi + s) for (lo, hi), s in zip(sums, start, strict=True)]
-    entry = accumulated(x.bounds, sums, prefix, start, width)
+    entry = accumulated(x.bounds, sums, prefix, start, own, width)
     channel, tiles = entry["channel"], None
     if tile:
         inner = hull(pair for part in rows.tiles(x.bounds, tile) for pair in part)
@@ -385,6 +414,30 @@ def layer(kind: str, x: Value, raw: Any) -> tuple[Value, dict[str, Any]]:
             need(signed_bits(inner) <= bits <= WIDEST, f"budget: a tile of {bits} bits needs {signed_bits(inner)}")
             tiles = inner = range_of(f"int{bits}")
         entry |= {"tile": tile, "inner": list(inner), "inner_bits": signed_bits(inner)}
+    chunk, vectors = depth, prod(x.shape[:-1])
+    parameters: list[Any] = [depth, outputs, None, None]
+    if own["multiplier"] == "packed":
+        need(not budget, "multiplier: packed, where weights are loaded")
+        need(kind == "matvec", "multiplier: packed rows share no input")
+        chunk = integers([own["packing"]["chunk"]])[0]
+        need(chunk == tile if tile else 0 < chunk <= depth, f"packing.chunk: {chunk} of {depth} products")
+        part = hull(pair for ends in rows.tiles(x.bounds, chunk) for pair in ends)
+        entry["packing"] = held_lanes = lanes(x, weights, own["packing"], entry["width"], part)
+        parameters += [*([chunk] if chunk < depth else []), vectors, f"broadaxe::{held_lanes['dsp'].lower()}"]
+        parameters += [held_lanes["products"], held_lanes["lane"], None, None]
+    else:
+        if whole_rows:
+            parameters += [*([tile] if tile else []), vectors]
+        elif groups == outputs == depth // taps * groups:
+            parameters = [outputs, taps, None, vectors]
+        else:
+            parameters = [taps, depth // taps * groups, outputs, groups, None, None, vectors]
+        parameters += [None, None, TERMS[own["multiplier"]]]
+    if own["multiplier"] != "packed" or chunk < depth:  # else lanes are alike
+        count = len(integers(own["pe_bits"]))
+        need(count > 0 == outputs % count, f"pe_bits: {count} PEs for {outputs} outputs")
+        entry["pe_bits"] = [width or max(entry["channel_bits"][pe::count]) for pe in range(count)]
+        parameters[3 if whole_rows else 2 if len(parameters) == 7 else 5] = count
     low, high = [lo for lo, _ in x.bounds], [lo for lo, _ in x.bounds]
     row, index = weights[channel], rows.indices[channel * groups // outputs]
     for w, i in zip(row, index, strict=True):
@@ -397,7 +450,7 @@ def layer(kind: str, x: Value, raw: Any) -> tuple[Value, dict[str, Any]]:
         whole = range_of(f"int{width}")
         entry |= {"budget": {"weights": list(held), "sums": list(whole), "tiles": list(tiles) if tiles else None}}
         bounds = [whole] * outputs
-    return Value([*x.shape[:-1], outputs], f"int{entry['width']}", bounds), entry
+    return Value([*x.shape[:-1], outputs], f"int{entry['width']}", bounds), entry, parameters
 
 
 def rounded(num: int, den: int, mode: str) -> int:
@@ -909,15 +962,23 @@ def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None, size
     Its first input holds `size` elements; `fixed` are the parameters behind the output's type.
     """
     text, raw = header.read_text(), node["attributes"]
-    form, tile = raw.get("form", {}), entry and entry["tile"]
+    form, lanes_of, tile = raw.get("form", {}), entry and entry["packing"], entry and entry["tile"]
+    tile = None if lanes_of else tile
     ((kernel, arguments),) = re.findall(r"broadaxe::(\w+)<([^()]*)>\(", text)
     stated = re.sub(r"ap_(u?int)<(\d+)>", r"\1\2", arguments).split(", ")
     found = [f"{value}_t" for value in node["inputs"]]
     if "weight_dtype" in raw:
         found += [raw["weight_dtype"]] + ([f"int{entry['inner_bits']}"] if tile else [])
     found += [f"{node['output']}_t"] if node["operator"] != "window_max" else []
+    if entry:
+        raw = raw | {"widths": entry["pe_bits"]}
+        if lanes_of and lanes_of["chunk"] == len(raw["weights"][0]):
+            raw["start"] = packed_starts(raw["start"], int(stated[6]), lanes_of)
+        node = node | {"attributes": raw}
     if stated[-1] == "broadaxe::matches":  # weights of -1 and +1 as bits; the start makes up for those of -1
         need(all(abs(w) == 1 for row in raw["weights"] for w in row), f"{header.name}: weights are not -1 and +1")
+        need(not node["operator"].startswith("loadable_"), f"{header.name}: other weights may not be -1 and +1")
+        need(not tile and fixed.pop() == TERMS["lut"], f"{header.name}: bits that match are not multiplied")
         half, end, start = 1 << entry["width"] - 1, 1 << entry["width"], raw["start"]
         start = [
             (s - sum(w < 0 for w in row) + half) % end - half for s, row in zip(start, raw["weights"], strict=True)
@@ -928,9 +989,10 @@ def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None, size
             "start": start,
         }
         found[1], node = "uint1", node | {"attributes": raw | bits}
-    if tile:
-        found += [str(len(entry["low"])), str(len(entry["start"])), *stated[6:8], str(tile)]
-        same(tile % int(stated[6]), 0, f"{header.name}: inputs of a tile that SIMD leaves over")
+    if tile or (lanes_of and lanes_of["chunk"] < len(raw["weights"][0])):
+        part, simd = tile or lanes_of["chunk"], int(stated[6 if tile else 5])
+        over = min(part % simd, simd % part) if tile else part % simd
+        same(over, 0, f"{header.name}: inputs of a tile or chunk that SIMD leaves over")
     if sum_bits:
         found += [f"int{signed_bits(form['factor'])}"] if "factor" in form else []
         found += [f"int{sum_bits}", *stated[len(found) + 1 : len(found) + 3]]
@@ -947,8 +1009,22 @@ def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None, size
     at = len(found)
     found += [stated[at + i] if value is None else str(value) for i, value in enumerate(fixed)]
     same([kernel == "matvec_tiled"], [bool(tile)], f"{header.name}: {kernel} adds up tiles")
+    own_kernel = {"packed_matvec": [True, False], "packed_matvec_chunked": [True, True]}.get(kernel, [False, False])
+    packs = [bool(lanes_of), bool(lanes_of and lanes_of["chunk"] < len(raw["weights"][0]))]
+    same(own_kernel, packs, f"{header.name}: {kernel} packs products and reads them in chunks")
     same(stated[: len(found)], found, f"{header.name}: parameters of {kernel}")
     check_memories(header.name, text, node, kernel, size)
+
+
+def packed_starts(start: list[int], pe: int, packing: Any) -> list[int]:
+    """What the lanes of each block start at, half their range in each: blocks of a fold in turn, then the next fold's."""
+    lane, products = packing["lane"], packing["products"]
+    half, whole = 1 << lane - 1, 1 << lane * products
+    need(pe > 0 and len(start) % pe == 0 and products <= pe, f"{pe} PEs for {len(start)} outputs")
+    blocks = [
+        start[f + b : min(f + b + products, f + pe)] for f in range(0, len(start), pe) for b in range(0, pe, products)
+    ]
+    return [sum((s + half) << lane * k for k, s in enumerate(block)) % whole for block in blocks]
 
 
 def moves(raw: Any, lanes: int, size: int) -> dict[str, list[int]]:
@@ -1157,8 +1233,10 @@ def check(folder: Path) -> str:
             need({*node["inputs"]} <= known and node["output"] not in known, "inputs or output: out of order")
             parts, stored = [values[name] for name in node["inputs"]], values[node["output"]]
             need(len(parts) == 1 + (kind in PAIRS), f"inputs: {len(parts)}")
+            own = layers[0] if layers else {}
+            need(own or kind not in (*LAYERS, "dot"), "its entry in layers: there is none")
             if kind in LAYERS:
-                found, entry = layer(kind, parts[0], raw)
+                found, entry, fixed = layer(kind, parts[0], raw, own)
             elif kind in ("requantize", "loadable_requantize"):
                 sum_bits = check_form(raw["form"], parts[0].bounds)
                 found, count, stated = (requantize if kind == "requantize" else loadable_requantize)(parts[0], raw)
@@ -1167,7 +1245,7 @@ def check(folder: Path) -> str:
                 proof = {"name": node["name"], "form": raw["form"]["is"], "comparisons": stated, "sum_bits": sum_bits}
                 same(requantizers.pop(0) if requantizers else None, proof, "its entry in requantizers")
             elif kind == "dot":
-                found, entry, fixed = dot(parts[0], parts[1], raw)
+                found, entry, fixed = dot(parts[0], parts[1], raw, own)
             elif kind == "arg_max":
                 found, fixed = arg_max(parts[0], raw)
             elif kind == "lookup":

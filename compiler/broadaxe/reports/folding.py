@@ -20,7 +20,9 @@ def folding_file(graph: Graph, plan: FoldingPlan, clock_ns: float) -> str:
         entry = entries[node.name]
         if isinstance(node.op, Accumulating):
             possible = node.op.foldings()
-            allowed = {part: sorted({getattr(f, part) for f in possible}) for part in entry}
+            allowed = {part: sorted({getattr(f, part) for f in possible}) for part in ("pe", "simd")}
+            own, inputs = folding[node.name], graph.inputs_of(node)
+            allowed["multiplier"] = list(node.op.multipliers(inputs, own, own.dsp))
         else:
             variants = node.op.variants(graph.inputs_of(node), graph.values[node.output])
             allowed = {"lanes": sorted({lanes.written for lanes in variants})}

@@ -20,6 +20,7 @@ from broadaxe.hardware import Resources
 from broadaxe.ir import IntArray
 from broadaxe.ops.costs import total
 from broadaxe.ops.importing import channels_first
+from broadaxe.ops.mac import Accumulating
 from broadaxe.ops.requantize import Requantize
 from broadaxe.prove.accumulators import accumulators
 from broadaxe.reports.terminal import text
@@ -31,6 +32,15 @@ from broadaxe.version import __version__
 
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Packed(_Entry):
+    """How the products of a layer share DSP blocks; proven to fit, like every width."""
+
+    dsp: Annotated[str, Field(description="the block that the operands fit")]
+    products: Annotated[int, Field(description="of a block in a cycle")]
+    lane: Annotated[int, Field(description="bits of the block's adder that hold one sum")]
+    chunk: Annotated[int, Field(description="inputs that a lane adds up before it is read; all of them where it is K")]
 
 
 class Layer(_Entry):
@@ -59,6 +69,12 @@ class Layer(_Entry):
     channel_bits: Annotated[tuple[int, ...], Field(description="two's-complement bits of each channel's own sum")]
     pe: int
     simd: int
+    multiplier: Annotated[str, Field(description="lut (fabric), dsp, or packed: a DSP for several products")]
+    pe_bits: Annotated[
+        tuple[int, ...] | None,
+        Field(description="bits at which each PE's accumulator wraps; none where all are as wide as declared"),
+    ]
+    packing: Annotated[Packed | None, Field(description="how products share a DSP block, where they do")]
     cycles: Annotated[int, Field(description="model: loop trips per frame at II = 1, pipeline fill apart")]
 
 
@@ -248,6 +264,7 @@ def report_of(build: Build | str | os.PathLike[str]) -> Report:
             channel_bits=a.channel_bits,
             pe=build.folding[a.name].pe,
             simd=build.folding[a.name].simd,
+            **_multipliers(build, a.name),
             cycles=cycles[a.name],
         )
         for a in accumulators(build.graph)
@@ -282,6 +299,20 @@ def report_of(build: Build | str | os.PathLike[str]) -> Report:
         fifos=tuple(_fifos(build, spent)),
         resources=Amounts.of(total(spent.values())),
     )
+
+
+def _multipliers(build: Build, name: str) -> dict[str, Any]:
+    """What multiplies in a layer, and the widths that follow from its folding."""
+    node, lanes = next(n for n in build.graph.nodes if n.name == name), build.lanes[name]
+    assert isinstance(node.op, Accumulating)
+    inputs, output = build.graph.inputs_of(node), build.graph.values[node.output]
+    packing = node.op.packed(inputs, lanes)
+    return {
+        "multiplier": lanes.multiplier,
+        "pe_bits": node.op.pe_bits(inputs, output, lanes),
+        "packing": packing
+        and Packed(dsp=lanes.dsp.name, products=packing.products, lane=packing.lane, chunk=packing.chunk),
+    }
 
 
 def _kernels(build: Build, spent: Mapping[str, Resources]) -> Iterator[Kernel]:

@@ -36,8 +36,10 @@ def least_depths(network: Network) -> dict[str, int]:
 
     No FIFO can have a word less while the others keep theirs.
     """
-    depths = {name: fifo.words if fifo.branches else 1 for name, fifo in network.fifos.items()}
-    for component in _components(network):
+    components = _components(network)
+    inside = {name for component in components for name in component.fifos}  # elsewhere branches never meet again
+    depths = {name: fifo.words if fifo.branches and name in inside else 1 for name, fifo in network.fifos.items()}
+    for component in components:
         chosen = [fifo for p in reversed(component.processes) for fifo in p.writes if fifo in component.fifos]
         for fifo in chosen:
             if network.fifos[fifo].branches:

@@ -8,8 +8,8 @@ from math import gcd, prod
 from typing import Any
 
 from broadaxe.errors import RequestError
-from broadaxe.hardware import Multiplier
-from broadaxe.ir import WIDEST_WORD, Fold, Graph, Lanes, Node, divisors
+from broadaxe.hardware import DSP48E1, Dsp, Multiplier
+from broadaxe.ir import WIDEST_WORD, Fold, Graph, Lanes, Node, Value, divisors
 from broadaxe.ops.mac import Accumulating
 
 DEFAULT_MULTIPLIERS = 64
@@ -62,19 +62,25 @@ def _smallest(graph: Graph, node: Node, op: Accumulating, work: int, target: int
 
 
 def complete(
-    graph: Graph, given: Mapping[str, Given], multipliers: int = DEFAULT_MULTIPLIERS, where: str = "folding"
+    graph: Graph,
+    given: Mapping[str, Given],
+    multipliers: int = DEFAULT_MULTIPLIERS,
+    where: str = "folding",
+    dsp: Dsp = DSP48E1,
 ) -> dict[str, Fold]:
     """The default folding with the given layers replaced; RequestError where one does not fit its layer."""
     folding = default_folding(graph, multipliers)
     ops = {node.name: node.op for node in graph.nodes}
-    for name, lanes in pinned(graph, given, where).items():
+    for name, lanes in pinned(graph, given, where, dsp).items():
         op = ops[name]
         if isinstance(op, Accumulating):
             folding[name] = fold_of(op, lanes[0])
     return folding
 
 
-def pinned(graph: Graph, given: Mapping[str, Given], where: str = "folding") -> dict[str, list[Lanes]]:
+def pinned(
+    graph: Graph, given: Mapping[str, Given], where: str = "folding", dsp: Dsp = DSP48E1
+) -> dict[str, list[Lanes]]:
     """The lanes that each of the given kernels may still have; RequestError where what is given does not fit it."""
     kernels = {node.name: node for node in graph.nodes if node.op.hardware}
     layers = {name: node.op for name, node in kernels.items() if isinstance(node.op, Accumulating)}
@@ -84,7 +90,8 @@ def pinned(graph: Graph, given: Mapping[str, Given], where: str = "folding") -> 
         if name not in known:
             raise RequestError(f"{where}: there is no {kind} {name!r}; {kind}s are {', '.join(known)}")
         if not choice.lanes:
-            out[name] = _pinned_layer(layers[name], choice, f"{where}: {name}")
+            inputs = graph.inputs_of(kernels[name])
+            out[name] = _pinned_layer(layers[name], inputs, choice, dsp, f"{where}: {name}")
             continue
         if name in layers:
             raise RequestError(f"{where}: {name}: is a layer, lanes {choice.lanes} do not say enough; give pe and simd")
@@ -96,30 +103,26 @@ def pinned(graph: Graph, given: Mapping[str, Given], where: str = "folding") -> 
     return out
 
 
-def _pinned_layer(op: Accumulating, given: Given, where: str) -> list[Lanes]:
+def _pinned_layer(op: Accumulating, inputs: Sequence[Value], given: Given, dsp: Dsp, where: str) -> list[Lanes]:
     possible = op.foldings()
     alike = [f for f in possible if (f.pe, f.simd) == (given.pe, given.simd)]
     if not alike:
         part, value = ("simd", given.simd) if given.pe in {f.pe for f in possible} else ("pe", given.pe)
         allowed = _short(sorted({getattr(f, part) for f in possible}))
         raise RequestError(f"{where}: {part} {value} does not divide the layer; {part} may be {allowed}")
-    kept = [f for f in alike if given.multiplier in (None, f.multiplier)]
+    offered = op.multipliers(inputs, alike[0], dsp)
+    kept = [m for m in offered if given.multiplier in (None, m)]
     if not kept:
-        offered = ", ".join(f.multiplier for f in alike)
         raise RequestError(
-            f"{where}: multiplier {given.multiplier} does not fit the layer; multiplier may be {offered}"
+            f"{where}: multiplier {given.multiplier} does not fit the layer; multiplier may be {', '.join(offered)}"
         )
-    return [lanes_of_fold(op, f) for f in kept]
-
-
-def lanes_of_fold(op: Accumulating, fold: Fold) -> Lanes:
-    """The lanes of a folding, with what multiplies."""
-    return replace(op.lanes(fold), multiplier=fold.multiplier)
+    return [op.lanes(replace(alike[0], multiplier=m, dsp=dsp)) for m in kept]
 
 
 def fold_of(op: Accumulating, lanes: Lanes) -> Fold:
     """The folding of a layer that has these lanes."""
-    return next(fold for fold in op.foldings() if lanes_of_fold(op, fold) == lanes)
+    folds = (replace(fold, multiplier=lanes.multiplier, dsp=lanes.dsp) for fold in op.foldings())
+    return next(fold for fold in folds if op.lanes(fold) == lanes)
 
 
 def lanes_of(
@@ -135,7 +138,7 @@ def lanes_of(
         inputs, out = graph.inputs_of(node), graph.values[node.output]
         if node.name in folding:
             assert isinstance(node.op, Accumulating)
-            lanes[node.name] = lanes_of_fold(node.op, folding[node.name])
+            lanes[node.name] = node.op.lanes(folding[node.name])
         elif given and node.name in given:
             lanes[node.name] = given[node.name][0]
         elif node.op.hardware:

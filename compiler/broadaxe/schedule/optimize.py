@@ -94,19 +94,20 @@ class _Search:
         self.problem, self.goal, self.ii = problem, goal, ii
         self.left: list[Ints] = [np.flatnonzero(kernel.cycles <= ii) for kernel in problem.kernels]
         self.own: list[Floats] = []
-        self._tables: dict[tuple[int, int, int], Floats] = {}
-
-    def words(self, link: Link) -> tuple[Ints, Ints]:
-        """Distinct lanes that are left on both ends of a link."""
-        source, reader = self.problem.kernels[link.source], self.problem.kernels[link.reader]
-        return np.unique(source.written[self.left[link.source]]), np.unique(reader.read[self.left[link.reader]])
-
-    def meets(self, link: Link) -> tuple[Ints, Ints, Mask]:
-        writes, reads = self.words(link)
-        fits = [
-            [(n := link.cycles(w, r)) is not None and n <= self.ii for r in reads.tolist()] for w in writes.tolist()
+        self.around: list[list[int]] = [[] for _ in problem.kernels]
+        for at, link in enumerate(problem.links):
+            self.around[link.source].append(at)
+            self.around[link.reader].append(at)
+        self._amounts = [
+            np.where((t.cycles <= ii)[..., None], goal.amounts(t.resources), np.inf) for t in problem.tables
         ]
-        return writes, reads, np.array(fits, dtype=bool).reshape(len(writes), len(reads))
+
+    def words(self, at: int) -> tuple[Ints, Ints]:
+        """Rows and columns of a link's table that are left."""
+        link, table = self.problem.links[at], self.problem.tables[at]
+        writes = self.problem.kernels[link.source].written[self.left[link.source]]
+        reads = self.problem.kernels[link.reader].read[self.left[link.reader]]
+        return np.searchsorted(table.writes, np.unique(writes)), np.searchsorted(table.reads, np.unique(reads))
 
     def consistent(self) -> Dead | None:
         """Strike out what no partner can meet, until nothing changes."""
@@ -116,33 +117,29 @@ class _Search:
             for index, left in enumerate(self.left):
                 if not len(left):
                     return Dead(self.problem.kernels[index].name)
-            for link in self.problem.links:
-                writes, reads, fits = self.meets(link)
+            for at, link in enumerate(self.problem.links):
+                rows, columns = self.words(at)
+                table = self.problem.tables[at]
+                fits = table.cycles[np.ix_(rows, columns)] <= self.ii
                 for end, words, good, own in (
-                    (link.source, writes, fits.any(axis=1), self.problem.kernels[link.source].written),
-                    (link.reader, reads, fits.any(axis=0), self.problem.kernels[link.reader].read),
+                    (link.source, table.writes[rows], fits.any(axis=1), self.problem.kernels[link.source].written),
+                    (link.reader, table.reads[columns], fits.any(axis=0), self.problem.kernels[link.reader].read),
                 ):
                     if not good.all():
                         self.left[end] = self.left[end][np.isin(own[self.left[end]], words[good])]
                         changed = True
         return None
 
-    def table(self, link: Link) -> tuple[Ints, Ints, Floats]:
+    def table(self, at: int) -> tuple[Ints, Ints, Floats]:
         """Amounts of a link for each pair of words, shape (writes, reads, 1 + budgets); infinite where they cannot meet."""
-        writes, reads, fits = self.meets(link)
-        out = np.full((*fits.shape, 1 + len(self.goal.budget)), np.inf)
-        at = self.problem.links.index(link)
-        for i, j in np.argwhere(fits).tolist():
-            key = (at, int(writes[i]), int(reads[j]))
-            if key not in self._tables:
-                self._tables[key] = self.goal.amounts(self.problem.join(link, key[1], key[2]))
-            out[i, j] = self._tables[key]
-        return writes, reads, out
+        rows, columns = self.words(at)
+        table = self.problem.tables[at]
+        return table.writes[rows], table.reads[columns], self._amounts[at][np.ix_(rows, columns)]
 
     def price(self) -> None:
-        self.own = [self._amounts(index) for index in range(len(self.left))]
+        self.own = [self._own(index) for index in range(len(self.left))]
 
-    def _amounts(self, index: int) -> Floats:
+    def _own(self, index: int) -> Floats:
         kernel, left = self.problem.kernels[index], self.left[index]
         lanes = (kernel.read + kernel.written)[left].astype(np.float64)
         return self.goal.amounts(np.stack([kernel.resources(int(c)) for c in left]), lanes)
@@ -153,8 +150,13 @@ class _Search:
     def strike(self) -> None:
         """Strike out dead ends, kernel by kernel, until nothing changes."""
         self._strike_twins()
-        while sum(self._strike(index) for index in range(len(self.left))):
-            pass
+        waiting = set(range(len(self.left)))
+        while waiting:
+            index = min(waiting)
+            waiting.remove(index)
+            if self._strike(index):
+                links = [self.problem.links[at] for at in self.around[index]]
+                waiting |= {end for link in links for end in (link.source, link.reader)}
 
     def _strike_twins(self) -> None:
         """Choices of equal words differ in their own amounts alone; quick, and it leaves far fewer to compare."""
@@ -172,10 +174,9 @@ class _Search:
         if len(left) == 1:
             return False
         dearer = np.zeros((len(left), len(left), own.shape[1]))
-        for link in self.problem.links:
-            if index not in (link.source, link.reader):
-                continue
-            writes, reads, amounts = self.table(link)
+        for at in self.around[index]:
+            link = self.problem.links[at]
+            writes, reads, amounts = self.table(at)
             if index == link.source:
                 dearer += _dearest(amounts)[_pairs(writes, kernel.written[left])]
             if index == link.reader:
@@ -234,7 +235,7 @@ def solution_of(problem: Problem, choices: list[int], goal: Goal) -> Solution:
     for link in problem.links:
         written = kernels[link.source].choices[choices[link.source]].written
         read = kernels[link.reader].choices[choices[link.reader]].read
-        total = total + problem.join(link, written, read)
+        total = total + vector(problem.join(link, written, read))
         cycles = max(cycles, link.cycles(written, read) or 0)
     cost = float(goal.amounts(total, float(lanes))[0])
     return Solution(tuple(choices), cycles, tuple(total.tolist()), cost)
@@ -260,8 +261,8 @@ def _program(search: _Search) -> list[int] | None:
         entries += [(rows, int(first[index]) + j, 1.0) for j in range(len(left))]
         right.append(1.0)
         rows += 1
-    for link in problem.links:
-        writes, reads, table = search.table(link)
+    for number, link in enumerate(problem.links):
+        writes, reads, table = search.table(number)
         if len(writes) == 1 or len(reads) == 1:  # a sum over one end alone
             end, lanes = _free_end(problem, link, len(writes) == 1)
             at = np.searchsorted(reads if len(writes) == 1 else writes, lanes[search.left[end]])
@@ -304,18 +305,11 @@ def _free_end(problem: Problem, link: Link, written: bool) -> tuple[int, Ints]:
     return link.source, problem.kernels[link.source].written
 
 
-def fastest(problem: Problem, goal: Goal, below: int | None = None) -> Solution | Dead | None:
-    """The folding of fewest cycles within the budget, the cheapest of those; Dead or None where there is none at all.
-
-    Args:
-        below: a number of cycles at which a solution is known to exist.
-    """
+def fastest(problem: Problem, goal: Goal) -> Solution | Dead | None:
+    """The folding of fewest cycles within the budget, the cheapest of those; Dead or None where there is none at all."""
     counts = problem.candidates()
-    counts = counts if below is None else counts[counts <= below]
-    low, high = 0, len(counts) - 1
-    best = solve(problem, int(counts[high]), goal)
-    if not isinstance(best, Solution):
-        return best
+    low, high = 0, len(counts)
+    best: Solution | Dead | None = None
     while low < high:
         middle = (low + high) // 2
         found = solve(problem, int(counts[middle]), goal)
@@ -323,4 +317,5 @@ def fastest(problem: Problem, goal: Goal, below: int | None = None) -> Solution 
             best, high = found, int(np.searchsorted(counts, found.cycles))
         else:
             low = middle + 1
+            best = best if isinstance(best, Solution) else found
     return best

@@ -11,9 +11,10 @@ kernel's one loop and the stages of its pipeline.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, cached_property, partial
 from math import gcd
 
 import numpy as np
@@ -21,10 +22,16 @@ import numpy.typing as npt
 
 from broadaxe.hardware import Resources
 from broadaxe.ir import WIDEST_WORD, Graph, Lanes, Node, Value, divisors
+from broadaxe.ops import costs
 from broadaxe.schedule.network import EDGE_STAGES
+from broadaxe.schedule.resources import copier, reader, writer
 
 KINDS = ("lut", "ff", "dsp", "bram18", "uram")
 """Fields of `Resources`, in the order in which arrays hold them."""
+STREAM_DEPTH = 2
+"""Words of a FIFO before its depth is known: how deep it has to be follows from the folding."""
+NEVER = 1 << 62
+"""Cycles of words that cannot meet."""
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -102,35 +109,62 @@ class Link:
         return None if steps is None else max((self.size // min(step) + EDGE_STAGES for step in steps), default=0)
 
 
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A link for all words of both ends.
+
+    Attributes:
+        writes, reads: distinct lanes, ascending.
+        cycles: shape (writes, reads); NEVER where the words cannot meet.
+        resources: shape (writes, reads, 5).
+    """
+
+    writes: Ints
+    reads: Ints
+    cycles: Ints
+    resources: Floats
+
+
 @dataclass(frozen=True)
 class Problem:
-    """Kernels and links, in the order of the graph."""
+    """Kernels and links, in the order of the graph; `join` gives the resources of a link under lanes written and read."""
 
     kernels: tuple[Kernel, ...]
     links: tuple[Link, ...]
-    change: Callable[[int, int, int], Resources]
+    join: Callable[[Link, int, int], Resources]
 
-    def join(self, link: Link, written: int, read: int) -> Floats:
-        """Resources of a link's lane changers, shape (5,)."""
-        steps = link.changes(written, read) or ()
-        return sum((vector(self.change(a, b, link.width)) for a, b in steps), np.zeros(len(KINDS)))
+    @cached_property
+    def tables(self) -> tuple[Table, ...]:
+        return tuple(map(self._table, self.links))
+
+    def _table(self, link: Link) -> Table:
+        writes, reads = np.unique(self.kernels[link.source].written), np.unique(self.kernels[link.reader].read)
+        cycles = np.full((len(writes), len(reads)), NEVER, dtype=np.int64)
+        amounts = np.zeros((len(writes), len(reads), len(KINDS)))
+        for i, j in np.ndindex(*cycles.shape):
+            written, read = int(writes[i]), int(reads[j])
+            count = link.cycles(written, read)
+            if count is not None:
+                cycles[i, j], amounts[i, j] = count, vector(self.join(link, written, read))
+        return Table(writes, reads, cycles, amounts)
 
     def candidates(self) -> Ints:
         """Every number of cycles that a kernel or a lane changer can have, ascending: the network's II is one of them."""
-        found = {int(count) for kernel in self.kernels for count in kernel.cycles}
-        for link in self.links:
-            writes, reads = (
-                set(self.kernels[link.source].written.tolist()),
-                set(self.kernels[link.reader].read.tolist()),
-            )
-            found |= {count for w in writes for r in reads if (count := link.cycles(w, r))}
-        return np.array(sorted(found), dtype=np.int64)
+        found = np.unique(np.concatenate([*(k.cycles for k in self.kernels), *(t.cycles.ravel() for t in self.tables)]))
+        return np.asarray(found[(found > 0) & (found < NEVER)])
 
 
-def change_resources(written: int, read: int, width: int) -> Resources:
-    """A lane changer's model: its shift register, and in front of each bit that is loaded or shifted a multiplexer."""
-    wide, narrow = max(written, read), min(written, read)
-    return Resources(lut=(wide - narrow) * width + 8, ff=wide * width + 8)
+def join_resources(link: Link, written: int, read: int) -> Resources:
+    """The FIFO that a link is, of two words, and the lane changers on the way with theirs."""
+    return _joined(link.width, link.size, written, link.changes(written, read) or ())
+
+
+@cache
+def _joined(width: int, size: int, written: int, steps: tuple[tuple[int, int], ...]) -> Resources:
+    found = costs.fifo(written * width, STREAM_DEPTH)
+    for a, b in steps:
+        found = found + costs.lane_changer(a, b, width, size // min(a, b)) + costs.fifo(b * width, STREAM_DEPTH)
+    return found
 
 
 def kernel_resources(graph: Graph, node: Node, lanes: Lanes) -> Resources:
@@ -138,12 +172,24 @@ def kernel_resources(graph: Graph, node: Node, lanes: Lanes) -> Resources:
     return node.op.resources(graph.inputs_of(node), graph.values[node.output], lanes)
 
 
+def _outlets(value: Value, lanes: int, readers: int, ports: int) -> Resources:
+    """Output ports with their FIFOs, and a copier with one more FIFO for each reader but one."""
+    bits, words = lanes * value.dtype.width, value.size // lanes
+    fifo = costs.fifo(bits, STREAM_DEPTH)
+    found = Resources()
+    for _ in range(ports):
+        found = found + writer(-(-bits // 8) * 8, words) + fifo
+    for _ in range(readers + ports - 1):
+        found = found + copier(bits, words) + fifo
+    return found
+
+
 def problem_of(
     graph: Graph,
     fixed: Mapping[str, Sequence[Lanes]],
     held: Mapping[str, int] | None = None,
     price: Callable[[Graph, Node, Lanes], Resources] = kernel_resources,
-    change: Callable[[int, int, int], Resources] = change_resources,
+    join: Callable[[Link, int, int], Resources] = join_resources,
 ) -> Problem:
     """The choices of a graph.
 
@@ -151,34 +197,38 @@ def problem_of(
         fixed: the choices of nodes that are not free.
         held: pipeline stages that a tool has reported, by node, instead of the assumed ones.
         price: resources of a node's kernel under given lanes.
-        change: resources of a lane changer, given lanes on both sides and the width of one.
+        join: resources of a link, given lanes written and read.
     """
     held = held or {}
-    outputs = {source_of(graph, name) for name in graph.outputs}
+    ports = Counter(source_of(graph, name) for name in graph.outputs)
+    readers = Counter(source_of(graph, name) for n in graph.nodes if n.op.hardware for name in n.inputs)
     kernels: list[Kernel] = []
     links: list[Link] = []
     at: dict[str, int] = {}
-    readers: dict[str, int] = dict.fromkeys(graph.values, 0)
-    for name in (*(v for node in graph.nodes if node.op.hardware for v in node.inputs), *graph.outputs):
-        readers[source_of(graph, name)] += 1
     for position, name in enumerate(graph.inputs):
         at[name] = len(kernels)
-        kernels.append(_port(f"in{position}", graph.values[name], read=bool(readers[name])))
+        kernels.append(_port(f"in{position}", graph.values[name], readers[name], ports[name]))
     for node in graph.nodes:
         if not node.op.hardware:
             continue
         inputs, out = graph.inputs_of(node), graph.values[node.output]
+        around = (readers[out.name], ports[out.name])
         choices = tuple(fixed.get(node.name) or node.op.variants(inputs, out))
         cycles = []
         for lanes in choices:
             stages = held.get(node.name, node.op.stages(inputs, out, lanes))
             cycles.append(node.op.cycles(inputs, out, lanes) + stages)
-            if node.output in outputs or readers[node.output] > 1:  # an output port, or copies
+            if sum(around) > 1 or around[1]:  # copiers or ports
                 cycles[-1] = max(cycles[-1], out.size // lanes.written + EDGE_STAGES)
         links += _links(graph, node, len(kernels), at, {link.source for link in links})
         at[node.output] = len(kernels)
-        kernels.append(Kernel(node.name, choices, np.array(cycles, dtype=np.int64), partial(price, graph, node)))
-    return Problem(tuple(kernels), tuple(links), change)
+        with_ports = partial(_priced, partial(price, graph, node), out, *around)
+        kernels.append(Kernel(node.name, choices, np.array(cycles, dtype=np.int64), with_ports))
+    return Problem(tuple(kernels), tuple(links), join)
+
+
+def _priced(own: Callable[[Lanes], Resources], value: Value, readers: int, ports: int, lanes: Lanes) -> Resources:
+    return own(lanes) + _outlets(value, lanes.written, readers, ports)
 
 
 def source_of(graph: Graph, value: str) -> str:
@@ -190,11 +240,16 @@ def source_of(graph: Graph, value: str) -> str:
     return value
 
 
-def _port(name: str, value: Value, read: bool) -> Kernel:
+def _port(name: str, value: Value, readers: int, outputs: int) -> Kernel:
     """An input port; one that no kernel reads has words of one lane."""
-    counts = [d for d in divisors(value.channels) if d * value.dtype.width <= WIDEST_WORD and (read or d == 1)]
+
+    def price(lanes: Lanes) -> Resources:
+        bits = -(-lanes.written * value.dtype.width // 8) * 8
+        return reader(bits, value.size // lanes.written) + _outlets(value, lanes.written, readers, outputs)
+
+    counts = [d for d in divisors(value.channels) if d * value.dtype.width <= WIDEST_WORD and (readers or d == 1)]
     cycles = np.array([value.size // d + EDGE_STAGES for d in counts], dtype=np.int64)
-    return Kernel(name, tuple(Lanes(d, d) for d in counts), cycles, lambda _: Resources(), node=False)
+    return Kernel(name, tuple(Lanes(d, d) for d in counts), cycles, price, node=False)
 
 
 def _links(graph: Graph, node: Node, reader: int, at: Mapping[str, int], read: set[int]) -> Iterator[Link]:

@@ -12,7 +12,7 @@ from typing import Any
 from broadaxe.hardware import Resources
 from broadaxe.ir import Graph, Lanes
 from broadaxe.ops import costs
-from broadaxe.schedule.dataflow import Dataflow, Port, Stream
+from broadaxe.schedule.dataflow import Dataflow, Stream
 
 
 def resources_of(graph: Graph, lanes: Mapping[str, Lanes], flow: Dataflow) -> dict[str, Resources]:
@@ -23,13 +23,10 @@ def resources_of(graph: Graph, lanes: Mapping[str, Lanes], flow: Dataflow) -> di
         flow: the top level, its streams at their final depths.
 
     Returns:
-        By name: of a kernel its node's, `read in0` and `write out0` of the ports, of a copy or a change of lanes that of the
-        first stream it writes, of a FIFO `fifo` and the stream's.
+        By the name that the top level gives a process; of a FIFO by `fifo` and the stream's name.
     """
     widths = {stream.name: _width(graph, stream) for stream in flow.streams}
-    found: dict[str, Resources] = {}
-    for call in flow.calls:
-        found[call["process"]] = _process(graph, lanes, widths, call)
+    found = {call["process"]: _process(graph, lanes, widths, call) for call in flow.calls}
     return found | {f"fifo {s.name}": costs.fifo(s.lanes * widths[s.name], s.depth) for s in flow.streams}
 
 
@@ -41,26 +38,31 @@ def total_of(graph: Graph, lanes: Mapping[str, Lanes], flow: Dataflow) -> Resour
 def _process(graph: Graph, lanes: Mapping[str, Lanes], widths: Mapping[str, int], call: Mapping[str, Any]) -> Resources:
     match call["what"]:
         case "read":
-            return _reader(call["port"])
+            return reader(call["port"].bits, call["port"].beats)
         case "write":
-            return _writer(call["port"])
+            return writer(call["port"].bits, call["port"].beats)
         case "lanes":
             words = (call["read"], call["written"])
             return costs.lane_changer(*words, widths[call["writes"][0]], call["count"] // min(words))
         case "copy":
-            return costs.registers(call["lanes"] * widths[call["writes"][0]]) + costs.counter(call["count"])
-    node = graph.node(call["name"])
+            return copier(call["lanes"] * widths[call["writes"][0]], call["count"])
+    node = graph.node(call["process"])
     return node.op.resources(graph.inputs_of(node), graph.values[node.output], lanes[node.name])
 
 
-def _reader(port: Port) -> Resources:
+def reader(bits: int, beats: int) -> Resources:
     """The two registers of an AXI-Stream port's slice, with the choice between them, and the count of beats."""
-    return Resources(port.bits, 2 * port.bits) + costs.counter(port.beats)
+    return Resources(bits, 2 * bits) + costs.counter(beats)
 
 
-def _writer(port: Port) -> Resources:
+def writer(bits: int, beats: int) -> Resources:
     """The same with TLAST; what keeps and strobes bytes is constant."""
-    return Resources(port.bits + 1, 2 * (port.bits + 1)) + costs.counter(port.beats)
+    return Resources(bits + 1, 2 * (bits + 1)) + costs.counter(beats)
+
+
+def copier(bits: int, words: int) -> Resources:
+    """One word for two readers."""
+    return costs.registers(bits) + costs.counter(words)
 
 
 def _width(graph: Graph, stream: Stream) -> int:

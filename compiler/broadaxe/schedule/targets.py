@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import gcd
 
@@ -12,7 +12,7 @@ import numpy as np
 from broadaxe.errors import RequestError
 from broadaxe.hardware import Resources
 from broadaxe.ir import Graph, Lanes
-from broadaxe.schedule.optimize import Dead, Goal, Solution, fastest, solution_of, solve
+from broadaxe.schedule.optimize import SLACK, Dead, Goal, Solution, fastest, solution_of, solve
 from broadaxe.schedule.problem import KINDS, Problem, problem_of, resources_of, vector
 
 FILLED = {"lut": 0.7, "ff": 0.7, "dsp": 0.9, "bram18": 0.9, "uram": 0.9}
@@ -29,17 +29,29 @@ class Request:
         budget: at most this much of a resource, by its name in `Resources`; empty for any.
         device: what the part holds, for what its resources are worth beside each other.
         clock_ns: period, for messages.
+        reserved: what of the budget FIFOs take beyond two words each.
     """
 
     cycles: int | None
     budget: Mapping[str, float]
     device: Resources | None
     clock_ns: float
+    reserved: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def left(self) -> dict[str, float]:
+        """The budget without what is reserved."""
+        return {kind: amount - self.reserved.get(kind, 0) for kind, amount in self.budget.items()}
+
+    def leaving(self, fifos: Resources) -> Request:
+        """The same with room for FIFOs that take so much beyond two words each, or for those that it had room for."""
+        more = dict(zip(KINDS, vector(fifos).tolist(), strict=True))
+        return replace(self, reserved={kind: max(n, self.reserved.get(kind, 0)) for kind, n in more.items()})
 
 
 @dataclass(frozen=True)
 class Step:
-    """The next faster folding: its cycles a frame, and what it takes more than the one that was chosen."""
+    """The next folding that is a hundredth or more faster: its cycles a frame, and what it takes more than the chosen one."""
 
     cycles: int
     more: Resources
@@ -84,6 +96,17 @@ def cycles_for(target_fps: float, clock_ns: float) -> int:
     return int(10**9 / (Fraction(str(target_fps)) * Fraction(str(clock_ns))))
 
 
+def beyond(spent: Resources, request: Request) -> bool:
+    """Whether a design takes more than its budget."""
+    amount = dict(zip(KINDS, vector(spent).tolist(), strict=True))
+    return any(amount[kind] > most + SLACK for kind, most in request.budget.items())
+
+
+def difference(a: Resources, b: Resources) -> Resources:
+    """a without b."""
+    return resources_of(vector(a) - vector(b))
+
+
 def amounts(resources: Resources, signed: bool = False) -> str:
     """Resources as text; kinds that are not needed are left out."""
     sign = "+" if signed else ""
@@ -112,7 +135,7 @@ def planned(
         held: pipeline stages that a tool has reported, by kernel.
     """
     problem = problem_of(graph, pinned, held)
-    free, goal = Goal.of(request.device, {}), Goal.of(request.device, request.budget)
+    free, goal = Goal.of(request.device, {}), Goal.of(request.device, request.left)
     if request.cycles is None:
         found = fastest(problem, goal)
         if isinstance(found, Dead):
@@ -139,12 +162,16 @@ def evaluated(graph: Graph, lanes: Mapping[str, Lanes], held: Mapping[str, int] 
 
 
 def _next(problem: Problem, found: Solution, goal: Goal) -> Step | str:
-    """The next faster folding, whatever the budget, or the kernel that keeps it from being any faster."""
-    faster = solve(problem, found.cycles - 1, goal)
-    if isinstance(faster, Solution):
-        more = np.array(faster.resources) - np.array(found.resources)
-        return Step(faster.cycles, resources_of(more))
-    return faster.kernel if faster is not None else ""
+    """The next faster folding, whatever the budget, or the kernel that keeps it from being any faster.
+
+    Pipelines of one stage more or less make steps of single cycles; one that is less than a hundredth faster is named
+    only where there is no other.
+    """
+    for most in (found.cycles * 99 // 100, found.cycles - 1):
+        faster = solve(problem, most, goal)
+        if isinstance(faster, Solution):
+            return Step(faster.cycles, resources_of(np.array(faster.resources) - np.array(found.resources)))
+    return faster.kernel if isinstance(faster, Dead) else ""
 
 
 def _plan(problem: Problem, found: Solution, after: Step | str | None) -> FoldingPlan:
@@ -195,9 +222,11 @@ def _too_dear(problem: Problem, request: Request, goal: Goal) -> RequestError:
     slowest = int(problem.candidates()[-1])
     cheapest = solve(problem, request.cycles or slowest, Goal(goal.weights))
     assert isinstance(cheapest, Solution)
-    taken = dict(zip(KINDS, cheapest.resources, strict=True))
+    taken = {k: n + request.reserved.get(k, 0) for k, n in zip(KINDS, cheapest.resources, strict=True)}
     missed = ", ".join(
-        f"{taken[kind]:,.0f} {UNITS[kind]} of {amount:,.0f}" for kind, amount in goal.budget if taken[kind] > amount
+        f"{taken[kind]:,.0f} {UNITS[kind]} of {amount:,.0f}"
+        for kind, amount in request.budget.items()
+        if taken[kind] > amount
     )
     speed = "the cheapest folding" if request.cycles is None else _speed(request.cycles, request.clock_ns)
     best = None if request.cycles is None else fastest(problem, goal)

@@ -6,13 +6,14 @@ after the frame before). The largest number of words that a FIFO holds in the sc
 possible; a network of blocking reads and writes that starts every beat as soon as it can is never later than any possible
 schedule, so with these depths it keeps up the rate of one frame every P cycles, and a frame is never later than here.
 
-Two passes, each linear in the words of a frame. Forward: every beat as early as the data allow. Backward: a beat waits while
-its output FIFO would hold more than EASY words, unless a reader needs the word: fast producers do not run ahead.
+Three passes, each linear in the words of a frame. Forward: every beat as early as the data allow. Backward: a beat waits while
+its output FIFO would hold more than EASY words, unless a reader needs the word: fast producers do not run ahead. Forward again:
+what makes fewer bits than it takes, as a requantizer does, is early once more, so that what has to wait does so in few bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,14 +74,19 @@ def schedule(network: Network, interval: int | None = None) -> Schedule:
             written[fifo] = beats.cycles(process.trace.writes + process.holds)
     read: dict[str, Times] = {}
     starts, ends = {}, {}
-    for process in reversed(network.processes):
-        beats = _delayed(process, early[process.name], read, period)
+
+    def settle(process: Process, beats: _Beats) -> None:
         for fifo, trips in zip(process.reads, process.trace.reads, strict=True):
             read[fifo] = beats.cycles(trips)
         for fifo in process.writes:
             written[fifo] = beats.cycles(process.trace.writes + process.holds)
-        first, last = beats.cycles(np.array([0, process.period - 1])).tolist()
-        starts[process.name], ends[process.name] = first, last
+        starts[process.name], ends[process.name] = beats.cycles(np.array([0, process.period - 1])).tolist()
+
+    for process in reversed(network.processes):
+        settle(process, _delayed(process, early[process.name], read, period))
+    for process in network.processes:
+        if process.writes and _bits(network, process.reads) > _bits(network, process.writes):
+            settle(process, _earliest(process, written, period))
     origin = min(starts.values())
     return Schedule(
         interval=period,
@@ -113,19 +119,26 @@ def _earliest(process: Process, written: Mapping[str, Times], period: int) -> _B
     return _Beats(beats[order], np.maximum(np.concatenate([[floor], offsets]), floor))
 
 
+def _bits(network: Network, fifos: Iterable[str]) -> int:
+    """Of a frame in all of them."""
+    return sum(network.fifos[name].words * network.fifos[name].bits for name in fifos)
+
+
 def _delayed(process: Process, early: _Beats, read: Mapping[str, Times], period: int) -> _Beats:
     """Beats that wait for room among EASY words of each output, as long as no reader has to wait for them."""
     if not process.writes:
         return early
-    written = process.trace.writes + process.holds
-    at = np.unique(np.concatenate([np.zeros(1, dtype=np.int64), *process.trace.reads, written]))
+    trips, slack = process.trace.writes, period - process.period
+    written = trips + process.holds
+    at = np.unique(np.concatenate([np.zeros(1, dtype=np.int64), *process.trace.reads, trips, written]))
     wished, latest = early.cycles(at) - at, np.full(len(at), np.iinfo(np.int64).max)
-    place = np.searchsorted(at, written)
+    begun, done = np.searchsorted(at, trips), np.searchsorted(at, written)
     frames, before = np.divmod(np.arange(len(written)) - EASY, len(written))
-    for fifo in process.writes:
-        wished[place] = np.maximum(wished[place], read[fifo][before] + frames * period + 1 - written)
-        latest[place] = np.minimum(latest[place], read[fifo] - 1 - written)
+    for fifo in process.writes:  # it waits in front of the trip, not with results held back
+        wished[begun] = np.maximum(wished[begun], read[fifo][before] + frames * period + 1 - written)
+        latest[done] = np.minimum(latest[done], read[fifo] - 1 - written)
     latest = np.minimum.accumulate(latest[::-1])[::-1]
-    offsets = np.minimum(np.maximum.accumulate(wished), latest)
-    offsets = np.minimum(offsets, offsets[0] + period - process.period)
+    wished = np.maximum.accumulate(wished)
+    offsets = np.minimum(np.maximum(wished, wished[-1] - slack), latest)
+    offsets = np.minimum(offsets, offsets[0] + slack)
     return _Beats(at, np.concatenate([offsets[:1], offsets]))

@@ -58,6 +58,8 @@ class Found:
 BODY = frozenset((Scope.FUNCTION,))
 LOOP = frozenset((Scope.LOOP,))
 EITHER = BODY | LOOP
+INSIDE = EITHER | frozenset((Scope.BLOCK,))
+"""Anywhere in the function that declares the variable."""
 VARIABLE = Option("variable", NAME, required=True, names="variable")
 SHAPE = (
     VARIABLE,
@@ -92,8 +94,8 @@ PRAGMAS = (
         BODY,
         "UG902 and UG1399, pragma HLS inline",
     ),
-    Pragma("ARRAY_PARTITION", SHAPE, EITHER, "UG902 and UG1399, pragma HLS array_partition"),
-    Pragma("ARRAY_RESHAPE", SHAPE, EITHER, "UG902 and UG1399, pragma HLS array_reshape"),
+    Pragma("ARRAY_PARTITION", SHAPE, INSIDE, "UG902 and UG1399, pragma HLS array_partition"),
+    Pragma("ARRAY_RESHAPE", SHAPE, INSIDE, "UG902 and UG1399, pragma HLS array_reshape"),
     Pragma(
         "DEPENDENCE",
         (
@@ -105,7 +107,7 @@ PRAGMAS = (
             Option("direction", "(?i:RAW|WAR|WAW)", since=VITIS),
             Option("dependent", "(?i:true|false)", since=VITIS),
         ),
-        EITHER,
+        INSIDE,
         "UG902 and UG1399, pragma HLS dependence",
     ),
     Pragma(
@@ -154,7 +156,7 @@ PRAGMAS = (
             Option("latency", "0|" + NUMBER),
             Option("", "(?i:uram)"),
         ),
-        EITHER,
+        INSIDE,
         "UG902, pragma HLS resource; its table of cores",
         until=VIVADO,
     ),
@@ -166,7 +168,7 @@ PRAGMAS = (
             Option("impl", "(?i:auto|bram|bram_ecc|lutram|uram|uram_ecc|srl|memory)"),
             Option("latency", "0|" + NUMBER),
         ),
-        EITHER,
+        INSIDE,
         "UG1399, pragma HLS bind_storage",
         since=VITIS,
     ),
@@ -178,7 +180,7 @@ PRAGMAS = (
             Option("impl", "(?i:dsp|fabric|auto)"),
             Option("latency", "0|" + NUMBER),
         ),
-        EITHER,
+        INSIDE,
         "UG1399, pragma HLS bind_op",
         since=VITIS,
     ),
@@ -189,6 +191,7 @@ PRAGMAS = (
     Pragma(
         "LATENCY", (Option("min", "0|" + NUMBER), Option("max", NUMBER)), EITHER, "UG902 and UG1399, pragma HLS latency"
     ),
+    Pragma("EXPRESSION_BALANCE", (OFF,), EITHER, "UG902 and UG1399, pragma HLS expression_balance"),
     Pragma("LOOP_FLATTEN", (OFF,), LOOP, "UG902 and UG1399, pragma HLS loop_flatten"),
     Pragma(
         "LOOP_TRIPCOUNT",

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from broadaxe.vendor.cosim_rpt import read_cosim_rpt
 from broadaxe.vendor.csynth_rpt import read_csynth_rpt
+from broadaxe.vendor.csynth_summary import read_csynth_summary
 from broadaxe.vendor.csynth_xml import read_csynth_xml
 from broadaxe.vendor.implementation import read_export, read_utilization
 from broadaxe.vendor.results import Cosimulation, Implementation, Module, Synthesis
@@ -17,6 +18,7 @@ Report: TypeAlias = "Synthesis | tuple[Cosimulation, ...] | Implementation"
 READERS: tuple[tuple[str, Callable[[Path], Any]], ...] = (
     ("csynth.xml", read_csynth_xml),
     ("_csynth.rpt", read_csynth_rpt),
+    ("csynth.rpt", read_csynth_summary),
     ("_cosim.rpt", read_cosim_rpt),
     ("_export.rpt", read_export),
     ("export_syn.rpt", read_export),
@@ -25,8 +27,6 @@ READERS: tuple[tuple[str, Callable[[Path], Any]], ...] = (
     ("utilization_synth.rpt", read_utilization),
 )
 """How a report's name ends, and who reads it."""
-HELPERS = ("axis_read", "axis_write", "change_lanes", "broadcast")
-"""Kernels at the top that are no node of the graph, by their names in hw/."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def read_reports(folder: Path, top: str) -> Reports:
         return next((p for name in names for p in reversed(files) if p.name == name), None)
 
     synthesis = None
-    if (path := named(f"{top}_csynth.rpt", f"{top}_csynth.xml", "csynth.xml")) is not None:
+    if (path := named(f"{top}_csynth.rpt", f"{top}_csynth.xml", "csynth.xml", "csynth.rpt")) is not None:
         synthesis = _whole(path, top)
     cosim = named(f"{top}_cosim.rpt")
     built = named("export_impl.rpt", f"{top}_export.rpt", "export_syn.rpt")
@@ -68,7 +68,8 @@ def read_reports(folder: Path, top: str) -> Reports:
 
 def _whole(path: Path, top: str) -> Synthesis:
     """csynth's report on the top with those on all modules beside it, text before XML: it alone names instances."""
-    found = read_csynth_rpt(path) if path.suffix == ".rpt" else read_csynth_xml(path)
+    found = next(reader(path) for ending, reader in READERS if path.name.endswith(ending))
+    assert isinstance(found, Synthesis)
     modules = {m.name: m for m in found.modules}
     for ending, reader in (("_csynth.xml", read_csynth_xml), ("_csynth.rpt", read_csynth_rpt)):
         for other in sorted(path.parent.glob(f"*{ending}")):
@@ -96,22 +97,21 @@ def pipeline_depth(synthesis: Synthesis, module: Module) -> int | None:
     return max(depths, default=None)
 
 
-def latencies(synthesis: Synthesis, kernels: Iterable[str]) -> dict[str, int]:
-    """Pipeline depth of each kernel, in cycles; of the kernels in HELPERS the deepest of all instances."""
+def latencies(synthesis: Synthesis, processes: Mapping[str, str]) -> dict[str, int]:
+    """Pipeline depth of each process in cycles, as far as the reports have them.
+
+    Args:
+        processes: by name the kernel that a process is an instance of, whose deepest instance counts then; empty for a
+            process that is a kernel of its own, of the same name.
+    """
     found: dict[str, int] = {}
-    for kernel in kernels:
-        module = module_of(synthesis, kernel)
-        depth = pipeline_depth(synthesis, module) if module else None
-        if depth is not None:
-            found[kernel] = depth
-    for helper in HELPERS:
-        depths = [
-            d
-            for m in synthesis.modules
-            if m.name.startswith(helper) and (d := pipeline_depth(synthesis, m)) is not None
-        ]
-        if depths:
-            found[helper] = max(depths)
+    for process, kernel in processes.items():
+        modules = [m for m in synthesis.modules if m.name.startswith(kernel)] if kernel else []
+        own = None if kernel else module_of(synthesis, process)
+        depths = [pipeline_depth(synthesis, m) for m in ([own] if own else modules)]
+        known = [d for d in depths if d is not None]
+        if known:
+            found[process] = max(known)
     return found
 
 

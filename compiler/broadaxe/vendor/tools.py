@@ -1,0 +1,105 @@
+"""Which HLS tool is on PATH, and of which version."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from broadaxe.errors import MissingToolError, RequestError
+from broadaxe.vendor.project import NAMES, arguments
+from broadaxe.vendor.versions import (
+    FIRST_WITH_CONFIG,
+    LAST_WITH_VITIS_HLS,
+    VITIS_HLS,
+    VIVADO_HLS,
+    Tool,
+    Version,
+    version_of,
+    written,
+)
+
+PROGRAMS: tuple[tuple[str, Tool], ...] = (("vitis-run", "vitis"), ("vitis_hls", "vitis"), ("vivado_hls", "vivado"))
+"""In the order in which they are looked for."""
+SECONDS_TO_SAY_ITS_VERSION = 120
+
+
+@dataclass(frozen=True)
+class HlsTool:
+    """A tool that was found. `program` is what `broadaxe.vendor.project.arguments` takes; `version` None if it says none."""
+
+    program: str
+    path: Path
+    version: Version | None
+
+    def __str__(self) -> str:
+        return f"{self.path.name} {written(self.version) if self.version else '(version unknown)'}"
+
+    def commands(self, step: str) -> list[list[str]]:
+        """The commands of a step, programs by their paths."""
+        beside = {self.path.name: str(self.path), "v++": str(_beside(self.path, "v++") or "v++")}
+        return [[beside[command[0]], *command[1:]] for command in arguments(self.program, step)]
+
+
+def find_tool(tool: Tool, folder: Path, step: str) -> HlsTool:
+    """The first program on PATH that reads a build's sources.
+
+    MissingToolError where there is none, with the command to run elsewhere; RequestError where its version is too old.
+    """
+    for program, kind in PROGRAMS:
+        path = shutil.which(program)
+        if path is None or kind != tool:
+            continue
+        version = _version(Path(path))
+        first = (VITIS_HLS if tool == "vitis" else VIVADO_HLS)[0]
+        if version is not None and version < first:
+            raise RequestError(
+                f"{path}: is version {written(version)}; {NAMES[tool]} {written(first)} or newer is needed"
+            )
+        configured = program == "vitis-run" and (version is None or version >= FIRST_WITH_CONFIG)
+        if program == "vitis-run" and not (configured and _beside(Path(path), "v++")):
+            program = "vitis-run --tcl"
+        return HlsTool(program, Path(path), version)
+    wanted = [program for program, kind in PROGRAMS if kind == tool]
+    other = next((program for program, kind in PROGRAMS if kind != tool and shutil.which(program)), None)
+    hint = f"{other} is there, but this build is for {NAMES[tool]} (compile --tool chooses)" if other else ""
+    raise MissingToolError(
+        f"{' and '.join(wanted)}: not found on PATH{f'; {hint}' if hint else ''}; source the tool's settings64.sh, or run"
+        f" {by_hand(tool, folder, step)} where it is installed and read the results with `broadaxe cosim {folder} --read DIR`"
+    )
+
+
+def by_hand(tool: Tool, folder: Path, step: str) -> str:
+    """A shell command for a machine that has the tool; of Vitis also for those without vitis_hls."""
+    program = "vivado_hls" if tool == "vivado" else "vitis_hls"
+    first = f"`cd {folder / 'vendor'} && {' '.join(arguments(program, step)[0])}`"
+    if tool == "vivado":
+        return first
+    newer = " ".join(arguments("vitis-run --tcl", step)[0])
+    return f"{first} (after {written(LAST_WITH_VITIS_HLS)} `{newer}`)"
+
+
+def _beside(path: Path, name: str) -> Path | None:
+    """A program in the folder of another, or on PATH."""
+    found = shutil.which(name, path=f"{path.parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    return Path(found) if found else None
+
+
+def _version(path: Path) -> Version | None:
+    """What the program says, or else what its path does."""
+    option = "--version" if path.name == "vitis-run" else "-version"
+    try:
+        done = subprocess.run(
+            [str(path), option],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS_TO_SAY_ITS_VERSION,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return version_of(str(path.resolve()))
+    return version_of(done.stdout + done.stderr) or version_of(str(path.resolve()))
