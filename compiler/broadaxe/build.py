@@ -263,7 +263,7 @@ def _scheduled(
         spent = total_of(graph, decided.lanes, flow)
         if not beyond(spent, request):
             return decided, flow, fifos
-        request = request.leaving(difference(spent, decided.total))
+        request = request.leaving(difference(spent, decided.total), decided.ii)
 
 
 def _identifier(name: str) -> str:

@@ -68,12 +68,15 @@ _KEYWORDS = frozenset(
 )
 
 
+_VALUES = re.compile(r"=\s*\{")
+
+
 def scopes(text: str, vitis: bool) -> dict[int, Place]:
     """The place of each pragma line, by line from 1; lines that the preprocessor leaves out for the tool are not there."""
     places: dict[int, Place] = {}
     opened = [_Open(Scope.FILE)]
     statement = ""
-    parentheses = values = 0  # those that are open, and braces of an initializer
+    parentheses = 0
     for number, line in _lines(text, vitis):
         if line.lstrip().startswith("#"):
             if re.match(r"\s*#\s*pragma\s+HLS\b", line, flags=re.IGNORECASE):
@@ -83,14 +86,13 @@ def scopes(text: str, vitis: bool) -> dict[int, Place]:
                 places[number] = Place(inner.scope, inner.leading, declared, arguments)
             continue
         for ch in f"{line}\n":
-            if values or (ch == "{" and re.search(r"=\s*$", statement)):  # T x[] = {{1, 2}, {3, 4}}
-                values += (ch == "{") - (ch == "}")
-                continue
             if ch == "(":
                 parentheses += 1
             elif ch == ")":
                 parentheses -= 1
-            if ch == "{" and parentheses == 0:
+            if ch in "{}" and parentheses == 0 and _is_initializer(statement):
+                continue
+            if ch == "{" and parentheses == 0 and not re.search(r"=\s*$", statement):
                 opened[-1].leading = False
                 opened.append(_opening(statement))
                 statement = ""
@@ -99,12 +101,17 @@ def scopes(text: str, vitis: bool) -> dict[int, Place]:
                     opened.pop()
                 statement = ""
             elif ch == ";" and parentheses == 0:
-                opened[-1].names |= _names(statement)
+                opened[-1].names |= _names(_VALUES.split(statement)[0])
                 opened[-1].leading = False
                 statement = ""
             else:
                 statement += ch
     return places
+
+
+def _is_initializer(statement: str) -> bool:
+    """Whether a brace is one of the values of `T x[] = {...`, whose first brace is part of the statement."""
+    return _VALUES.search(statement) is not None
 
 
 def _opening(statement: str) -> _Open:
