@@ -78,6 +78,17 @@ def test_every_generated_source_keeps_to_the_table(tool: str, control: str, tmp_
         assert re.search(pattern.regex, everything), pattern.name
 
 
+@pytest.mark.parametrize("tool", ["vitis", "vivado"])
+def test_sources_that_load_their_weights_keep_to_the_table(tool: str, tmp_path: Path) -> None:
+    broadaxe.compile(small_cnn(), tmp_path / "build", tool=tool, weights="runtime")
+    firmware = tmp_path / "build" / "firmware"
+    for path in [*sorted(firmware.glob("*.[ch]pp")), firmware / "broadaxe" / "parameters.hpp"]:
+        for version in VITIS_HLS if tool == "vitis" else VIVADO_HLS:
+            assert len(check(path.read_text(), path.name, version)) == path.read_text().count("#pragma HLS ")
+    top = (firmware / "net_top.cpp").read_text()
+    assert "#pragma HLS INTERFACE s_axilite port=load\n#pragma HLS INTERFACE s_axilite port=return\n" in top
+
+
 @pytest.mark.parametrize(
     ("text", "version", "message"),
     [
