@@ -41,8 +41,8 @@ def check(seed: int, made: Drawn, simulator: BoundedSimulator) -> Counter[str]:
         assert done.exact, f"network {seed}, least depths: {done}"
     full = simulator.run({}, most, frames=6)
     assert full.exact, f"network {seed}, planned depths: {full}"
-    assert full.ends[0] < made.plan.schedule.latency, seed
-    assert np.diff(full.ends).max() <= made.plan.schedule.interval, seed
+    schedule = made.plan.schedule
+    assert (full.ends < schedule.latency + np.arange(6) * schedule.interval).all(), seed
 
     found: Counter[str] = Counter(networks=1, processes=len(network.processes))
     for name, depth in least.items():
@@ -52,7 +52,6 @@ def check(seed: int, made: Drawn, simulator: BoundedSimulator) -> Counter[str]:
         witness = deadlocking(network, less, name)
         if witness is None:  # no deadlock: the least depth is a word or more too large
             found["spare"] += 1
-            assert all(simulator.run(less, holdback).exact for holdback in ({}, most, anything, either)), (seed, name)
         else:
             found["tight"] += 1
             stuck = simulator.run(less, witness)
@@ -83,4 +82,4 @@ def test_three_hundred_networks(tmp_path: Path) -> None:
         found += check_all(range(start, start + BATCH), tmp_path / str(start))
     print(dict(found))
     assert found["networks"] == NETWORKS
-    assert found["spare"] * 4 < found["tight"]  # the least depths are the least for most
+    assert found["spare"] == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from broadaxe.hardware import Trace
-from broadaxe.schedule.deadlock import least_depths, locks_up, worst_holds
+from broadaxe.schedule.deadlock import least_depths, locks_up
 from broadaxe.schedule.fifos import plan
 from broadaxe.schedule.network import Fifo, Network, Process
 from broadaxe.schedule.timing import occupancy, schedule
@@ -129,7 +129,9 @@ def test_depths_lock_up_exactly_if_some_number_of_held_results_does() -> None:
             continue
         depths = {name: int(rng.integers(1, fifo.words + 1)) for name, fifo in network.fifos.items()}
         stuck = any(not run(network, depths, holds)[0] for holds in every_holdback(network))
-        assert locks_up(network, depths) == stuck
+        found = locks_up(network, depths)
+        assert (found is not None) == stuck
+        assert found is None or not run(network, depths, found)[0]
         seen[stuck] += 1
     assert min(seen.values()) > 5, seen
 
@@ -143,9 +145,11 @@ def test_least_depths_are_least() -> None:
         for holds in (held, dict.fromkeys(held, 0)):
             assert run(network, least, holds, frames=2)[0]
         for name in least:
-            assert locks_up(network, {**least, name: least[name] - 1})
-            if least[name] > 1:
-                tight += not run(network, {**least, name: least[name] - 1}, worst_holds(network, name))[0]
+            shallower = {**least, name: least[name] - 1}
+            found = locks_up(network, shallower)
+            assert found
+            assert not run(network, shallower, found)[0]
+            tight += least[name] > 1
     assert tight > 30
 
 

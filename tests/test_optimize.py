@@ -171,7 +171,7 @@ def test_dead_ends_are_struck_out_before_the_program(monkeypatch):
     problem = problem_of(graph, {}, None, stand_in, changed)
     sizes = []
     program = optimize._program
-    monkeypatch.setattr(optimize, "_program", lambda s: (sizes.append(sum(map(len, s.left))), program(s))[1])
+    monkeypatch.setattr(optimize, "_program", lambda s, gap: (sizes.append(sum(map(len, s.left))), program(s, gap))[1])
     best = solve(problem, 1000, Goal(WEIGHTS))
     monkeypatch.setattr(optimize._Search, "strike", lambda self: None)
     whole = solve(problem, 1000, Goal(WEIGHTS))

@@ -119,11 +119,11 @@ def test_what_fifos_take_is_part_of_what_is_missed(graph, priced):
     least = planned(graph, request(10**9), {}).total
     alone = request(lut=least.lut + 20)
     assert planned(graph, alone, {}).total.lut <= least.lut + 20
-    assert refusal(planned, graph, alone.leaving(Resources(lut=30)), {}) == (
+    assert refusal(planned, graph, alone.leaving(Resources(lut=30), 0), {}) == (
         f"folding: the cheapest folding takes {least.lut + 30:,.0f} LUT of {least.lut + 20:,.0f}; give it more, or a"
         " smaller network"
     )
-    assert alone.leaving(Resources(lut=30)).leaving(Resources(lut=7, ff=2)).reserved == {
+    assert alone.leaving(Resources(lut=30), 0).leaving(Resources(lut=7, ff=2), 0).reserved == {
         "lut": 30, "ff": 2, "dsp": 0, "bram18": 0, "uram": 0
     }  # fmt: skip
 

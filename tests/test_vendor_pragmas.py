@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 from models import small_cnn
-from test_ops_contract import EVERYTHING
+from test_ops_contract import EVERYTHING, LANES
 
 import broadaxe
 from broadaxe import emit, resources
 from broadaxe.errors import VerificationError
 from broadaxe.schedule.dataflow import dataflow
-from broadaxe.schedule.folding import complete, lanes_of
 from broadaxe.vendor.patterns import PATTERNS
 from broadaxe.vendor.pragmas import PRAGMAS, check
 from broadaxe.vendor.versions import SUPPORTED, VITIS_HLS, VIVADO_HLS
@@ -55,7 +54,7 @@ def test_every_kernel_header_keeps_to_the_table() -> None:
 @pytest.mark.parametrize("tool", ["vitis", "vivado"])
 def test_every_operator_keeps_to_the_table(tool: str) -> None:
     """All examples of the operators' contract in one design."""
-    lanes = lanes_of(EVERYTHING, complete(EVERYTHING, {}))
+    lanes = LANES
     options = {"sideband": int(tool == "vivado"), "control": "s_axilite"}
     files = emit.firmware(EVERYTHING, dataflow(EVERYTHING, lanes), lanes, "net_top", options)
     for name, text in files.items():
@@ -77,6 +76,17 @@ def test_every_generated_source_keeps_to_the_table(tool: str, control: str, tmp_
             assert pragmas == written(text, version)
     for pattern in PATTERNS:
         assert re.search(pattern.regex, everything), pattern.name
+
+
+@pytest.mark.parametrize("tool", ["vitis", "vivado"])
+def test_sources_that_load_their_weights_keep_to_the_table(tool: str, tmp_path: Path) -> None:
+    broadaxe.compile(small_cnn(), tmp_path / "build", tool=tool, weights="runtime")
+    firmware = tmp_path / "build" / "firmware"
+    for path in [*sorted(firmware.glob("*.[ch]pp")), firmware / "broadaxe" / "parameters.hpp"]:
+        for version in VITIS_HLS if tool == "vitis" else VIVADO_HLS:
+            assert len(check(path.read_text(), path.name, version)) == path.read_text().count("#pragma HLS ")
+    top = (firmware / "net_top.cpp").read_text()
+    assert "#pragma HLS INTERFACE s_axilite port=load\n#pragma HLS INTERFACE s_axilite port=return\n" in top
 
 
 @pytest.mark.parametrize(

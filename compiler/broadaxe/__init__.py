@@ -10,6 +10,7 @@ from broadaxe.auditing.export import export_finn, export_hls4ml
 from broadaxe.build import Build, compile, load
 from broadaxe.config import CompileSettings
 from broadaxe.errors import BroadaxeError
+from broadaxe.loading import load_parameters, write_parameters
 from broadaxe.quantization.config import QuantConfig
 from broadaxe.quantization.diagnose import Diagnosis, diagnose
 from broadaxe.quantization.load_weights import load_weights
@@ -42,10 +43,12 @@ __all__ = [
     "export_finn",
     "export_hls4ml",
     "load",
+    "load_parameters",
     "load_weights",
     "quantize",
     "report",
     "simulate",
     "sweep",
     "verify",
+    "write_parameters",
 ]

@@ -215,7 +215,12 @@ class BoundedSimulator:
 
 
 def compile_bounded(build: Build) -> BoundedSimulator:
-    """The bounded simulation of a build, compiled once per content."""
+    """The bounded simulation of a build, compiled once per content; RequestError where it loads its weights."""
+    if build.flow.parameters:
+        raise RequestError(
+            f"{build.path}: loads its weights, which takes loops that the bounded simulation does not follow; compile with"
+            " weights: fixed to simulate the same folding"
+        )
     return BoundedSimulator.of(build.path, build.top, build.flow)
 
 

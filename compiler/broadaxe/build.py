@@ -23,7 +23,7 @@ import onnx
 
 from broadaxe import resources
 from broadaxe.config import CompileSettings, settings
-from broadaxe.emit import firmware, testbench
+from broadaxe.emit import firmware, loading_vectors, testbench
 from broadaxe.errors import RequestError, VerificationError
 from broadaxe.frontend.files import external, read_onnx
 from broadaxe.frontend.float32 import as_float32
@@ -34,7 +34,9 @@ from broadaxe.host import Host
 from broadaxe.ir import Fold, Graph, IntArray, Lanes
 from broadaxe.lower import Lowered, lower
 from broadaxe.ops.mac import Accumulating
-from broadaxe.passes import pipeline, run_passes
+from broadaxe.parameters import packed, parameters_of, turned_over
+from broadaxe.passes import loadable_pipeline, pipeline, run_passes
+from broadaxe.passes.reserve_budgets import Reservation
 from broadaxe.prove.certificate import certificate
 from broadaxe.reference import run
 from broadaxe.schedule.dataflow import Dataflow, dataflow, with_depths
@@ -60,7 +62,11 @@ TEST_ELEMENTS = 1 << 22
 
 @dataclass(frozen=True, eq=False)
 class Build:
-    """A compiled design. `path` is its folder."""
+    """A compiled design. `path` is its folder.
+
+    Of a design whose weights are loaded at run time, `parameters` are the words that fill its memories with the weights of
+    `model`, and `resident` is the design as compiled if those are others.
+    """
 
     path: Path
     top: str
@@ -74,6 +80,8 @@ class Build:
     flow: Dataflow
     plan: Plan
     host: Host
+    parameters: IntArray | None = None
+    resident: Build | None = None
 
     def __repr__(self) -> str:
         return f"Build({str(self.path)!r}, top={self.top!r}, {len(self.graph.nodes)} nodes)"
@@ -196,9 +204,13 @@ def _design(
 ) -> Build:
     """`given` is a folding that was decided before, instead of what the settings ask for."""
     said("lowering to integers")
-    lowered = lower(model, chosen.input_types)
+    lowered = lower(model, chosen.input_types, loadable=chosen.weights == "runtime")
     said("sizing accumulators and proving requantizers")
-    graph = run_passes(lowered.graph, pipeline(chosen.requantizers))
+    passes = pipeline(chosen.requantizers)
+    if chosen.weights == "runtime":
+        wanted = Reservation(lowered.promises, chosen.accumulators, chosen.requantizers)
+        passes = loadable_pipeline(wanted)
+    graph = run_passes(lowered.graph, passes)
     lowered = lowered.read_from(graph)
     decided, flow, fifos = _scheduled(graph, chosen, given, said)
     lanes = decided.lanes
@@ -215,6 +227,7 @@ def _design(
         flow=flow,
         plan=fifos,
         host=Host.of(model, lowered, graph),
+        parameters=parameters_of(graph, lanes) if chosen.weights == "runtime" else None,
     )
 
 
@@ -250,7 +263,7 @@ def _scheduled(
         spent = total_of(graph, decided.lanes, flow)
         if not beyond(spent, request):
             return decided, flow, fifos
-        request = request.leaving(difference(spent, decided.total))
+        request = request.leaving(difference(spent, decided.total), decided.ii)
 
 
 def _identifier(name: str) -> str:
@@ -335,13 +348,24 @@ def contents(build: Build) -> dict[str, bytes]:
         build.top,
         {"sideband": int(build.settings.tool == "vivado"), "control": build.settings.control},
     )
-    files |= testbench(build.graph, build.flow, build.lanes, build.top, inputs, run(build.graph, inputs))
-    files |= {f"firmware/broadaxe/{p.name}": p.read_text() for p in sorted(resources.folder("hw").glob("*.hpp"))}
+    outputs, loading = run(build.graph, inputs), ""
+    if build.parameters is not None:
+        other, at = turned_over(build.graph), len(next(iter(inputs.values()))) // 2
+        after = run(other, inputs)
+        outputs = {name: np.concatenate([x[:at], after[name][at:]]) for name, x in outputs.items()}
+        loading = loading_vectors(at, parameters_of(other, build.lanes))
+    files |= testbench(build.graph, build.flow, build.lanes, build.top, inputs, outputs)
+    files["tb/vectors.dat"] += loading
+    kernels = {f"firmware/broadaxe/{p.name}": p.read_text() for p in sorted(resources.folder("hw").glob("*.hpp"))}
+    if build.parameters is None:
+        del kernels["firmware/broadaxe/parameters.hpp"]
+    files |= kernels
     sim = resources.folder("hw") / "sim"
     files |= {f"tb/sim/{p.relative_to(sim).as_posix()}": p.read_text() for p in sorted(sim.rglob("*.h"))}
     files |= project(build.top, build.settings.tool, build.settings.part, build.settings.clock_ns)
-    texts = {name: text.encode() for name, text in files.items()}
-    return {"model.onnx": build.model.SerializeToString()} | texts | deployment(build)
+    made = {"model.onnx": build.model.SerializeToString()} | {name: text.encode() for name, text in files.items()}
+    made |= deployment(build)
+    return made if build.parameters is None else made | {"parameters.bin": packed(build.parameters)}
 
 
 def _replace(partial: Path, final: Path) -> None:

@@ -20,6 +20,7 @@ from broadaxe.version import __version__
 if TYPE_CHECKING:
     import onnx
 
+    from broadaxe.build import Build
     from broadaxe.evaluation import Rows
 
 app = typer.Typer(
@@ -42,6 +43,18 @@ def _results() -> Console:
 
 
 BuildFolder = Annotated[Path, typer.Argument(metavar="BUILD", help="A folder that `broadaxe compile` wrote.")]
+LoadedModel = Annotated[
+    Optional[Path],
+    typer.Option("--load", metavar="MODEL.onnx", help="With weights that are loaded at run time: those of this model."),
+]
+
+
+def _filled(build: Path, model: Path | None) -> Build:
+    """A build folder's design, with the weights of a model loaded if one is named."""
+    from broadaxe.build import load
+    from broadaxe.loading import load_parameters
+
+    return load(build) if model is None else load_parameters(build, model)
 
 
 @contextmanager
@@ -298,6 +311,12 @@ def compile(
     tool: Annotated[
         Optional[str], typer.Option(metavar="vitis|vivado", help="HLS tool that reads the sources.")
     ] = None,
+    weights: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="fixed|runtime", help="Hardware for these weights, or for all within budgets (broadaxe load)."
+        ),
+    ] = None,
     part: Annotated[
         Optional[str],
         typer.Option(
@@ -305,13 +324,16 @@ def compile(
         ),
     ] = None,
     clock_ns: Annotated[Optional[float], typer.Option(metavar="NS", help="Clock period; default 5.")] = None,
+    latencies: Annotated[
+        Optional[Path], typer.Option(help="YAML file with pipeline stages of kernels, as `broadaxe cosim` writes it.")
+    ] = None,
 ) -> None:
     """Compile a QONNX model to a folder of HLS C++.
 
     Example: broadaxe compile model.onnx -o build
     """
     from broadaxe import build as builds
-    from broadaxe.config import read_folding, read_settings, settings
+    from broadaxe.config import read_folding, read_latencies, read_settings, settings
     from broadaxe.reports.folding import told
     from broadaxe.reports.model import report_of
     from broadaxe.reports.terminal import ReportTable
@@ -328,8 +350,10 @@ def compile(
         "max_uram": max_uram,
         "requantizers": {"*": requantizer} if requantizer else None,
         "tool": tool,
+        "weights": weights,
         "part": part,
         "clock_ns": clock_ns,
+        "latencies": read_latencies(latencies) if latencies else None,
     }
     chosen = read_settings(config, **given) if config else settings(**given)
     chosen = chosen.folded_by(folding) if folding else chosen
@@ -339,7 +363,33 @@ def compile(
     for line in told(build.decided, chosen.clock_ns):
         typer.echo(line)
     typer.echo(f"wrote {output}: C++ in firmware/ with top function {build.top}, testbench in tb/")
+    if build.parameters is not None:
+        typer.echo(f"weights are loaded at run time: parameters.bin has those of this model, {_amount(build)}")
     typer.echo(f"next: broadaxe verify {output}")
+
+
+def _amount(build: Build) -> str:
+    count = 0 if build.parameters is None else len(build.parameters)
+    return f"{count:,} words of 64 bits"
+
+
+@app.command()
+def load(
+    build: BuildFolder,
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A QONNX model of the same architecture.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="PARAMETERS.bin", help="File to write.")],
+) -> None:
+    """Check another model against a design's budgets and write the parameters that load it.
+
+    Example: broadaxe load build retrained.onnx -o parameters.bin
+    """
+    from broadaxe.loading import load_parameters, write_parameters
+
+    with _progress() as progress:
+        loaded = load_parameters(build, model, progress=progress)
+    beside = write_parameters(loaded, output)
+    typer.echo(f"wrote {output}: {_amount(loaded)}, all within the budgets; {beside}: what the ports' integers mean")
+    typer.echo(f"next: broadaxe simulate {build} --load {model} --data x.npz -o y.npz")
 
 
 def _typed(text: str) -> tuple[str, str]:
@@ -428,19 +478,19 @@ def verify(
     data: Annotated[
         Optional[Path], typer.Option(help=".npz, .npy or folder of .npy: real inputs, batch first.")
     ] = None,
+    loaded: LoadedModel = None,
 ) -> None:
     """Check proofs and certificate, then that reference, onnxruntime and C simulation agree bit for bit on every node.
 
     Example: broadaxe verify build --data test.npz
     """
-    from broadaxe.build import load
     from broadaxe.data import read_data
     from broadaxe.verify import verify as run
 
-    loaded = load(build)
-    arrays = read_data(data, list(dict.fromkeys(i.tensor for i in loaded.lowered.inputs))) if data else None
+    design = _filled(build, loaded)
+    arrays = read_data(data, list(dict.fromkeys(i.tensor for i in design.lowered.inputs))) if data else None
     with _progress() as progress:
-        result = run(loaded, arrays, progress=progress)
+        result = run(design, arrays, progress=progress)
     typer.echo(str(result))
     if not result.ok:
         raise typer.Exit(1)
@@ -455,21 +505,21 @@ def simulate(
     exact: Annotated[
         bool, typer.Option("--exact", help="Use the vendor's ap_int headers: slower, same result.")
     ] = False,
+    loaded: LoadedModel = None,
 ) -> None:
     """Run the generated C++ on real inputs.
 
     Example: broadaxe simulate build --data x.npz -o y.npz
     """
-    from broadaxe.build import load
     from broadaxe.csim import Mode
     from broadaxe.data import read_data, write_data
     from broadaxe.verify import simulate as run
 
-    loaded = load(build)
-    arrays = read_data(data, list(dict.fromkeys(i.tensor for i in loaded.lowered.inputs)))
+    design = _filled(build, loaded)
+    arrays = read_data(data, list(dict.fromkeys(i.tensor for i in design.lowered.inputs)))
     with _progress() as progress:
         progress("compiling and running the C simulation")
-        outputs = run(loaded, arrays, mode=Mode.EXACT if exact else Mode.NATIVE)
+        outputs = run(design, arrays, mode=Mode.EXACT if exact else Mode.NATIVE)
     write_data(output, outputs)
     shapes = ", ".join(f"{name} {value.shape}" for name, value in outputs.items())
     typer.echo(f"wrote {output}: {shapes}")

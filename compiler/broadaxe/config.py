@@ -114,6 +114,20 @@ class CompileSettings(BaseModel):
         dict[str, RequantizerForm],
         Field(description='form per requantizer, or for all with "*", such as {"*": thresholds}; must be provable'),
     ] = {}
+    weights: Annotated[
+        Literal["fixed", "runtime"],
+        Field(
+            description="fixed: hardware for these weights; runtime: for all weights within each layer's budget, which are"
+            " loaded like data"
+        ),
+    ] = "fixed"
+    accumulators: Annotated[
+        dict[str, Annotated[int, Field(ge=1)]],
+        Field(
+            description='with runtime weights, accumulator bits per layer, or for all with "*", such as {"*": 14}; default:'
+            " those that the model promises, or that its weights need"
+        ),
+    ] = {}
     tool: Annotated[Literal["vitis", "vivado"], Field(description="which HLS tool reads the sources")] = "vitis"
     control: Annotated[
         Literal["s_axilite", "ap_ctrl_none"], Field(description="block-level interface of the top function")
@@ -138,6 +152,16 @@ class CompileSettings(BaseModel):
         for name, text in inputs.items():
             input_type(name, text)
         return inputs
+
+    @model_validator(mode="after")
+    def _loadable(self) -> CompileSettings:
+        if self.accumulators and self.weights == "fixed":
+            raise RequestError("accumulators: are sized to fixed weights; give weights: runtime to choose their widths")
+        if self.weights == "runtime" and self.control != "s_axilite":
+            raise RequestError(
+                f"control: {self.control} has no register that starts a load; with weights: runtime use s_axilite"
+            )
+        return self
 
     @field_validator("part")
     @classmethod
@@ -219,6 +243,11 @@ def read_settings(path: Path, **overrides: Any) -> CompileSettings:
 def read_folding(path: Path) -> dict[str, FoldSettings | LaneSettings]:
     """Lanes per kernel from a YAML file."""
     return _validated(str(path), {"folding": read_mapping(path)}).folding
+
+
+def read_latencies(path: Path) -> dict[str, int]:
+    """Pipeline stages per process from a YAML file, as `broadaxe cosim` writes it."""
+    return _validated(str(path), {"latencies": read_mapping(path)}).latencies
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

@@ -107,10 +107,25 @@ class Simulator:
     library: ctypes.CDLL
     mode: Mode
     traced: bool
+    parameters: IntArray | None = None
 
     @classmethod
-    def of(cls, build: Path, top: str, graph: Graph, flow: Dataflow, mode: Mode, traced: bool = False) -> Simulator:
-        """Compile (or reuse) the library of a build folder. `traced` keeps what every stream carries."""
+    def of(
+        cls,
+        build: Path,
+        top: str,
+        graph: Graph,
+        flow: Dataflow,
+        mode: Mode,
+        traced: bool = False,
+        parameters: IntArray | None = None,
+    ) -> Simulator:
+        """Compile (or reuse) the library of a build folder.
+
+        Args:
+            traced: keep what every stream carries.
+            parameters: of a design that loads them; the first frame of every run does.
+        """
         flags = [
             "-shared",
             "-fPIC",
@@ -125,7 +140,7 @@ class Simulator:
         library.broadaxe_run_bytes.restype = ctypes.c_int
         if traced:
             library.broadaxe_trace_size.restype = ctypes.c_int64
-        return cls(graph, flow, library, mode, traced)
+        return cls(graph, flow, library, mode, traced, parameters)
 
     def run(self, inputs: Mapping[str, IntArray]) -> dict[str, IntArray]:
         """Outputs of the design, by graph value, shape (batch, *shape)."""
@@ -133,6 +148,9 @@ class Simulator:
         frames = len(feeds[0])
         results = [np.zeros((frames, p.size), dtype=np.int64) for p in self.flow.outputs]
         message = ctypes.create_string_buffer(MESSAGE_BYTES)
+        if self.parameters is not None:
+            words = np.ascontiguousarray(self.parameters, dtype=np.uint64)
+            self.library.broadaxe_load(ctypes.c_void_p(words.ctypes.data), ctypes.c_int64(words.size))
         status = self.library.broadaxe_run(
             ctypes.c_int(frames), _pointers(feeds), _pointers(results), message, ctypes.c_int(MESSAGE_BYTES)
         )

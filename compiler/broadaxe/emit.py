@@ -15,14 +15,16 @@ import jinja2
 import numpy as np
 
 from broadaxe import resources
-from broadaxe.ir import Graph, IntArray, Lanes, Node
+from broadaxe.ir import Graph, IntArray, Lanes, Node, Value, constant_array
+from broadaxe.ops.budget import Budgeted, words
 from broadaxe.ops.mac import Accumulating
+from broadaxe.ops.memories import by_lane
 from broadaxe.ops.requantize import Requantize
 from broadaxe.prove.certificate import witness_channel
-from broadaxe.schedule.dataflow import Dataflow, Port, Stream, dataflow
+from broadaxe.schedule.dataflow import Dataflow, Parameters, Port, Stream, dataflow
 from broadaxe.version import __version__
 
-__all__ = ["Dataflow", "Port", "Stream", "dataflow", "firmware", "testbench"]
+__all__ = ["Dataflow", "Parameters", "Port", "Stream", "dataflow", "firmware", "loading_vectors", "testbench"]
 
 
 def firmware(
@@ -34,7 +36,8 @@ def firmware(
         options: `sideband` (0 for Vitis HLS, 1 for Vivado HLS) and `control` (s_axilite or ap_ctrl_none).
     """
     templates = _environment()
-    common = {"top": top, "version": __version__, "inputs": flow.inputs, "outputs": flow.outputs, **options}
+    ports = {"inputs": flow.inputs, "outputs": flow.outputs, "parameters": flow.parameters}
+    common = {"top": top, "version": __version__, **ports, **options}
     nodes = [node for node in graph.nodes if node.op.hardware]
     files = {
         "firmware/types.hpp": templates.get_template("firmware/types.hpp.jinja").render(values=graph.values.values()),
@@ -65,17 +68,28 @@ def testbench(
     inputs: Mapping[str, IntArray],
     outputs: Mapping[str, IntArray],
 ) -> dict[str, str]:
-    """Testbench, simulation library, witness harness, and test vectors with their expected outputs."""
+    """Testbench, simulation library, witness harness, and test vectors with their expected outputs.
+
+    Vectors of a design that loads parameters have `loading_vectors` behind them.
+    """
     templates = _environment()
-    common = {"top": top, "inputs": flow.inputs, "outputs": flow.outputs}
+    common = {"top": top, "inputs": flow.inputs, "outputs": flow.outputs, "parameters": flow.parameters}
     files = {
         f"tb/{name}": templates.get_template(f"tb/{name}.jinja").render(common)
-        for name in ("beats.hpp", "testbench.cpp", "library.cpp", "bounded.cpp")
+        for name in ("beats.hpp", "testbench.cpp", "library.cpp", *(() if flow.parameters else ("bounded.cpp",)))
     }
     layers = [_witnesses(graph, node, node.op, lanes) for node in graph.nodes if isinstance(node.op, Accumulating)]
-    files["tb/witness.cpp"] = templates.get_template("tb/witness.cpp.jinja").render(layers=layers)
+    loads = [layer["words"] for layer in layers if layer["parameters"]]
+    files["tb/witness.cpp"] = templates.get_template("tb/witness.cpp.jinja").render(layers=layers, loads=bool(loads))
+    if loads:
+        files["tb/witness.dat"] = "\n".join(" ".join(map(str, row)) for part in loads for row in part.tolist()) + "\n"
     files["tb/vectors.dat"] = _vectors(graph, inputs, outputs)
     return files
+
+
+def loading_vectors(frame: int, words: IntArray) -> str:
+    """The end of the test vectors of a design that loads parameters: the frame that loads these words."""
+    return "\n".join(map(str, [frame, *words.tolist(), ""]))
 
 
 def _vectors(graph: Graph, inputs: Mapping[str, IntArray], outputs: Mapping[str, IntArray]) -> str:
@@ -90,10 +104,10 @@ def _witnesses(graph: Graph, node: Node, op: Accumulating, lanes: Mapping[str, L
     The widest channel, and where PEs are narrower than it the widest of the first PE of each width.
     """
     inputs, out = graph.inputs_of(node), graph.values[node.output]
-    bits = op.pe_bits(inputs, out, lanes[node.name]) or (out.dtype.width,)
-    channels = {out.dtype.width: witness_channel(out)}
+    bits, reached = op.pe_bits(inputs, out, lanes[node.name]) or (out.dtype.width,), op.attained(*inputs)
+    channels = {out.dtype.width: witness_channel(reached)}
     for pe, width in enumerate(bits):
-        channels.setdefault(width, witness_channel(out, pe, len(bits)))
+        channels.setdefault(width, witness_channel(reached, pe, len(bits)))
     attained = [end for channel in channels.values() for end in op.witnesses(inputs, channel) or ()]
     count = len(attained)
     # of one input each vector is a witness of its own; two inputs meet all over a frame, which then holds one witness
@@ -103,7 +117,9 @@ def _witnesses(graph: Graph, node: Node, op: Accumulating, lanes: Mapping[str, L
         np.stack([end[i] if not alone else end[i].reshape(-1, x.channels)[:1] for end in attained])
         for i, x in enumerate(inputs)
     ]
-    sums = op.reference(*(x.astype(np.int64) for x in shared)).reshape(count, -1, op.outputs)[:, 0]
+    filled = _at_both_ends(op, inputs) if isinstance(op, Budgeted) else (op,) * count
+    rows = [[x[end : end + 1].astype(np.int64) for x in shared] for end in range(count)]
+    sums = np.stack([of.reference(*row).reshape(-1, op.outputs)[0] for of, row in zip(filled, rows, strict=True)])
     layer: dict[str, Any] = {
         "name": node.name,
         "streams": [
@@ -127,7 +143,16 @@ def _witnesses(graph: Graph, node: Node, op: Accumulating, lanes: Mapping[str, L
         "width": out.dtype.width,
         "sums": sums.tolist(),
         "reader": None,
+        "parameters": 0,
+        "reader_parameters": False,
     }
+    if isinstance(op, Budgeted):  # every frame is at one end of the accumulators, with the starts that take them there
+        filling = np.stack([op.parameters(inputs, out, lanes[node.name])] * 2)
+        for row, of in zip(filling, filled, strict=True):
+            assert isinstance(of, Budgeted)
+            row[-op.outputs :] = words(by_lane(of.held_start, lanes[node.name].written))
+        layer |= {"parameters": filling.shape[1], "words": filling, "run": vectors[out.name], "frames": 2}
+        layer["streams"][0]["run"] = layer["streams"][0]["vectors"]
     for reader in graph.consumers(node.output):
         if isinstance(reader.op, Requantize):
             codes = reader.op.reference(sums.reshape(count, *[1] * (len(out.shape) - 1), op.outputs))
@@ -136,9 +161,16 @@ def _witnesses(graph: Graph, node: Node, op: Accumulating, lanes: Mapping[str, L
                 "reader_lanes": lanes[reader.name].read,
                 "code_type": f"{graph.values[reader.output].name}_t",
                 "codes": codes.reshape(count, -1).tolist(),
+                "reader_parameters": reader.op.loadable,
             }
             break
     return layer
+
+
+def _at_both_ends(op: Budgeted, inputs: Sequence[Value]) -> tuple[Budgeted, Budgeted]:
+    """The same weights from the starts with which each channel's least sum, or its largest, is the accumulator's."""
+    (lo, hi), held = op.sums(*inputs), op.budget.outer_dtype.range
+    return op.starting_at(constant_array(held.lo - lo)), op.starting_at(constant_array(held.hi - hi))
 
 
 @cache

@@ -122,7 +122,8 @@ class Op(ABC):
     `folds` says whether the operator has a folding of its own (PE x SIMD); others take their lanes from a neighbour.
     `hardware` says whether it becomes a kernel; one that does not only renames a stream. `moves` says that it only moves
     elements: what comes out is what came in. `accumulates` says whether its output is a sum of products, or a
-    product, that no quantizer has brought to codes yet.
+    product, that no quantizer has brought to codes yet. `loadable` says that its constants lie in memories that are
+    written at run time, from a stream of parameters that the kernel reads first.
     """
 
     kind: ClassVar[str]
@@ -130,6 +131,7 @@ class Op(ABC):
     hardware: ClassVar[bool] = True
     accumulates: ClassVar[bool] = False
     moves: ClassVar[bool] = False
+    loadable: ClassVar[bool] = False
 
     @abstractmethod
     def shape(self, *inputs: Value) -> Shape:
@@ -160,6 +162,10 @@ class Op(ABC):
         """What templates/ops/<kind>.cpp.jinja needs: template parameters and read-only memories, built-in integers."""
         return {}
 
+    def parameters(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> IntArray:
+        """The words that fill a loadable kernel's memories, in the order in which it writes them: uint64, shape (words,)."""
+        return np.zeros(0, dtype=np.uint64)
+
     @property
     def granularity(self) -> int:
         """A number that a kernel's lanes have to divide, beside the channels it reads and writes; 0 where there is none."""
@@ -189,6 +195,11 @@ class Op(ABC):
     def resources(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> Resources:
         """What the kernel takes of a device, by the model in `broadaxe.ops.costs`, which states the error; its FIFOs apart."""
         return Resources()
+
+    @property
+    def codes_of_any(self) -> Interval | None:
+        """What comes out of a quantizer at most, whatever stands before it; None of other operators."""
+        return None
 
     def witnesses(self, inputs: Sequence[Value], channel: int) -> tuple[list[IntArray], list[IntArray]] | None:
         """Inputs (shape of each input value) that attain the lower and the upper bound of an output channel.

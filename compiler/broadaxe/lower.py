@@ -33,6 +33,7 @@ from broadaxe.ops.importing import (
     GraphBuilder,
     Head,
     ModelNode,
+    Promise,
     Scaled,
     Tail,
     Tensor,
@@ -117,6 +118,7 @@ class Lowered:
         inputs, outputs: the host's side of the graph's inputs and outputs.
         tensors: model tensors that have an integer value of their own, in order: what can be compared node by node.
         outputs_of_model: names of the model's outputs; one that is no HostOutput tensor needs the float tail.
+        promises: layers with weights, and the widths that the model says their accumulators keep to.
     """
 
     graph: Graph
@@ -124,6 +126,7 @@ class Lowered:
     outputs: tuple[HostOutput, ...]
     tensors: tuple[HostOutput, ...]
     outputs_of_model: tuple[str, ...]
+    promises: Mapping[str, Promise]
 
     def read_from(self, graph: Graph) -> Lowered:
         """The same for the graph that the passes made of `self.graph`: the host undoes start constants and divisors."""
@@ -144,6 +147,7 @@ def lower(
     model: onnx.ModelProto,
     input_types: Mapping[str, IntType | None] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    loadable: bool = False,
 ) -> Lowered:
     """Lower a QONNX model.
 
@@ -152,12 +156,13 @@ def lower(
         input_types: integer types of inputs that carry integers and need no quantizer, by input name; None for one that
             carries reals, whatever the model's annotations say.
         progress: called with (nodes done, nodes in all).
+        loadable: for a design whose weights are exchanged later: quantizers give any of their codes.
 
     Raises:
         UnsupportedModelError: names the node, its operator, why it cannot be lowered and what would help.
     """
     model = qonnx_from_finn(model)
-    walk = Walk(model, dict(input_types or {}))
+    walk = Walk(model, dict(input_types or {}), loadable)
     for done, proto in enumerate(model.graph.node):
         walk.take(proto)
         if progress is not None:
@@ -173,10 +178,12 @@ class Walk:
         builder: the integer graph so far.
     """
 
-    def __init__(self, model: onnx.ModelProto, input_types: Mapping[str, IntType | None]) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, input_types: Mapping[str, IntType | None], loadable: bool = False
+    ) -> None:
         self.model = model
         self.opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
-        self.builder = GraphBuilder("network")
+        self.builder = GraphBuilder("network", loadable)
         self.states: dict[str, Tensor] = {}
         self.host_inputs: list[HostInput] = []
         self.tensors: list[HostOutput] = []
@@ -490,7 +497,8 @@ class Walk:
         graph.check("lower")
         tensors = tuple(t for t in self.tensors if t.value in graph.values)
         names = tuple(info.name for info in self.model.graph.output)
-        return Lowered(graph, tuple(i for i in self.host_inputs if i.value in graph.inputs), outputs, tensors, names)
+        inputs = tuple(i for i in self.host_inputs if i.value in graph.inputs)
+        return Lowered(graph, inputs, outputs, tensors, names, self.builder.promises)
 
 
 def _arrays(node: ModelNode) -> dict[str, importing.Array]:

@@ -14,6 +14,7 @@ from typing import Literal
 from broadaxe.bounded import Blocked, compile_bounded
 from broadaxe.build import Build, Progress
 from broadaxe.errors import RequestError
+from broadaxe.schedule.deadlock import locks_up
 from broadaxe.schedule.network import Network
 
 
@@ -79,14 +80,12 @@ def rehearse(
 
     Args:
         depths: declared, or the least without deadlock.
-        changed: other depths of some FIFOs, in words. Where it names one, its pipelines hold back what is worst for it.
+        changed: other depths of some FIFOs, in words. Pipelines then hold back what locks these depths up, if anything does.
 
     Raises:
         RequestError: a FIFO is unknown, or a depth is below one word.
         MissingToolError: there is no g++.
     """
-    from broadaxe.schedule.deadlock import worst_holds
-
     said = progress or (lambda _: None)
     network, plan = build.plan.network, build.plan
     other = dict(changed or {})
@@ -95,15 +94,14 @@ def rehearse(
             raise RequestError(f"depth: there is no FIFO {name!r}; `broadaxe dataflow {build.path}` lists them")
     if frames < 1:
         raise RequestError(f"frames: {frames}; send one at least")
+    chosen = {**(plan.least if depths == "least" else plan.depths), **other}
     holds = {process.name: process.holds for process in network.processes}
-    branches = [name for name in other if network.fifos[name].branches]
-    if len(other) == 1 and branches:
-        holds = worst_holds(network, branches[0])
+    if other and min(chosen.values()) > 0:
+        holds = locks_up(network, chosen) or holds
     said("compiling the dataflow")
     simulator = compile_bounded(build)
     said(f"running {frames} frames through bounded FIFOs")
-    chosen = plan.least if depths == "least" else plan.depths
-    run = simulator.run({**chosen, **other}, holds, frames)
+    run = simulator.run(chosen, holds, frames)
     exact = depths == "declared" and not other
     latency, interval = plan.schedule.latency, plan.schedule.interval
     return Rehearsal(

@@ -115,7 +115,7 @@ def verify(
     build, said = opened(build), progress or (lambda _: None)
     result = Verification()
     said("checking files and certificate")
-    _check_folder(build, result)
+    _check_folder(build.resident or build, result)
     inputs = random_codes(build.graph, SYNTHETIC_FRAMES, seed=1)
     if data is not None:
         given = named(data, list(dict.fromkeys(i.tensor for i in build.lowered.inputs)))
@@ -180,7 +180,8 @@ def _simulators(build: Build, result: Verification) -> list[Simulator]:
         modes.append(Mode.EXACT)
     else:
         result.notes.append("no exact C simulation: ap_int headers are missing; pip install hls4ml==1.3.0 brings them")
-    return [Simulator.of(build.path, build.top, build.graph, build.flow, mode, traced=True) for mode in modes]
+    design = (build.path, build.top, build.graph, build.flow)
+    return [Simulator.of(*design, mode, traced=True, parameters=build.parameters) for mode in modes]
 
 
 def _compare_block(
@@ -238,7 +239,7 @@ def _harness(build: Build, mode: Mode, result: Verification) -> None:
     layers = sum(isinstance(node.op, Accumulating) for node in build.graph.nodes)
     programs = {
         "testbench": (["tb/testbench.cpp", f"firmware/{build.top}.cpp"], [str(build.path / "tb" / "vectors.dat")]),
-        "witness": (["tb/witness.cpp"], []),
+        "witness": (["tb/witness.cpp"], [str(build.path / "tb" / "witness.dat")]),
     }
     for name, (sources, arguments) in programs.items():
         program = compile_sources(build.path, mode, sources, name)
@@ -267,5 +268,5 @@ def simulate(
     """
     build = opened(build)
     check_files(build.path)
-    simulator = Simulator.of(build.path, build.top, build.graph, build.flow, mode)
+    simulator = Simulator.of(build.path, build.top, build.graph, build.flow, mode, parameters=build.parameters)
     return build.host.reals(simulator.run(build.codes(data)))

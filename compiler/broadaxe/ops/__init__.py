@@ -15,6 +15,9 @@ from broadaxe.ops.arg_max import ArgMax
 from broadaxe.ops.concat import Concat
 from broadaxe.ops.dot import Dot
 from broadaxe.ops.grouped import GroupedMatVec
+from broadaxe.ops.loadable_grouped import LoadableGroupedMatVec
+from broadaxe.ops.loadable_matvec import LoadableMatVec
+from broadaxe.ops.loadable_requantize import LoadableRequantize
 from broadaxe.ops.lookup import Lookup
 from broadaxe.ops.mac import Mac
 from broadaxe.ops.matvec import MatVec
@@ -32,6 +35,9 @@ OPS: tuple[type[Op], ...] = (
     Concat,
     Dot,
     GroupedMatVec,
+    LoadableGroupedMatVec,
+    LoadableMatVec,
+    LoadableRequantize,
     Lookup,
     MatVec,
     Product,
@@ -50,6 +56,9 @@ __all__ = [
     "Concat",
     "Dot",
     "GroupedMatVec",
+    "LoadableGroupedMatVec",
+    "LoadableMatVec",
+    "LoadableRequantize",
     "Lookup",
     "Mac",
     "MatVec",

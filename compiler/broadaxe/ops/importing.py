@@ -168,14 +168,27 @@ class ModelNode:
                 raise self.fail("its input is a constant or missing; a tensor that depends on the input is needed")
 
 
+@dataclass(frozen=True)
+class Promise:
+    """Widths in bits that a model says its accumulator keeps to: the whole sum, and each tile's; None where it does not."""
+
+    outer: int | None = None
+    inner: int | None = None
+
+
 @dataclass
 class GraphBuilder:
-    """The integer graph under construction."""
+    """The integer graph under construction; `promises` names its layers that have weights.
+
+    `loadable`: weights and thresholds may be exchanged later, so nothing may follow from the present ones but themselves.
+    """
 
     name: str
+    loadable: bool = False
     inputs: list[str] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
+    promises: dict[str, Promise] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
 
     def fresh(self, prefix: str) -> str:
@@ -194,6 +207,8 @@ class GraphBuilder:
         read = [self.values[i] for i in inputs]
         admit(origin, op.shape(*read))
         value = infer(name, op, read, affine)
+        if self.loadable and (codes := op.codes_of_any) is not None:
+            value = replace(value, bounds=(codes,) * value.channels)
         self.values[name] = value
         self.nodes.append(Node(name, op, tuple(inputs), name, origin))
         return value

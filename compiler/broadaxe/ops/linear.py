@@ -24,6 +24,7 @@ from broadaxe.ops.importing import (
     GraphBuilder,
     Grid,
     ModelNode,
+    Promise,
     Scaled,
     Tensor,
     along_channels,
@@ -261,8 +262,12 @@ def multiply(
         tuple(s * c for s, c in zip(scale, constants, strict=True)),
     )
     prefix = {"Conv": "conv", "ConvTranspose": "convtranspose", "Gemm": "gemm"}.get(node.op_type, "matmul")
-    Stages.of(node).check(node, op, vectors)
-    return graph.add(graph.fresh(prefix), op, [vectors.name], node.where, affine)
+    stages = Stages.of(node)
+    if not graph.loadable:  # widths are the budget's then, on whatever the inputs may become
+        stages.check(node, op, vectors)
+    out = graph.add(graph.fresh(prefix), op, [vectors.name], node.where, affine)
+    graph.promises[out.name] = Promise(stages.outer, stages.inner)
+    return out
 
 
 TILE, INNER, OUTER, ORDER, START = (f"broadaxe.{key}" for key in ("tile", "inner_bits", "outer_bits", "order", "start"))

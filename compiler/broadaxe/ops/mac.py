@@ -121,6 +121,10 @@ class Accumulating(Op):
         return "broadaxe::in_dsp" if lanes.multiplier == "dsp" else "broadaxe::in_fabric"
 
     def bounds(self, *inputs: Value) -> Bounds:
+        return self.attained(*inputs)
+
+    def attained(self, *inputs: Value) -> Bounds:
+        """Exact ends of each accumulator, its start included."""
         lo, hi = self.sums(*inputs)
         ends = zip((lo + self.start).tolist(), (hi + self.start).tolist(), strict=True)
         return tuple(Interval(a, b) for a, b in ends)

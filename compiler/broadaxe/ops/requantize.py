@@ -96,6 +96,10 @@ class Requantize(Op):
     def dtype(self, *inputs: Value) -> IntType:
         return self.quantizer.dtype
 
+    @property
+    def codes_of_any(self) -> Interval:
+        return Interval(self.quantizer.lo, self.quantizer.hi)
+
     def codes(self, x: Ints) -> Ints:
         """Exact codes of x, shape (channels, points)."""
         return codes(self.chain, self.quantizer, x.astype(object))

@@ -11,6 +11,7 @@ from broadaxe.ir import Graph
 from broadaxe.passes.choose_requantizers import choose_requantizers
 from broadaxe.passes.divide_rows import divide_rows
 from broadaxe.passes.offset_accumulators import offset_accumulators
+from broadaxe.passes.reserve_budgets import Reservation, reserve_budgets
 
 Pass: TypeAlias = Callable[[Graph], Graph]
 
@@ -23,6 +24,11 @@ def pipeline(requantizers: Mapping[str, str]) -> tuple[Pass, ...]:
         return PIPELINE
     choose = update_wrapper(partial(choose_requantizers, forced=requantizers), choose_requantizers)
     return tuple(choose if step is choose_requantizers else step for step in PIPELINE)
+
+
+def loadable_pipeline(wanted: Reservation) -> tuple[Pass, ...]:
+    """The passes of a design whose weights are loaded at run time."""
+    return divide_rows, update_wrapper(partial(reserve_budgets, wanted=wanted), reserve_budgets)
 
 
 def run_passes(graph: Graph, pipeline: Sequence[Pass] = PIPELINE) -> Graph:

@@ -26,7 +26,7 @@ def offset_accumulators(graph: Graph) -> Graph:
     """
     values, nodes = dict(graph.values), list(graph.nodes)
     for position, node in enumerate(graph.nodes):
-        if not isinstance(node.op, Accumulating) or not _absorbed(graph, node):
+        if not isinstance(node.op, Accumulating) or not absorbed(graph, node):
             continue
         op, value = node.op, graph.values[node.output]
         width = max(interval.offset_width for interval in value.bounds)
@@ -37,7 +37,7 @@ def offset_accumulators(graph: Graph) -> Graph:
             0 if -half <= interval.lo and interval.hi < half else -(interval.lo + half) for interval in value.bounds
         ]
         centred = op.starting_at(constant_array(starts))
-        values[value.name] = _moved(infer(value.name, centred, graph.inputs_of(node)), value, starts)
+        values[value.name] = moved(infer(value.name, centred, graph.inputs_of(node)), value, starts)
         nodes[position] = replace(node, op=centred)
         for reader in graph.consumers(node.output):
             assert isinstance(reader.op, Requantize)
@@ -46,12 +46,12 @@ def offset_accumulators(graph: Graph) -> Graph:
     return replace(graph, values=values, nodes=tuple(nodes))
 
 
-def _absorbed(graph: Graph, node: Node) -> bool:
+def absorbed(graph: Graph, node: Node) -> bool:
     """Whether everything that reads the accumulator can take a constant per channel back out."""
     return all(isinstance(reader.op, Requantize) for reader in graph.consumers(node.output))
 
 
-def _moved(value: Value, before: Value, starts: list[int]) -> Value:
+def moved(value: Value, before: Value, starts: list[int]) -> Value:
     """The same reals: real = scale * (q - start) + shift."""
     scale, shift, back = spread(before.scale, before.shift, tuple(Fraction(s) for s in starts))
     return replace(value, scale=scale, shift=tuple(b - a * s for a, b, s in zip(scale, shift, back, strict=True)))

@@ -85,7 +85,7 @@ def _accumulator(graph: Graph, node: Node, op: Accumulating) -> Accumulator:
         prefix_bits=max(p.signed_dtype.width for p in prefixes),
         offset_bits=max(s.offset_width for s in sums),
         width=out.dtype.width,
-        mode="offset" if any(starts) else "two's complement",
+        mode="loadable" if op.loadable else "offset" if any(starts) else "two's complement",
         sums=sums,
         starts=starts,
         tile=tile,

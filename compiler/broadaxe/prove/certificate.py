@@ -9,7 +9,10 @@ One line of JSON with the keys, in this order,
                     channel the interval of its sum, the hull of its partial sums, its start and its bits; tile and the
                     interval of its sums; widths, those at which each PE wraps among them; what multiplies, and where
                     products share a DSP block how many, in which lanes; and the canonical inputs that take the channel that
-                    sets the width to both ends (an input whose weight is 0 stays at its lower end)
+                    sets the width to both ends (an input whose weight is 0 stays at its lower end). Of a layer whose
+                    weights are loaded at run time all that is said of those it holds at first, `budget` is what any others
+                    have to keep to: the grid of the weights, and the intervals that hold start + sum of every channel and
+                    the sum of every tile for all inputs; width, pe_bits and inner_bits are those of the budget
     requantizers    per requantizer its form, the comparisons that prove it, and the bits of a shifter's sum
     files           SHA-256 of model.onnx and of every file of firmware/ and tb/
     digest          SHA-256 of the text without this key, so that no character can change unnoticed
@@ -25,7 +28,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from broadaxe.ir import Graph, Lanes, Node, Value
+from broadaxe.ir import Bounds, Graph, Lanes, Node
+from broadaxe.ops.budget import Budgeted
 from broadaxe.ops.forms import MultiplyShift, Shift
 from broadaxe.ops.mac import Accumulating
 from broadaxe.ops.requantize import Requantize
@@ -63,19 +67,20 @@ def seal(content: Mapping[str, Any]) -> str:
     return f'{text[:-1]},"digest":"{hashlib.sha256(text.encode()).hexdigest()}"}}\n'
 
 
-def witness_channel(out: Value, first: int = 0, step: int = 1) -> int:
+def witness_channel(attained: Bounds, first: int = 0, step: int = 1) -> int:
     """The first channel that sets the width of every `step` from `first` on: of the most bits, with the widest interval."""
-    return max(range(first, out.channels, step), key=lambda c: (out.bounds[c].signed_dtype.width, out.bounds[c].span))
+    return max(range(first, len(attained), step), key=lambda c: (attained[c].signed_dtype.width, attained[c].span))
 
 
 def _layer(graph: Graph, node: Node, op: Accumulating, sizes: Accumulator, lanes: Lanes) -> dict[str, Any]:
     inputs, out = graph.inputs_of(node), graph.values[node.output]
-    channel = witness_channel(out)
-    attained = op.witnesses(inputs, channel)
-    assert attained is not None
+    attained = op.attained(*inputs)
+    channel = witness_channel(attained)
+    witnesses = op.witnesses(inputs, channel)
+    assert witnesses is not None
     low, high = (
         [v for part, x in zip(end, inputs, strict=True) for v in part.reshape(-1, x.channels)[0].tolist()]
-        for end in attained
+        for end in witnesses
     )
     packing = op.packed(inputs, lanes)
     return {
@@ -91,7 +96,7 @@ def _layer(graph: Graph, node: Node, op: Accumulating, sizes: Accumulator, lanes
         "exact_bits": sizes.exact_bits,
         "prefix_bits": sizes.prefix_bits,
         "offset_bits": sizes.offset_bits,
-        "channel_bits": [interval.signed_dtype.width for interval in out.bounds],
+        "channel_bits": [interval.signed_dtype.width for interval in attained],
         "width": sizes.width,
         "multiplier": lanes.multiplier,
         "pe_bits": plain(op.pe_bits(inputs, out, lanes)),
@@ -99,7 +104,14 @@ def _layer(graph: Graph, node: Node, op: Accumulating, sizes: Accumulator, lanes
         "channel": channel,
         "low": low,
         "high": high,
-    }
+    } | ({"budget": _budget(op)} if isinstance(op, Budgeted) else {})
+
+
+def _budget(op: Budgeted) -> dict[str, Any]:
+    """What all weights keep to that may be loaded."""
+    inner = op.budget.inner_dtype
+    grid, held = op.weight_dtype.range, op.budget.outer_dtype.range
+    return {"weights": plain(grid), "sums": plain(held), "tiles": plain(inner and inner.range)}
 
 
 def _requantizer(node: Node, op: Requantize) -> dict[str, Any]:

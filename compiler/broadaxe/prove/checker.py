@@ -10,6 +10,9 @@ Run `python -m broadaxe.prove.checker BUILD` or, copied anywhere, `python checke
     the exact chain is monotone and both agree at both ends of every such run, they agree on the whole proven domain. Where
     it is not known to be, they are compared at every integer of the domain.
   * Lanes: where products share a DSP block, that its ports hold every operand, and lanes the sums that are read out of them.
+  * Budgets, of a design whose weights are loaded at run time: widths are those of the stated inequalities, which the weights
+    that it holds at first satisfy; bounds of activations hold for all that may be loaded. With --parameters the bytes of a file
+    are taken apart and held against the same inequalities, whatever made them.
   * Sources: declared types, the kernels' own types and parameters, and all constants in their memories are the graph's.
 What it does not: that the graph is the model's (`broadaxe verify` derives it again and compares), and what kernels do (held by
 hashes; verify runs them). Bounds of inputs and scale and shift of values are statements to the host, not theorems. The digest
@@ -29,6 +32,7 @@ from functools import cache
 from math import gcd, isqrt, lcm, prod
 from operator import mul
 from pathlib import Path
+from struct import unpack
 from typing import Any, NamedTuple, TypeAlias
 
 FORMAT, WIDEST, FIRST_PRECISION, LAST_PRECISION = 2, 62, 128, 1 << 13
@@ -55,6 +59,8 @@ MEMORIES = (
     "base",
     "direction",
 )
+LAYERS = ("matvec", "grouped_matvec", "loadable_matvec", "loadable_grouped")
+BUILTIN = {"char": 8, "short": 16, "int": 32, "long long": 64}
 DSPS = {"DSP48E1": (25, 18, 48), "DSP48E2": (27, 18, 48), "DSP58": (27, 24, 58)}  # operands, signed, and adder
 TERMS = {"lut": "broadaxe::in_fabric", "dsp": "broadaxe::in_dsp"}
 PAIRS = ("concat", "dot", "product", "scaled_add", "select")
@@ -287,19 +293,24 @@ def lookup(x: Value, raw: Any) -> Joined:
     return Value([*x.shape[:-1], len(bounds)], narrowest(hull(bounds)), bounds), own
 
 
-def accumulated(inputs: list[Pair], sums: list[Pair], prefix: list[Pair], start: list[int], own: Any) -> dict[str, Any]:
+def accumulated(
+    inputs: list[Pair], sums: list[Pair], prefix: list[Pair], start: list[int], own: Any, width: int | None = None
+) -> dict[str, Any]:
     """The entry of a layer, but for its tiles, lanes and witnesses: what follows from the intervals of its sums.
 
-    What multiplies, and how many PEs there are, `own` may choose.
+    What multiplies, and how many PEs there are, `own` may choose. `width` is that of a budget; there is room for other
+    weights then.
     """
     bounds = [(lo + s, hi + s) for (lo, hi), s in zip(sums, start, strict=True)]
     bits, offset = [signed_bits(pair) for pair in bounds], max(max(1, (hi - lo).bit_length()) for lo, hi in sums)
-    need(not any(start) or max(bits) == offset, f"start: {max(bits)} bits, where {offset} would do")
+    need(width or not any(start) or max(bits) == offset, f"start: {max(bits)} bits, where {offset} would do")
+    need(not width or max(bits) <= width <= WIDEST, f"budget: {width} bits, of {max(bits)} and at most {WIDEST}")
     entry: dict[str, Any] = {"inputs": inputs, "sums": sums, "prefix": prefix}
     entry = {field: [list(pair) for pair in pairs] for field, pairs in entry.items()}
-    entry |= {"start": start, "mode": "offset" if any(start) else "two's complement", "tile": None}
+    mode = "loadable" if width else "offset" if any(start) else "two's complement"
+    entry |= {"start": start, "mode": mode, "tile": None}
     entry |= {"inner": None, "inner_bits": None, "offset_bits": offset}
-    entry |= {"exact_bits": max(map(signed_bits, sums)), "channel_bits": bits, "width": max(bits)}
+    entry |= {"exact_bits": max(map(signed_bits, sums)), "channel_bits": bits, "width": width or max(bits)}
     entry["prefix_bits"] = max(signed_bits((lo + s, hi + s)) for (lo, hi), s in zip(prefix, start, strict=True))
     need(own["multiplier"] in ("lut", "dsp", "packed"), "multiplier: neither lut, dsp nor packed")
     entry |= {"multiplier": own["multiplier"], "pe_bits": None, "packing": None}
@@ -347,70 +358,98 @@ def dot(a: Value, b: Value, raw: Any, own: Any) -> tuple[Value, dict[str, Any], 
     return Value([*a.shape[:2], len(start)], f"int{entry['width']}", bounds), entry, parameters
 
 
-def layer(kind: str, x: Value, raw: Any, own: Any) -> tuple[Value, dict[str, Any], list[Any]]:
-    """A multiply-accumulate layer, its entry, and parameters behind the output's type (None may be any).
+class Rows(NamedTuple):
+    """Rows of weights, and the inputs that each row's products take: row o those of group o * groups // outputs."""
 
-    Output o is start[o] + sum over i of weights[o][i] * x[index(o)[i]].
-    """
-    weights, tile = matrix(raw["weights"]), raw["tile"] if kind == "matvec" else None
-    outputs, depth, start = len(weights), len(weights[0]), integers(raw["start"], len(weights))
-    groups, taps = (1, 1) if kind == "matvec" else integers([raw["groups"], raw["taps"]])
-    held = range_of(raw["weight_dtype"])
-    need(hull([held, *((min(row), max(row)) for row in weights)]) == held, "weight_dtype: does not hold the weights")
-    need(tile is None or 0 < tile < depth, f"tile: {tile} of {depth} products")
-    need(min(groups, taps) > 0 == depth % taps == outputs % groups, "groups or taps: not divisors")
-    need(x.shape[-1] == depth * groups, f"weights: {outputs} rows of {depth} do not fit {x.shape[-1]} inputs")
-    size = depth // taps
-    indices = [[t * size * groups + g * size + j for t in range(taps) for j in range(size)] for g in range(groups)]
-    rows = [(row, indices[o * groups // outputs]) for o, row in enumerate(weights)]
+    weights: list[list[int]]
+    indices: list[list[int]]
 
-    def ends(bounds: list[Pair], first: int = 0, last: int = depth) -> list[Pair]:
+    @classmethod
+    def of(cls, weights: list[list[int]], groups: int, taps: int) -> Rows:
+        size = len(weights[0]) // taps
+        tap = size * groups
+        return cls(weights, [[t * tap + g * size + j for t in range(taps) for j in range(size)] for g in range(groups)])
+
+    def ends(self, bounds: list[Pair], first: int = 0, last: int | None = None) -> list[Pair]:
         """Exact ends of each row's sum over products first .. last - 1, for inputs in the bounds."""
-        split = [list(zip(*(bounds[i] for i in index[first:last]), strict=True)) for index in indices]
-        out = []
-        for o, row in enumerate(weights):
-            lo, hi = split[o * groups // outputs]
+        split = [list(zip(*(bounds[i] for i in index[first:last]), strict=True)) for index in self.indices]
+        out, groups = [], len(self.indices)
+        for o, row in enumerate(self.weights):
+            lo, hi = split[o * groups // len(self.weights)]
             up, down = [max(w, 0) for w in row[first:last]], [min(w, 0) for w in row[first:last]]
             least = sum(map(mul, up, lo)) + sum(map(mul, down, hi))
             out.append((least, sum(map(mul, up, hi)) + sum(map(mul, down, lo))))
         return out
 
-    sums, prefix = ends(x.bounds), ends([(min(lo, 0), max(hi, 0)) for lo, hi in x.bounds])
+    def tiles(self, bounds: list[Pair], tile: int) -> list[list[Pair]]:
+        """The same of every tile, row by row."""
+        return [self.ends(bounds, at, at + tile) for at in range(0, len(self.weights[0]), tile)]
+
+
+def layer(kind: str, x: Value, raw: Any, own: Any) -> tuple[Value, dict[str, Any], list[Any]]:
+    """A multiply-accumulate layer, its entry, and parameters behind the output's type (None may be any).
+
+    Output o is start[o] + sum over i of weights[o][i] * x[index(o)[i]].
+    """
+    whole_rows = kind in ("matvec", "loadable_matvec")
+    weights, tile = matrix(raw["weights"]), raw["tile"] if whole_rows else None
+    outputs, depth, start = len(weights), len(weights[0]), integers(raw["start"], len(weights))
+    groups, taps = (1, 1) if whole_rows else integers([raw["groups"], raw["taps"]])
+    held = range_of(raw["weight_dtype"])
+    need(hull([held, *((min(row), max(row)) for row in weights)]) == held, "weight_dtype: does not hold the weights")
+    need(tile is None or 0 < tile < depth, f"tile: {tile} of {depth} products")
+    need(min(groups, taps) > 0 == depth % taps == outputs % groups, "groups or taps: not divisors")
+    need(x.shape[-1] == depth * groups, f"weights: {outputs} rows of {depth} do not fit {x.shape[-1]} inputs")
+    budget = raw["budget"] if kind.startswith("loadable_") else {}
+    width = integers([budget["width"]])[0] if budget else None
+    rows = Rows.of(weights, groups, taps)
+    sums, prefix = rows.ends(x.bounds), rows.ends([(min(lo, 0), max(hi, 0)) for lo, hi in x.bounds])
     bounds = [(lo + s, hi + s) for (lo, hi), s in zip(sums, start, strict=True)]
-    entry = accumulated(x.bounds, sums, prefix, start, own)
-    channel, inner = entry["channel"], None
+    entry = accumulated(x.bounds, sums, prefix, start, own, width)
+    channel, tiles = entry["channel"], None
     if tile:
-        inner = hull(pair for at in range(0, depth, tile) for pair in ends(x.bounds, at, at + tile))
+        inner = hull(pair for part in rows.tiles(x.bounds, tile) for pair in part)
+        if budget:
+            bits = integers([budget["inner"]])[0]
+            need(signed_bits(inner) <= bits <= WIDEST, f"budget: a tile of {bits} bits needs {signed_bits(inner)}")
+            tiles = inner = range_of(f"int{bits}")
         entry |= {"tile": tile, "inner": list(inner), "inner_bits": signed_bits(inner)}
     chunk, vectors = depth, prod(x.shape[:-1])
     parameters: list[Any] = [depth, outputs, None, None]
     if own["multiplier"] == "packed":
+        need(not budget, "multiplier: packed, where weights are loaded")
         need(kind == "matvec", "multiplier: packed rows share no input")
         chunk = integers([own["packing"]["chunk"]])[0]
         need(chunk == tile if tile else 0 < chunk <= depth, f"packing.chunk: {chunk} of {depth} products")
-        part = hull(pair for at in range(0, depth, chunk) for pair in ends(x.bounds, at, at + chunk))
+        part = hull(pair for ends in rows.tiles(x.bounds, chunk) for pair in ends)
         entry["packing"] = held_lanes = lanes(x, weights, own["packing"], entry["width"], part)
         parameters += [*([chunk] if chunk < depth else []), vectors, f"broadaxe::{held_lanes['dsp'].lower()}"]
         parameters += [held_lanes["products"], held_lanes["lane"], None, None]
     else:
-        if kind == "matvec":
+        if whole_rows:
             parameters += [*([tile] if tile else []), vectors]
-        elif groups == outputs == size * groups:
+        elif groups == outputs == depth // taps * groups:
             parameters = [outputs, taps, None, None, vectors]
         else:
-            parameters = [taps, size * groups, outputs, groups, None, None, vectors]
+            parameters = [taps, depth // taps * groups, outputs, groups, None, None, vectors]
         parameters += [None, None, TERMS[own["multiplier"]]]
     if own["multiplier"] != "packed" or chunk < depth:  # else lanes are alike
         count = len(integers(own["pe_bits"]))
         need(count > 0 == outputs % count, f"pe_bits: {count} PEs for {outputs} outputs")
-        entry["pe_bits"] = [max(entry["channel_bits"][pe::count]) for pe in range(count)]
-        parameters[3 if kind == "matvec" or len(parameters) == 8 else 5] = count
+        entry["pe_bits"] = [width or max(entry["channel_bits"][pe::count]) for pe in range(count)]
+        parameters[3 if whole_rows or len(parameters) == 8 else 5] = count
     low, high = [lo for lo, _ in x.bounds], [lo for lo, _ in x.bounds]
-    for w, i in zip(*rows[channel], strict=True):
+    row, index = weights[channel], rows.indices[channel * groups // outputs]
+    for w, i in zip(row, index, strict=True):
         low[i], high[i] = x.bounds[i][w < 0], x.bounds[i][w > 0]
-    totals = [sum(w * end[i] for w, i in zip(*rows[channel], strict=True)) + start[channel] for end in (low, high)]
+    totals = [sum(w * end[i] for w, i in zip(row, index, strict=True)) + start[channel] for end in (low, high)]
     same(totals, list(bounds[channel]), "the sums that the witnesses attain")
     entry |= {"low": low, "high": high}
+    if budget:
+        need(tile or budget["inner"] is None, "budget: bits of a tile, where there is none")
+        whole = range_of(f"int{width}")
+        entry |= {"budget": {"weights": list(held), "sums": list(whole), "tiles": list(tiles) if tiles else None}}
+        bounds = [whole] * outputs
     return Value([*x.shape[:-1], outputs], f"int{entry['width']}", bounds), entry, parameters
 
 
@@ -874,6 +913,28 @@ def requantize(x: Value, raw: Any) -> tuple[Value, int, int]:
     return Value(x.shape, narrowest((chain.lo, chain.hi)), bounds), made, stated
 
 
+def loadable_requantize(x: Value, raw: Any) -> tuple[Value, int, int]:
+    """A requantizer whose thresholds are loaded: one for each step between codes, any of which may come out."""
+    found, made, stated = requantize(x, raw)
+    form, chain = raw["form"], Chain(raw, len(x.bounds))
+    lo, hi = chain.lo, chain.hi
+    need(form["is"] in ("thresholds", "threshold-search"), f"form: {form['is']} is none that is loaded")
+    need(len(form["thresholds"][0]) == hi - lo > 0, f"form.thresholds: not {hi - lo} a channel")
+    for c in range(len(x.bounds)):
+        staircase(c, form["base"][c], form["direction"][c], form["thresholds"][c], hull(x.bounds), (lo, hi))
+    return Value(found.shape, found.type, [(lo, hi)] * len(x.bounds)), made, stated
+
+
+def staircase(c: int, base: int, direction: int, thresholds: list[int], domain: Pair, codes: Pair) -> None:
+    """A channel's thresholds are sorted and within the domain, and what they count to is within the codes."""
+    need(direction in (-1, 1), f"channel {c}: direction {direction} is neither 1 nor -1")
+    outside = [t for t in thresholds if not domain[0] <= t <= domain[1]]
+    need(not outside, f"channel {c}: threshold {outside[:1]} lies outside {list(domain)}")
+    need(thresholds == sorted(thresholds), f"channel {c}: its thresholds are not sorted")
+    for code in (base, base + direction * sum(t < domain[1] for t in thresholds)):
+        need(codes[0] <= code <= codes[1], f"channel {c}: code {code} lies outside {list(codes)}")
+
+
 def sealed(folder: Path) -> Any:
     """What certificate.json says, once its digest is right."""
     path = folder / "certificate.json"
@@ -916,6 +977,7 @@ def check_kernel(header: Path, node: Any, entry: Any, sum_bits: int | None, size
         node = node | {"attributes": raw}
     if stated[-1] == "broadaxe::matches":  # weights of -1 and +1 as bits; the start makes up for those of -1
         need(all(abs(w) == 1 for row in raw["weights"] for w in row), f"{header.name}: weights are not -1 and +1")
+        need(not node["operator"].startswith("loadable_"), f"{header.name}: other weights may not be -1 and +1")
         need(not tile and fixed.pop() == TERMS["lut"], f"{header.name}: bits that match are not multiplied")
         half, end, start = 1 << entry["width"] - 1, 1 << entry["width"], raw["start"]
         start = [
@@ -1023,7 +1085,11 @@ def check_memories(header: str, text: str, node: Any, kernel: str, size: int) ->
     """The constants that a kernel reads, by lanes: lane i of L has those of the channels i, i + L, i + 2 * L, ..."""
     name, known = node["name"], {"pad": node["attributes"].get("pad_codes")} | node["attributes"]
     known |= known.get("form", {})
-    rising = min(known.get("direction", [1])) > 0  # then the kernel reads none
+    loadable = node["operator"].startswith("loadable_")
+    rising = min(known.get("direction", [1])) > 0 and not loadable  # then the kernel reads none
+    if loadable and "start" in known:  # counts modulo 2**P
+        half = 1 << known["budget"]["width"] - 1
+        known["start"] = [(s + half) % (2 * half) - half for s in known["start"]]
     held = {key: known[key] for key in MEMORIES if known.get(key) and not (rising and key == "direction")}
     if kernel == "rearrange":  # positions in words of as many lanes as the pad codes have
         lanes = int(re.findall(rf" {name}_pad\[(\d+)\]", text)[0])
@@ -1049,6 +1115,120 @@ def check_memories(header: str, text: str, node: Any, kernel: str, size: int) ->
         same([prod(sizes), *flat], [len(rom), *rom], f"{header}: memory {key}")
 
 
+def loaded_memories(text: str, words: list[int]) -> dict[str, tuple[list[int], list[int]]]:
+    """Dimensions and elements of the memories that a header's kernel fills from words, which are taken off the front."""
+    held = {}
+    for name in re.findall(r"broadaxe::load_memory\(parameters, follow, (\w+)\);", text):
+        ((sign, kind, sizes),) = re.findall(rf"static (signed |unsigned )?([a-z ]+) {name}((?:\[\d+\])+) = ", text)
+        dims = [int(number) for number in re.findall(r"\d+", sizes)]
+        part, words[:] = words[: prod(dims)], words[prod(dims) :]
+        need(len(part) == prod(dims), f"{name}: {len(part)} words are left of {prod(dims)}")
+        end = 1 << BUILTIN[kind] - (sign != "unsigned ")
+        values = [w if sign == "unsigned " or w < 1 << 63 else w - (1 << 64) for w in part]
+        need(
+            all((0 if sign == "unsigned " else -end) <= v < end for v in values), f"{name}: a word does not fit {kind}"
+        )
+        held[name] = dims, values
+    return held
+
+
+def by_channel(dims: list[int], values: list[int]) -> list[list[int]]:
+    """Rows of a memory [lanes][groups]...: channel group * lanes + lane stands at [lane][group]."""
+    lanes, groups = dims[:2]
+    size = prod(dims[2:])
+    rows = [values[at : at + size] for at in range(0, len(values), size)]
+    return [rows[lane * groups + group] for group in range(groups) for lane in range(lanes)]
+
+
+def unpacked(dims: list[int], values: list[int], bits: int, signed: bool, simd: int, word: int) -> list[list[int]]:
+    """Weights of every step, `simd` of `bits` bits from bit 0 on, as many a word as it holds."""
+    mask, words = (1 << bits) - 1, dims[-1]
+    end = 1 << bits - signed
+    counts = [min(word // bits, simd - at) for at in range(0, simd, word // bits)]
+    shifts = [range(0, bits * count, bits) for count in counts]
+    need(len(counts) == words, f"{words} words do not hold {simd} weights of {bits} bits")
+    for k, count in enumerate(counts):
+        most = max(values[k::words])
+        need(most < 1 << bits * count, f"weights: bits beyond {count} weights of {bits} are set in {most:#x}")
+    steps = []
+    for at in range(0, len(values), words):
+        fields = [values[at + k] >> shift & mask for k in range(words) for shift in shifts[k]]
+        steps.append([f if f < end else f - 2 * end for f in fields])
+    return steps
+
+
+def loaded_layer(x: Value, raw: Any, held: dict[str, tuple[list[int], list[int]]], text: str) -> None:
+    """Weights and starts from memories, against the layer's budget."""
+    outputs, depth = len(raw["weights"]), len(raw["weights"][0])
+    (dims, values), (lanes, starts) = held.values()
+    signed, bits = raw["weight_dtype"][0] == "i", int(raw["weight_dtype"].strip("uint"))
+    (kind,) = re.findall(r"static unsigned ([a-z ]+) \w+_weights\[", text)
+    steps = unpacked(dims, values, bits, signed, outputs * depth // prod(dims[:-1]), BUILTIN[kind])
+    flat = [w for step in steps for w in step]
+    if len(dims) == 2:  # depthwise: words of as many channels as there are lanes, tap by tap
+        weights = [flat[channel::outputs] for channel in range(outputs)]
+    else:
+        ordered = [flat[at : at + depth] for at in range(0, len(flat), depth)]
+        blocks = len(ordered) // dims[0]
+        weights = [ordered[pe * blocks + block] for block in range(blocks) for pe in range(dims[0])]
+    rows, width = Rows.of(weights, raw.get("groups", 1), raw.get("taps", 1)), raw["budget"]["width"]
+    half = 1 << width - 1
+    for c, ((lo, hi), (start,)) in enumerate(zip(rows.ends(x.bounds), by_channel(lanes, starts), strict=True)):
+        need(-half <= start < half, f"channel {c}: start {start} does not fit int{width}")
+        least = (lo + start + half) % (2 * half) - half  # the adders wrap
+        most = least + hi - lo
+        need(most < half, f"channel {c}: sums from {least} to {most} do not fit int{width}")
+    if raw.get("tile"):
+        whole = range_of(f"int{raw['budget']['inner']}")
+        for part in rows.tiles(x.bounds, raw["tile"]):
+            for c, pair in enumerate(part):
+                need(hull([whole, pair]) == whole, f"channel {c}: a tile's sums {list(pair)} lie outside {list(whole)}")
+
+
+def loaded_requantizer(x: Value, y: Value, held: dict[str, tuple[list[int], list[int]]]) -> None:
+    """Thresholds, bases and directions from memories."""
+    (base, direction, *stages) = [by_channel(*memory) for memory in held.values()]
+    if len(stages) == 1:
+        rows = stages[0]
+    else:  # each stage holds, in order, the thresholds at odd multiples of half of what the one before it told apart
+        size = 1 << len(stages)
+        rows = [[0] * (size - 1) for _ in base]
+        for d, stage in enumerate(stages):
+            span = size >> d + 1
+            for row, part in zip(rows, stage, strict=True):
+                row[span - 1 :: 2 * span] = part
+    for c, row in enumerate(rows):
+        staircase(c, base[c][0], direction[c][0], row, hull(x.bounds), y.bounds[c])
+
+
+def check_parameters(folder: Path, data: bytes) -> str:
+    """Check that parameters may be loaded into a design whose certificate holds; CertificateError names what is outside."""
+    where = "parameters"
+    try:
+        content = sealed(folder)
+        check_files(folder, content["files"])
+        values = {name: Value.read(raw, name) for name, raw in content["graph"]["values"].items()}
+        nodes = [node for node in content["graph"]["nodes"] if node["operator"].startswith("loadable_")]
+        need(nodes, "the design loads none; compile it with --weights runtime")
+        need(len(data) % 8 == 0, f"{len(data)} bytes are not words of 8")
+        words = list(unpack(f"<{len(data) // 8}Q", data))
+        count = len(words)
+        for node in nodes:
+            where = f"parameters of {node['name']}"
+            text = (folder / f"firmware/{node['name']}.hpp").read_text()
+            held, x = loaded_memories(text, words), values[node["inputs"][0]]
+            if node["operator"] == "loadable_requantize":
+                loaded_requantizer(x, values[node["output"]], held)
+            else:
+                loaded_layer(x, node["attributes"], held, text)
+        where = "parameters"
+        need(not words, f"{len(words)} words are left over")
+        return f"parameters: {count:,} words for {len(nodes):,} kernels: all within their budgets"
+    except Exception as error:
+        why = error if isinstance(error, CertificateError) else f"malformed ({type(error).__name__}: {str(error)[:99]})"
+        raise CertificateError(f"{where}: {' '.join(str(why).split())}") from None
+
+
 def check(folder: Path) -> str:
     """Check everything and say how much; CertificateError names the first thing that does not hold."""
     where = "certificate.json"
@@ -1071,12 +1251,12 @@ def check(folder: Path) -> str:
             parts, stored = [values[name] for name in node["inputs"]], values[node["output"]]
             need(len(parts) == 1 + (kind in PAIRS), f"inputs: {len(parts)}")
             own = layers[0] if layers else {}
-            need(own or kind not in ("matvec", "grouped_matvec", "dot"), "its entry in layers: there is none")
-            if kind in ("matvec", "grouped_matvec"):
+            need(own or kind not in (*LAYERS, "dot"), "its entry in layers: there is none")
+            if kind in LAYERS:
                 found, entry, fixed = layer(kind, parts[0], raw, own)
-            elif kind == "requantize":
+            elif kind in ("requantize", "loadable_requantize"):
                 sum_bits = check_form(raw["form"], parts[0].bounds)
-                found, count, stated = requantize(parts[0], raw)
+                found, count, stated = (requantize if kind == "requantize" else loadable_requantize)(parts[0], raw)
                 same(raw["comparisons"], stated, "comparisons")
                 made += count
                 proof = {"name": node["name"], "form": raw["form"]["is"], "comparisons": stated, "sum_bits": sum_bits}
@@ -1122,8 +1302,12 @@ def check(folder: Path) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Check the certificate of a Broadaxe build folder.")
     parser.add_argument("build", type=Path, help="the build folder")
+    parser.add_argument("--parameters", type=Path, metavar="FILE", help="parameters to be loaded into the design")
+    given = parser.parse_args(arguments)
     try:
-        print(check(parser.parse_args(arguments).build))
+        print(check(given.build))
+        if given.parameters:
+            print(check_parameters(given.build, given.parameters.read_bytes()))
     except CertificateError as failure:
         print(failure)
         return 1

@@ -22,7 +22,7 @@ def folding_file(graph: Graph, plan: FoldingPlan, clock_ns: float) -> str:
             possible = node.op.foldings()
             allowed = {part: sorted({getattr(f, part) for f in possible}) for part in ("pe", "simd")}
             own, inputs = folding[node.name], graph.inputs_of(node)
-            allowed["multiplier"] = list(node.op.multipliers(inputs, own, own.dsp))
+            allowed["multiplier, at this pe and simd"] = list(node.op.multipliers(inputs, own, own.dsp))
         else:
             variants = node.op.variants(graph.inputs_of(node), graph.values[node.output])
             allowed = {"lanes": sorted({lanes.wider for lanes in variants})}

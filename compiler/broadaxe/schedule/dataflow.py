@@ -46,11 +46,26 @@ class Stream:
     depth: int = 2
 
 
+@dataclass(frozen=True)
+class Parameters:
+    """The FIFO that brings a loadable kernel its parameters: `words` of 64 bits in a frame that loads, and one in each.
+
+    It has room for a word of each frame that may be under way before the kernel, so that the dealing process, which is in
+    the frame of the first kernel, does not wait for the last.
+    """
+
+    name: str
+    node: str
+    words: int
+    depth: int
+
+
 @dataclass
 class Dataflow:
     """The top level: ports, streams and the calls between them, in order.
 
-    `sources` names the stream that carries each value with its producer's lanes.
+    `sources` names the stream that carries each value with its producer's lanes; `parameters` are there if weights can be
+    loaded, in the order in which the kernels take them from the one port.
     """
 
     inputs: list[Port] = field(default_factory=list)
@@ -58,6 +73,7 @@ class Dataflow:
     streams: list[Stream] = field(default_factory=list)
     calls: list[dict[str, Any]] = field(default_factory=list)
     sources: dict[str, Stream] = field(default_factory=dict)
+    parameters: list[Parameters] = field(default_factory=list)
 
 
 def dataflow(graph: Graph, lanes: Mapping[str, Lanes]) -> Dataflow:
@@ -89,7 +105,7 @@ class _Wiring:
             if node.op.hardware:
                 sources = [self.waiting[self._stream_of(v), _reader(node, i)] for i, v in enumerate(node.inputs)]
                 out = self._stream(f"s_{node.name}", graph.values[node.output], lanes[node.name].written)
-                self._call("node", node.name, sources, [out.name], name=node.name)
+                self._call("node", node.name, sources, [out.name], name=node.name, parameters=self._parameters(node))
                 self._produced(node.output, out)
         for position, name in enumerate(graph.outputs):
             self._output(position, self._stream_of(name), graph.values[name])
@@ -101,6 +117,15 @@ class _Wiring:
             value = producer.inputs[0]
             producer = self.graph.producer(value)
         return value
+
+    def _parameters(self, node: Node) -> str | None:
+        """The stream of a loadable node's parameters, None of others."""
+        if not node.op.loadable:
+            return None
+        inputs, out = self.graph.inputs_of(node), self.graph.values[node.output]
+        words = node.op.parameters(inputs, out, self.lanes[node.name]).size
+        self.flow.parameters.append(Parameters(f"p_{node.name}", node.name, words, 2 + len(self.flow.calls)))
+        return self.flow.parameters[-1].name
 
     def _reads(self, value: str, reader: str, count: int) -> None:
         self.readers.setdefault(self._stream_of(value), []).append((reader, count))

@@ -11,9 +11,10 @@ earlier one, so one frame is enough, and a shortest cycle visits each process on
     it has to have read a word, so it has to have:      the other inputs of beats up to this one.
 
 Here these four maps are followed from every beat of a process with several inputs, through the whole network, never back
-through the FIFO they came by, with L at the worse end at each step. Nothing leads back to that beat: no deadlock for any L from
-0 to the bounds. Every cycle holds a copier, and goes backwards out of one of its two FIFOs; so these two are made as deep as
-needed, and one word is enough for all others.
+through the FIFO they came by, with L at the worse end at each step; where a process is taken both ways, with L fixed at one
+end, then at the other. Nothing leads back to that beat: no deadlock for any L from 0 to the bounds. Every cycle holds a
+copier, and goes backwards out of one of its two FIFOs; so these two are made as deep as needed, and one word is enough for all
+others.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ import numpy as np
 import numpy.typing as npt
 
 from broadaxe.schedule.network import Network, Process
+
+UP, DOWN, ACROSS = "up", "down", "across"
+SPLITS = 64
 
 Counts = npt.NDArray[np.int64]
 """Words of a FIFO, one number for each beat of a process that is looked at."""
@@ -47,22 +51,16 @@ def least_depths(network: Network) -> dict[str, int]:
     return depths
 
 
-def locks_up(network: Network, depths: Mapping[str, int]) -> bool:
-    """Whether these depths allow a deadlock for some number of results held back, from 0 to each process' bound."""
+def locks_up(network: Network, depths: Mapping[str, int]) -> dict[str, int] | None:
+    """Results that processes hold back, each 0 or its bound, with which these depths lock up; None if none do."""
     if any(depths[name] < 1 for name in network.fifos):
-        return True
-    return any(_stuck(part, depths, join, beats).any() for part in _components(network) for join, beats in part.joins())
-
-
-def worst_holds(network: Network, fifo: str) -> dict[str, int]:
-    """Results held back with which a FIFO out of a copier needs its least depth: none where only it leads to, L elsewhere."""
-    flow = nx.DiGraph([(f.writer, f.reader) for f in network.fifos.values()])
-    reached = {
-        name: {network.fifos[name].reader} | nx.descendants(flow, network.fifos[name].reader)
-        for name in network.named[network.fifos[fifo].writer].writes
-    }
-    alone = reached.pop(fifo).difference(*reached.values())
-    return {p.name: 0 if p.name in alone else p.holds for p in network.processes}
+        return {p.name: p.holds for p in network.processes}
+    for part in _components(network):
+        for join, beats in part.joins():
+            held = _locking(part, depths, join, beats, {}, [SPLITS])
+            if held is not None:
+                return {p.name: held.get(p.name, p.holds) for p in network.processes}
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,77 +106,137 @@ def _least(part: _Component, depths: Mapping[str, int], fifo: str) -> int:
     low, high = 0, depths[fifo]  # `low` locks up, `high` does not
     while high - low > 1:
         middle = (low + high) // 2
-        stuck = [(join, beats, _stuck(part, {**depths, fifo: middle}, join, beats)) for join, beats in targets]
-        if any(found.any() for _, _, found in stuck):
-            low = middle
-            targets = [(join, beats[found]) for join, beats, found in stuck if found.any()]
+        tried = {**depths, fifo: middle}
+        suspects = [(join, beats[_stuck(part, tried, join, beats, {})]) for join, beats in targets]
+        suspects = [(join, beats) for join, beats in suspects if len(beats)]
+        if any(_locking(part, tried, join, beats, {}, [SPLITS]) is not None for join, beats in suspects):
+            low, targets = middle, suspects
         else:
             high = middle
     return high
 
 
-def _stuck(part: _Component, depths: Mapping[str, int], join: Process, beats: Counts) -> npt.NDArray[np.bool_]:
-    """For each beat of a process, whether something that it waits for waits for it."""
+def _locking(
+    part: _Component,
+    depths: Mapping[str, int],
+    join: Process,
+    beats: Counts,
+    held: Mapping[str, int],
+    splits: list[int],
+) -> dict[str, int] | None:
+    """Held results with which one of the beats is part of a cycle; None if there are none.
+
+    A walk that takes a process both ways, with L at both of its ends, is no cycle: then L is fixed at either. `splits` is
+    how often that may happen; after that what looks like a deadlock counts as one.
+    """
+    beats = beats[_stuck(part, depths, join, beats, held)]
+    if not len(beats):
+        return None
+    ways: dict[str, set[str]] = {}
+    _stuck(part, depths, join, beats[:1], held, ways)
+    free = (p for p in part.processes if p.holds and p.name not in held)
+    both = next((p for p in free if {UP, DOWN} <= ways.get(p.name, set())), None)
+    if both is None or splits[0] == 0:
+        worst = {p.name: 0 if DOWN in ways.get(p.name, ()) else p.holds for p in part.processes}
+        return {**worst, **held}
+    splits[0] -= 1
+    for holds in (0, both.holds):
+        found = _locking(part, depths, join, beats, {**held, both.name: holds}, splits)
+        if found is not None:
+            return found
+    return None
+
+
+def _stuck(
+    part: _Component,
+    depths: Mapping[str, int],
+    join: Process,
+    beats: Counts,
+    held: Mapping[str, int],
+    ways: dict[str, set[str]] | None = None,
+) -> npt.NDArray[np.bool_]:
+    """For each beat of a process, whether something that it waits for waits for it.
+
+    Args:
+        held: L of processes for which it is fixed.
+        ways: of a single beat that is stuck, where to put the ways in which the walk back to it takes processes.
+    """
     none = np.zeros(len(beats), dtype=np.int64)
     # words of each FIFO that have to be written for its reader, and those that have to be read for its writer
-    wanted = dict.fromkeys(part.fifos, none)
-    drained = dict.fromkeys(part.fifos, none)
+    needs = {(fifo, way): none for fifo in part.fifos for way in (UP, DOWN)}
+    steps: list[tuple[int, str, str]] = [(-1, "", "")]  # the step before, the process that it takes, and how
+    last = dict.fromkeys(needs, 0)
     first = {fifo for fifo in join.reads if fifo in part.fifos}
     for fifo in first:
-        wanted[fifo] = _count(join.reads_of(fifo), beats)
+        needs[fifo, UP] = _count(join.reads_of(fifo), beats)
     stuck = np.zeros(len(beats), dtype=bool)
     pending = {part.writers[fifo].name for fifo in first}
-    downwards = True
+    upwards = True
     while pending:
-        order = reversed(part.processes) if downwards else part.processes
-        downwards = not downwards
+        order = reversed(part.processes) if upwards else part.processes
+        upwards = not upwards
         for process in order:
             if process.name not in pending:
                 continue
             pending.discard(process.name)
-            for fifo, count in _follows(part, process, wanted, drained, depths):
-                upwards = fifo in process.reads
-                known = wanted if upwards else drained
-                if (count > known[fifo]).any():
-                    known[fifo] = np.maximum(known[fifo], count)
-                    next_one = part.writers[fifo] if upwards else part.readers[fifo]
-                    if next_one is join and not upwards:
-                        stuck |= _reached(join, fifo, known[fifo]) >= beats
-                    elif next_one is not join:
-                        pending.add(next_one.name)
+            for before, after, way, count in _follows(part, process, needs, depths, held):
+                if not (count > needs[after]).any():
+                    continue
+                needs[after] = np.maximum(needs[after], count)
+                if ways is not None:
+                    steps.append((last[before], process.name, way))
+                    last[after] = len(steps) - 1
+                fifo, goes = after
+                reader = part.writers[fifo] if goes == UP else part.readers[fifo]
+                if reader is not join:
+                    pending.add(reader.name)
+                elif goes == DOWN:
+                    stuck |= _reached(join, fifo, needs[after]) >= beats
+                    if ways is not None and stuck.any():
+                        at = last[after]
+                        while at > 0:
+                            at, name, way = steps[at]
+                            ways.setdefault(name, set()).add(way)
+                        return stuck
     return stuck
 
 
 def _follows(
     part: _Component,
     process: Process,
-    wanted: Mapping[str, Counts],
-    drained: Mapping[str, Counts],
+    needs: Mapping[tuple[str, str], Counts],
     depths: Mapping[str, int],
-) -> Iterable[tuple[str, Counts]]:
-    """What a process asks of its other FIFOs: words of inputs that have to be written, of outputs that have to be read."""
+    held: Mapping[str, int],
+) -> Iterable[tuple[tuple[str, str], tuple[str, str], str, Counts]]:
+    """What a process asks of its other FIFOs: words of inputs that have to be written, of outputs that have to be read.
+
+    Each with the need that it follows from, and the way through the process.
+    """
     writes = process.trace.writes
     outputs = [fifo for fifo in process.writes if fifo in part.fifos]
     inputs = [fifo for fifo in process.reads if fifo in part.fifos]
     for fifo in outputs:
-        if not wanted[fifo].any():
+        words = needs[fifo, UP]
+        if not words.any():
             continue
-        trip = np.where(wanted[fifo] > 0, writes[wanted[fifo] - 1], -1)
+        trip = np.where(words > 0, writes[words - 1], -1)
+        beat = np.where(words > 0, trip + held.get(process.name, process.holds), -1)
         for other in inputs:
-            beat = np.where(trip >= 0, trip + process.holds, -1)
-            yield other, _count(process.reads_of(other), beat)
+            yield (fifo, UP), (other, UP), UP, _count(process.reads_of(other), beat)
         for other in outputs:
             if other != fifo:
-                yield other, np.maximum(_count(writes, trip) - depths[other], 0)
+                yield (fifo, UP), (other, DOWN), ACROSS, np.maximum(_count(writes, trip) - depths[other], 0)
     for fifo in inputs:
-        if not drained[fifo].any():
+        words = needs[fifo, DOWN]
+        if not words.any():
             continue
-        beat = _reached(process, fifo, drained[fifo])
+        beat = _reached(process, fifo, words)
+        trip = beat - held.get(process.name, 0)
         for other in outputs:
-            yield other, np.maximum(_count(writes, beat) - depths[other], 0)
+            yield (fifo, DOWN), (other, DOWN), DOWN, np.maximum(_count(writes, trip) - depths[other], 0)
         for other in inputs:
             if other != fifo:
-                yield other, _count(process.reads_of(other), beat)
+                yield (fifo, DOWN), (other, UP), ACROSS, _count(process.reads_of(other), beat)
 
 
 def _reached(process: Process, fifo: str, words: Counts) -> Counts:

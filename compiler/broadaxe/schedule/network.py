@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from broadaxe.errors import RequestError
 from broadaxe.hardware import Trace
 from broadaxe.ir import Graph, Lanes
 from broadaxe.schedule.dataflow import Dataflow
@@ -98,6 +99,10 @@ def network_of(
         holds: pipeline depths that a tool has reported, by process, instead of the assumed ones.
     """
     known = holds or {}
+    kernels = {node.name for node in graph.nodes if node.op.hardware}
+    for name in known:  # changes of lanes and copies come and go with the folding, kernels do not
+        if name not in kernels and not name.startswith(("s_", "read ", "write ")):
+            raise RequestError(f"latencies: there is no kernel {name!r}; kernels are {', '.join(sorted(kernels))}")
     processes: list[Process] = []
     for call in flow.calls:
         name, reads, writes = call["process"], call["reads"], call["writes"]

@@ -35,6 +35,8 @@ TIE = 1e-3
 """LUTs that a lane costs beside its model: of equal costs, the fewest lanes."""
 SLACK = 1e-6
 """Of a resource: what sums of floats may be off by."""
+GAP, ANY = 0.01, 1e9
+"""Shares of a cost: what is close enough to the cheapest, and any that fits."""
 Mask = npt.NDArray[np.bool_]
 
 
@@ -207,8 +209,12 @@ def _undominated(dearer: Floats, own: Floats) -> Mask:
     return np.asarray(~(beats & np.where(beats.T, order[:, None] < order, True)).any(axis=0))
 
 
-def solve(problem: Problem, ii: int, goal: Goal) -> Solution | Dead | None:
-    """The cheapest folding of at most `ii` cycles; Dead where there is none, None where none is within the budget."""
+def solve(problem: Problem, ii: int, goal: Goal, gap: float = 0.0) -> Solution | Dead | None:
+    """The cheapest folding of at most `ii` cycles; Dead where there is none, None where none is within the budget.
+
+    Args:
+        gap: by what share of its cost it may be dearer than the cheapest.
+    """
     search = _Search(problem, ii, goal)
     dead = search.consistent()
     if dead is not None:
@@ -218,7 +224,7 @@ def solve(problem: Problem, ii: int, goal: Goal) -> Solution | Dead | None:
     if all(len(left) == 1 for left in search.left):
         found = solution_of(problem, [int(left[0]) for left in search.left], goal)
         return found if within(found, goal) else None
-    picked = _program(search)
+    picked = _program(search, gap)
     if picked is None:
         return None
     return solution_of(problem, [int(left[at]) for left, at in zip(search.left, picked, strict=True)], goal)
@@ -246,7 +252,7 @@ def within(solution: Solution, goal: Goal) -> bool:
     return all(solution.resources[KINDS.index(kind)] <= amount + SLACK for kind, amount in goal.budget)
 
 
-def _program(search: _Search) -> list[int] | None:
+def _program(search: _Search, gap: float) -> list[int] | None:
     """The program of what is left, solved: a position among those of each kernel; None where it has no solution."""
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import coo_array
@@ -288,7 +294,7 @@ def _program(search: _Search) -> list[int] | None:
         constraints.append(LinearConstraint(every[:, 1:].T, -np.inf, search.goal.limits))
     binary = (np.arange(columns) < first[-1]).astype(np.int64)
     result = milp(
-        every[:, 0], integrality=binary, bounds=Bounds(0, 1), constraints=constraints, options={"mip_rel_gap": 0}
+        every[:, 0], integrality=binary, bounds=Bounds(0, 1), constraints=constraints, options={"mip_rel_gap": gap}
     )
     if result.status == 2:
         return None
@@ -305,17 +311,26 @@ def _free_end(problem: Problem, link: Link, written: bool) -> tuple[int, Ints]:
     return link.source, problem.kernels[link.source].written
 
 
-def fastest(problem: Problem, goal: Goal) -> Solution | Dead | None:
-    """The folding of fewest cycles within the budget, the cheapest of those; Dead or None where there is none at all."""
+def fastest(problem: Problem, goal: Goal, least: int = 0) -> Solution | Dead | None:
+    """The folding of fewest cycles within the budget; Dead or None where there is none at all.
+
+    The cycles are the fewest. Of foldings with as many it is one whose cost is within GAP of the cheapest: which of the last
+    ones that fill a part is the cheapest takes a minute to prove, and says nothing to its user.
+
+    Args:
+        least: cycles that no folding within the budget can be below, where that is known.
+    """
     counts = problem.candidates()
-    low, high = 0, len(counts)
+    low, high = int(np.searchsorted(counts, least)), len(counts)
+    step = 1 if least else high - low  # with a bound known, the answer is near it
     best: Solution | Dead | None = None
     while low < high:
-        middle = (low + high) // 2
-        found = solve(problem, int(counts[middle]), goal)
+        middle = min((low + high) // 2, low + step - 1)
+        step *= 2
+        found = solve(problem, int(counts[middle]), goal, ANY)
         if isinstance(found, Solution):
             best, high = found, int(np.searchsorted(counts, found.cycles))
         else:
             low = middle + 1
             best = best if isinstance(best, Solution) else found
-    return best
+    return solve(problem, best.cycles, goal, GAP) if isinstance(best, Solution) else best

@@ -30,6 +30,7 @@ class Request:
         device: what the part holds, for what its resources are worth beside each other.
         clock_ns: period, for messages.
         reserved: what of the budget FIFOs take beyond two words each.
+        least: cycles that no folding within the budget is below, where that is known.
     """
 
     cycles: int | None
@@ -37,16 +38,23 @@ class Request:
     device: Resources | None
     clock_ns: float
     reserved: Mapping[str, float] = field(default_factory=dict)
+    least: int = 0
 
     @property
     def left(self) -> dict[str, float]:
         """The budget without what is reserved."""
         return {kind: amount - self.reserved.get(kind, 0) for kind, amount in self.budget.items()}
 
-    def leaving(self, fifos: Resources) -> Request:
-        """The same with room for FIFOs that take so much beyond two words each, or for those that it had room for."""
+    def leaving(self, fifos: Resources, cycles: int) -> Request:
+        """The same with room for FIFOs that take so much beyond two words each, or for those that it had room for.
+
+        Args:
+            cycles: of the folding that was found with the room that there was: with less, none is faster.
+        """
         more = dict(zip(KINDS, vector(fifos).tolist(), strict=True))
-        return replace(self, reserved={kind: max(n, self.reserved.get(kind, 0)) for kind, n in more.items()})
+        return replace(
+            self, reserved={kind: max(n, self.reserved.get(kind, 0)) for kind, n in more.items()}, least=cycles
+        )
 
 
 @dataclass(frozen=True)
@@ -137,7 +145,7 @@ def planned(
     problem = problem_of(graph, pinned, held)
     free, goal = Goal.of(request.device, {}), Goal.of(request.device, request.left)
     if request.cycles is None:
-        found = fastest(problem, goal)
+        found = fastest(problem, goal, request.least)
         if isinstance(found, Dead):
             raise _dead(found)
     else:

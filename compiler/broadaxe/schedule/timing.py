@@ -130,7 +130,8 @@ def _delayed(process: Process, early: _Beats, read: Mapping[str, Times], period:
         return early
     trips, slack = process.trace.writes, period - process.period
     written = trips + process.holds
-    at = np.unique(np.concatenate([np.zeros(1, dtype=np.int64), *process.trace.reads, trips, written]))
+    at = np.sort(np.concatenate([np.zeros(1, dtype=np.int64), *process.trace.reads, trips, written]), kind="stable")
+    at = at[np.append(True, at[1:] > at[:-1])]
     wished, latest = early.cycles(at) - at, np.full(len(at), np.iinfo(np.int64).max)
     begun, done = np.searchsorted(at, trips), np.searchsorted(at, written)
     frames, before = np.divmod(np.arange(len(written)) - EASY, len(written))
