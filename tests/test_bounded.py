@@ -22,6 +22,7 @@ from broadaxe.ops.mac import Accumulating
 from broadaxe.ops.matvec import MatVec
 from broadaxe.ops.scaled_add import ScaledAdd
 from broadaxe.ops.window import SlidingWindow
+from broadaxe.parameters import parameters_of
 from broadaxe.reference import run
 from broadaxe.schedule.dataflow import dataflow
 from broadaxe.schedule.folding import cycles_of, lanes_of
@@ -249,6 +250,8 @@ def assert_traces(cases: list[tuple[Example, Lanes]], folder: Path) -> None:
     feeds = {name: x[:2] for name, x in samples(graph).items()}
     files = emit.firmware(graph, flow, lanes, "traces_top", {"sideband": 0, "control": "s_axilite"})
     files |= emit.testbench(graph, flow, lanes, "traces_top", feeds, run(graph, feeds)) | shared_headers()
+    loaded = parameters_of(graph, lanes)  # which no frame loads here
+    files["tb/vectors.dat"] += emit.loading_vectors(len(next(iter(feeds.values()))), loaded)
     write_files(folder, files)
     simulator = BoundedSimulator.of(folder, "traces_top", flow)
     recorded, cycles = simulator.traces(), cycles_of(graph, lanes)

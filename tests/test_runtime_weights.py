@@ -472,7 +472,7 @@ def test_load_writes_parameters_and_what_the_host_needs(
         f" {tmp_path / 'parameters.json'}: what the ports' integers mean"
     )
     beside = json.loads((tmp_path / "parameters.json").read_text())
-    assert set(beside) == {"design", "words", "sha256", "inputs", "outputs"}
+    assert set(beside) == {"design", "words", "sha256", "ports", "inputs", "outputs"}
     assert beside["outputs"][0]["scale"] != json.loads((small.path / "report.json").read_text())["outputs"][0]["scale"]
     assert checker.main([str(small.path), "--parameters", str(words)]) == 0
     words.write_bytes(words.read_bytes()[:-8])

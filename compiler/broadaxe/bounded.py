@@ -24,9 +24,12 @@ from broadaxe.emit import Dataflow
 from broadaxe.errors import RequestError, VerificationError
 from broadaxe.hardware import Trace
 from broadaxe.ir import IntArray
+from broadaxe.schedule.dataflow import DEALER
 
 LOOP = re.compile(r"for \(int (\w+) = 0; ([^;]+); \1\+\+\) \{(?=\n *#pragma HLS PIPELINE II=1\n)")
 PIPELINED = re.compile(r"^ *#pragma HLS PIPELINE\b", re.MULTILINE)
+LOADING = "firmware/broadaxe/parameters.hpp"
+"""Its loops come before a kernel's own, see `hw/sim/bounded/hls_stream.h`."""
 CALL = re.compile(r"^  ((?!hls::stream<)[\w:]+(?:<.*>)?\(.*\));$", re.MULTILINE)
 
 
@@ -80,8 +83,11 @@ class BoundedRun:
 
 
 def process_names(flow: Dataflow) -> list[str]:
-    """A name for each call of the dataflow body: a kernel's node, `read in0`, `write out0`, else its first output stream."""
-    return [str(call["process"]) for call in flow.calls]
+    """A name for each call of the dataflow body: a kernel's node, `read in0`, `write out0`, else its first output stream.
+
+    What deals parameters out comes first.
+    """
+    return [*([DEALER] if flow.parameters else []), *(str(call["process"]) for call in flow.calls)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +127,7 @@ class BoundedSimulator:
         depths: Mapping[str, int | None] | None = None,
         holdback: Mapping[str, int] | None = None,
         frames: int = 2,
+        load: int | None = None,
     ) -> BoundedRun:
         """Send frames through, back to back, as fast as there is room; outputs always leave.
 
@@ -129,12 +136,14 @@ class BoundedSimulator:
                 that its pragma says.
             holdback: beats by which each process' writes come later; 0 where it is not named.
             frames: of tb/vectors.dat, in turn.
+            load: the frame that loads parameters, those of tb/vectors.dat, where the design has any to load.
         """
-        return self._run(depths or {}, holdback or {}, frames)[0]
+        return self._run(depths or {}, holdback or {}, frames, load=load)[0]
 
     def traces(self) -> dict[str, Trace]:
         """In which trips each process reads and writes during a frame, as its C++ does; inputs as its call has them."""
-        unbounded: dict[str, int | None] = {stream.name: None for stream in self.flow.streams}
+        unbounded: dict[str, int | None] = {s.name: None for s in self.flow.streams}
+        unbounded |= {p.name: None for p in self.flow.parameters}
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "trips"
             run, lines = self._run(unbounded, {}, 1, file)
@@ -151,7 +160,8 @@ class BoundedSimulator:
                 parts[process, rest[0]] = values[at : at + int(rest[1])]
                 at += int(rest[1])
         found = {}
-        for name, call in zip(process_names(self.flow), self.flow.calls, strict=True):
+        for call in self.flow.calls:
+            name = call["process"]
             read, written = _ends(call)
             nothing = np.zeros(0, dtype=np.int64)
             reads, writes = ([parts.get((name, s), nothing) for s in streams] for streams in (read, written))
@@ -163,11 +173,17 @@ class BoundedSimulator:
         return found
 
     def _run(
-        self, depths: Mapping[str, int | None], holdback: Mapping[str, int], frames: int, trips: Path | None = None
+        self,
+        depths: Mapping[str, int | None],
+        holdback: Mapping[str, int],
+        frames: int,
+        trips: Path | None = None,
+        load: int | None = None,
     ) -> tuple[BoundedRun, list[list[str]]]:
         with tempfile.TemporaryDirectory() as folder:
             settings = Path(folder) / "settings"
-            settings.write_text("".join(f"{line}\n" for line in self._settings(depths, holdback)))
+            lines_given = [*self._settings(depths, holdback), *self._loading(load)]
+            settings.write_text("".join(f"{line}\n" for line in lines_given))
             extra = [] if trips is None else [str(trips)]
             status, text = run_program(
                 Path(self.command[0]), *self.command[1:], str(self.vectors), str(settings), str(frames), *extra
@@ -195,7 +211,8 @@ class BoundedSimulator:
 
     def _settings(self, depths: Mapping[str, int | None], holdback: Mapping[str, int]) -> Iterator[str]:
         """Lines of the program's settings: every stream that has a bound, every process that holds back."""
-        known: dict[str, int | None] = {stream.name: stream.depth for stream in self.flow.streams}
+        known: dict[str, int | None] = {s.name: s.depth for s in self.flow.streams}
+        known |= {p.name: p.depth for p in self.flow.parameters}
         for name in depths:
             if name not in known:
                 raise RequestError(f"depths: there is no stream {name!r}; streams are {', '.join(known)}")
@@ -213,14 +230,20 @@ class BoundedSimulator:
                 raise RequestError(f"holdback: {name}: {beats}; a process holds back 0 beats or more")
             yield f"process\t{name}\t{beats}"
 
+    def _loading(self, load: int | None) -> Iterator[str]:
+        """Lines that name the streams of parameters, and the frame that loads."""
+        if load is not None and not self.flow.parameters:
+            raise RequestError("load: the design's weights are fixed; compile it with weights: runtime")
+        if self.flow.parameters:
+            yield "outside\tparameters\t1"
+        for parameters in self.flow.parameters:
+            yield f"outside\t{parameters.name}\t1"
+        if load is not None:
+            yield f"loads\tparameters\t{load}"
+
 
 def compile_bounded(build: Build) -> BoundedSimulator:
-    """The bounded simulation of a build, compiled once per content; RequestError where it loads its weights."""
-    if build.flow.parameters:
-        raise RequestError(
-            f"{build.path}: loads its weights, which takes loops that the bounded simulation does not follow; compile with"
-            " weights: fixed to simulate the same folding"
-        )
+    """The bounded simulation of a build, compiled once per content."""
     return BoundedSimulator.of(build.path, build.top, build.flow)
 
 
@@ -233,7 +256,8 @@ def _ends(call: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 def instrumented(files: Mapping[str, str], top: str, flow: Dataflow) -> dict[str, str]:
     """Sources of a design by path, its own with hooks: trips are reported, and calls of the top level are processes."""
     names = process_names(flow)
-    changed = {name: reporting_trips(t, name) if name.startswith("firmware/") else t for name, t in files.items()}
+    kernels = {name for name in files if name.startswith("firmware/") and name != LOADING}
+    changed = {name: reporting_trips(text, name) if name in kernels else text for name, text in files.items()}
     main = f"firmware/{top}.cpp"
     return changed | {main: with_processes(changed[main], names, main)}
 
@@ -259,6 +283,7 @@ def with_processes(text: str, names: list[str], where: str) -> str:
         )
     numbered = enumerate(names)
     body = CALL.sub(lambda found: '  BROADAXE_PROCESS(process{}, "{}", {});'.format(*next(numbered), found[1]), body)
+    body = body.replace("design::deal(parameters, load,", "design::deal(parameters, BROADAXE_LOADS(),")
     body, end, _ = body.rpartition("}")
     return f"{head}#pragma HLS DATAFLOW\n{body}  BROADAXE_RUN_PROCESSES();\n{end}\n"
 

@@ -257,7 +257,7 @@ def _scheduled(
         said("sizing FIFOs")
         flow = dataflow(graph, decided.lanes)
         fifos = plan(network_of(graph, decided.lanes, flow, chosen.latencies))
-        flow = with_depths(flow, fifos.depths)
+        flow = with_depths(flow, fifos.depths | fifos.dealt)
         if request is None or not request.budget:
             return decided, flow, fifos
         spent = total_of(graph, decided.lanes, flow)

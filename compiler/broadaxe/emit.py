@@ -76,7 +76,7 @@ def testbench(
     common = {"top": top, "inputs": flow.inputs, "outputs": flow.outputs, "parameters": flow.parameters}
     files = {
         f"tb/{name}": templates.get_template(f"tb/{name}.jinja").render(common)
-        for name in ("beats.hpp", "testbench.cpp", "library.cpp", *(() if flow.parameters else ("bounded.cpp",)))
+        for name in ("beats.hpp", "testbench.cpp", "library.cpp", "bounded.cpp")
     }
     layers = [_witnesses(graph, node, node.op, lanes) for node in graph.nodes if isinstance(node.op, Accumulating)]
     loads = [layer["words"] for layer in layers if layer["parameters"]]

@@ -94,11 +94,14 @@ def write_parameters(build: Build, path: str | os.PathLike[str]) -> Path:
     beside = place.with_suffix(".json")
     if beside == place:
         raise RequestError(f"{place}: ends in .json, which describes the parameters; name a .bin file")
+    from broadaxe.deploy.ports import port_facts
+
     report, made = report_of(build), (build.resident or build).path / "certificate.json"
     text = {
         "design": hashlib.sha256(made.read_bytes()).hexdigest(),
         "words": len(build.parameters),
         "sha256": hashlib.sha256(content).hexdigest(),
+        "ports": port_facts(build),
         "inputs": [port.model_dump() for port in report.inputs],
         "outputs": [port.model_dump() for port in report.outputs],
     }

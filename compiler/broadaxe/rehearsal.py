@@ -14,6 +14,7 @@ from typing import Literal
 from broadaxe.bounded import Blocked, compile_bounded
 from broadaxe.build import Build, Progress
 from broadaxe.errors import RequestError
+from broadaxe.schedule.dataflow import DEALER
 from broadaxe.schedule.deadlock import locks_up
 from broadaxe.schedule.network import Network
 
@@ -44,8 +45,12 @@ class Rehearsal:
         at, seen = self.blocked[0].process, list[str]()
         while at in waits and at not in seen:
             seen.append(at)
-            fifo = self.network.fifos[waits[at].stream]
-            at = fifo.writer if waits[at].why == "empty" else fifo.reader
+            empty, name = waits[at].why == "empty", waits[at].stream
+            dealt = dict(self.network.dealt)
+            if name in dealt:
+                at = DEALER if empty else dealt[name]
+            else:
+                at = self.network.fifos[name].writer if empty else self.network.fifos[name].reader
         return [waits[name] for name in seen[seen.index(at) if at in seen else 0 :]]
 
     @property
@@ -94,7 +99,8 @@ def rehearse(
             raise RequestError(f"depth: there is no FIFO {name!r}; `broadaxe dataflow {build.path}` lists them")
     if frames < 1:
         raise RequestError(f"frames: {frames}; send one at least")
-    chosen = {**(plan.least if depths == "least" else plan.depths), **other}
+    given = {**plan.least, **dict.fromkeys(plan.dealt, 1)} if depths == "least" else plan.depths | plan.dealt
+    chosen = {**given, **other}
     holds = {process.name: process.holds for process in network.processes}
     if other and min(chosen.values()) > 0:
         holds = locks_up(network, chosen) or holds

@@ -14,6 +14,7 @@ As a program it times random codes: python driver.py design.bit --frames 1000
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import time
@@ -284,8 +285,10 @@ class Design:
 
     def __init__(self, folder=HERE):
         self.folder = Path(folder)
-        facts = json.loads((self.folder / "ports.json").read_text(encoding="utf-8"))
-        self.top, self.control = facts["top"], facts["control"]
+        self._take(json.loads((self.folder / "ports.json").read_text(encoding="utf-8")))
+
+    def _take(self, facts):
+        self.top, self.control, self.parameters = facts["top"], facts["control"], facts.get("parameters")
         self.inputs = [Port(port) for port in facts["inputs"]]
         self.outputs = [Port(port) for port in facts["outputs"]]
         self.sent = [Tensor(tensor) for tensor in facts["sent"]]
@@ -326,6 +329,34 @@ class Design:
         if self.tail:
             found = {**found, **_run_onnx(self.folder / self.tail, found)}
         return {name: found[name] for name in self.results}
+
+    def loaded(self, path):
+        """The words of a file that `broadaxe load` wrote, and the design with its model's meaning of integers.
+
+        Refused is every file that the .json beside it does not vouch for, or that was made for another design: nothing here
+        asks whether weights keep to their budgets, `broadaxe load` did.
+        """
+        path = Path(path)
+        if self.parameters is None:
+            raise PortError(f"{path}: this design's weights are fixed; compile it with weights: runtime")
+        try:
+            content = path.read_bytes()
+            beside = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            vouched, facts = beside["sha256"], beside["ports"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise PortError(f"{path}: it or the .json beside it cannot be read ({error}); run broadaxe load") from None
+        if hashlib.sha256(content).hexdigest() != vouched:
+            raise PortError(
+                f"{path}: is not what {path.with_suffix('.json').name} vouches for; run broadaxe load again"
+            )
+        if facts.get("parameters") != self.parameters or len(content) != 8 * self.parameters["words"]:
+            raise PortError(f"{path}: was made for another design; run broadaxe load with this build")
+        if facts["head"] or facts["tail"]:
+            raise PortError(f"{path}: its model has float operators around its integers, which a load does not replace")
+        other = Design.__new__(Design)
+        other.folder = self.folder
+        other._take(facts)
+        return np.frombuffer(content, dtype=np.uint8), other
 
     def random_codes(self, frames, seed=0):
         """Seeded codes inside the bounds, by port."""
@@ -375,11 +406,13 @@ class Accelerator:
         overlay: a pynq.Overlay that is loaded already, instead of `bitstream`.
         folder: where ports.json is.
         frames: that the buffers hold; more are sent in turns.
-        auto_restart: the accelerator starts itself for every frame; else the driver starts each. Not with ap_ctrl_none.
+        auto_restart: the accelerator starts itself for every frame; else the driver starts each. Not with ap_ctrl_none, nor
+            where parameters can be loaded: which frame does is decided when it starts.
         timeout: seconds for a frame.
     """
 
     START, IDLE, AUTO_RESTART = 0x01, 0x04, 0x80  # of the control register at offset 0
+    LOAD = 0x10  # the register whose bit 0 has a frame load parameters
     LARGEST = (1 << 26) - 1  # bytes of a transfer: c_sg_length_width is 26
 
     def __init__(self, bitstream=None, *, overlay=None, folder=HERE, frames=16, auto_restart=True, timeout=10.0):
@@ -393,7 +426,8 @@ class Accelerator:
         self.frames = max(1, min(frames, self.LARGEST // largest))
         self.timeout = timeout
         self._overlay = overlay if overlay is not None else pynq.Overlay(str(bitstream))
-        self._buffers, self._control = {}, None
+        self._buffers, self._control, self._waiting = {}, None, None
+        auto_restart = auto_restart and self.design.parameters is None
         try:
             for at, port in enumerate(self.design.inputs):
                 buffer = pynq.allocate(shape=(self.frames * port.frame,), dtype=np.uint8)
@@ -401,6 +435,12 @@ class Accelerator:
             for at, port in enumerate(self.design.outputs):
                 buffer = pynq.allocate(shape=(self.frames * port.stride,), dtype=np.uint8)
                 self._buffers[port.name] = (buffer, getattr(self._overlay, f"dma{at}").recvchannel)
+            if self.design.parameters is not None:
+                facts = self.design.parameters
+                if 8 * facts["words"] > self.LARGEST:
+                    raise PortError(f"parameters: {facts['words']} words; a transfer has at most {self.LARGEST} bytes")
+                buffer = pynq.allocate(shape=(8 * facts["words"],), dtype=np.uint8)
+                self._buffers["parameters"] = (buffer, getattr(self._overlay, f"dma{facts['dma']}").sendchannel)
             self._each = self.design.control != "ap_ctrl_none" and not auto_restart
             if self.design.control != "ap_ctrl_none":
                 self._control = self._overlay.accelerator
@@ -429,6 +469,12 @@ class Accelerator:
         """The model's outputs by name, for arrays by model input, batch first."""
         return self.design.reals(self.run(self.design.codes(data)))
 
+    def load(self, path):
+        """Load the parameters in a file that `broadaxe load` wrote, with the next frame; PortError for any other file."""
+        if not self._buffers:
+            raise PortError("accelerator: is closed; make another")
+        self._waiting, self.design = self.design.loaded(path)
+
     def run(self, codes):
         """Codes by output port for codes by input port, shape (frames, *shape of the stream)."""
         count = self.design.frames_of(codes)
@@ -451,6 +497,11 @@ class Accelerator:
             for port in self.design.outputs:
                 buffer, channel = self._buffers[port.name]
                 channel.transfer(buffer, start=frame * port.stride, nbytes=port.frame)
+            if self._waiting is not None:
+                buffer, channel = self._buffers["parameters"]
+                buffer[:] = self._waiting
+                channel.transfer(buffer, start=0, nbytes=len(self._waiting))
+                self._control.write(self.LOAD, 1)
             if self._each:
                 self._control.write(0, self.START)
             if frame == 0:  # all frames in one transfer; TLAST of an input is not looked at
@@ -461,6 +512,10 @@ class Accelerator:
                 self._wait(port.name)
             if self._each:
                 self._until(lambda: self._control.read(0) & self.IDLE, "accelerator: is not idle behind a frame")
+            if self._waiting is not None:
+                self._wait("parameters")
+                self._control.write(self.LOAD, 0)
+                self._waiting = None
         for port in self.design.inputs:
             self._wait(port.name)
         return {

@@ -10,13 +10,13 @@ from broadaxe import resources
 from broadaxe.build import Build
 from broadaxe.deploy.guide import rows
 from broadaxe.deploy.layout import MOVER_BYTES, Layout
-from broadaxe.deploy.ports import port_facts, ports_files
+from broadaxe.deploy.ports import parameters_port, port_facts, ports_files
 from broadaxe.emit import _environment
 from broadaxe.version import __version__
 
 COPIED, RENDERED = ("driver.py",), ("README.md", "block_design.tcl")
 XRT_COPIED, XRT_RENDERED = ("xrt_host.py",), ("movers.cpp", "link.cfg", "xrt_host.cpp")
-"""Beside them for Alveo and Versal, whose tools take sources for Vitis HLS alone."""
+"""Beside them for Alveo and Versal, whose tools take sources for Vitis HLS alone, where weights are fixed."""
 MOST_CONNECTED = 16
 """Ports of one side of a SmartConnect (PG247)."""
 
@@ -36,7 +36,7 @@ def deployment(build: Build) -> dict[str, bytes]:
     files = ports_files(build, known)
     facts, templates = _facts(build), _environment()
     facts |= {"rows": rows(build, known), "head": known["head"], "tail": known["tail"]}
-    vitis = build.settings.tool == "vitis"
+    vitis = facts["xrt"]
     for name in COPIED + (XRT_COPIED if vitis else ()):
         files[name] = (resources.folder("templates") / "deploy" / name).read_bytes()
     for name in RENDERED + (XRT_RENDERED if vitis else ()):
@@ -47,7 +47,10 @@ def deployment(build: Build) -> dict[str, bytes]:
 def _facts(build: Build) -> dict[str, Any]:
     """What the templates of deploy/ need; nothing of it is text of the model."""
     inputs, outputs = ([Layout(p) for p in ports] for ports in (build.flow.inputs, build.flow.outputs))
-    dmas = [Dma(at, *pair) for at, pair in enumerate(zip_longest(inputs, outputs))]
+    loaded = parameters_port(build)
+    ends: list[tuple[Layout | None, Layout | None]] = [*zip_longest(inputs, outputs)]
+    ends += [(Layout(loaded), None)] if loaded else []
+    dmas = [Dma(at, *pair) for at, pair in enumerate(ends)]
     slaves = [f"dma{dma.number}/S_AXI_LITE" for dma in dmas]
     masters = [
         f"dma{dma.number}/{side}"
@@ -62,6 +65,8 @@ def _facts(build: Build) -> dict[str, Any]:
         "version": __version__,
         "control": build.settings.control,
         "tool": build.settings.tool,
+        "xrt": build.settings.tool == "vitis" and loaded is None,
+        "parameters": loaded,
         "part": build.settings.part,
         "clock_mhz": f"{1000 / build.settings.clock_ns:g}",
         "inputs": inputs,

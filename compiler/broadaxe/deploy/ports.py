@@ -5,6 +5,7 @@ Names of the model's tensors stand here and nowhere else under deploy/, escaped 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -49,7 +50,33 @@ def port_facts(build: Build) -> dict[str, Any]:
         "outputs_of_model": wanted,
         "head": "head.onnx" if head else None,
         "tail": "tail.onnx" if rest else None,
+        **_parameters(build),
     }
+
+
+def parameters_port(build: Build) -> Port | None:
+    """The port that parameters come through, one frame of which is a load; None where weights are fixed."""
+    words = sum(p.words for p in build.flow.parameters)
+    return Port("parameters", "", (words,), 1, 64, words, "uint64") if words else None
+
+
+def layout_digest(build: Build) -> str:
+    """SHA-256 of what decides where each word of parameters goes: kernels, their folding and their budgets."""
+    text = [
+        [node.name, node.op.kind, lanes.read, lanes.written, plain(getattr(node.op, "budget", None)), parameters.words]
+        for parameters in build.flow.parameters
+        for node, lanes in ((build.graph.node(parameters.node), build.lanes[parameters.node]),)
+    ]
+    values = [[v.name, list(v.shape), str(v.dtype), plain(v.bounds)] for v in build.graph.values.values()]
+    return hashlib.sha256(json.dumps([build.top, text, values]).encode()).hexdigest()
+
+
+def _parameters(build: Build) -> dict[str, Any]:
+    port = parameters_port(build)
+    if port is None:
+        return {}
+    at = max(len(build.flow.inputs), len(build.flow.outputs))
+    return {"parameters": {"words": port.beats, "dma": at, "layout": layout_digest(build)}}
 
 
 def ports_files(build: Build, facts: dict[str, Any]) -> dict[str, bytes]:

@@ -33,6 +33,9 @@ from broadaxe.ops.memories import SIGNED, UNSIGNED, builtin, by_lane
 from broadaxe.ops.packing import Packing
 from broadaxe.types import Interval, IntType
 
+LOAD_CYCLES = 2
+"""Of a word read outside a loop, or of a loop without trips (assumed)."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -80,6 +83,9 @@ class Budgeted(Mac):
         """Every product has a multiplier of its own: starts of lanes are sums over several rows, no words of one."""
         return Packing(1, self.budget.width, self.depth)
 
+    def stages(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
+        return super().stages(inputs, output, lanes) + load_cycles(2)
+
     def attained_tiles(self, *inputs: Value) -> Interval | None:
         """What tiles of the present weights reach; None where there are no tiles."""
         return None
@@ -124,6 +130,11 @@ class Budgeted(Mac):
     def held_start(self) -> IntArray:
         """Starts as the memory holds them, in the accumulator's bits."""
         return np.array([self.budget.outer_dtype.wrap(v) for v in self.start.tolist()], dtype=np.int64)
+
+
+def load_cycles(memories: int) -> int:
+    """What a kernel takes more in a frame that loads nothing: a word that says so, and a loop without trips for each memory."""
+    return LOAD_CYCLES * (1 + memories)
 
 
 def words(*memories: Any) -> IntArray:

@@ -23,7 +23,7 @@ from broadaxe.errors import GraphError
 from broadaxe.hardware import Resources
 from broadaxe.ir import Bounds, Example, IntArray, Lanes, Value, constant_array, hull
 from broadaxe.ops import costs
-from broadaxe.ops.budget import words
+from broadaxe.ops.budget import load_cycles, words
 from broadaxe.ops.forms import Thresholds, ThresholdSearch
 from broadaxe.ops.memories import SIGNED, builtin, by_lane
 from broadaxe.ops.requantize import Requantize
@@ -66,6 +66,11 @@ class LoadableRequantize(Requantize):
             "base_type": builtin(codes.lo, codes.hi),
             "direction": by_lane(form.direction, lanes.read),
         }
+
+    def stages(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
+        form = self.thresholds
+        memories = 2 + (form.depth if isinstance(form, ThresholdSearch) else 1)
+        return super().stages(inputs, output, lanes) + load_cycles(memories)
 
     def parameters(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> IntArray:
         """Base, direction and thresholds, those of a search stage by stage; each memory in the order of its dimensions."""

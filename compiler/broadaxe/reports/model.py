@@ -24,8 +24,9 @@ from broadaxe.ops.mac import Accumulating
 from broadaxe.ops.requantize import Requantize
 from broadaxe.prove.accumulators import accumulators
 from broadaxe.reports.terminal import text
+from broadaxe.schedule.dataflow import DEALER
 from broadaxe.schedule.folding import cycles_of
-from broadaxe.schedule.resources import resources_of
+from broadaxe.schedule.resources import PARAMETER_BITS, resources_of
 from broadaxe.serialize import plain
 from broadaxe.version import __version__
 
@@ -106,7 +107,7 @@ class Kernel(_Entry):
     """One process of the dataflow: a kernel, a change of lanes, a copy, or an end of an AXI port; all figures are models."""
 
     name: str
-    kind: Annotated[str, Field(description="operator; read and write of AXI ports, lanes, copy")]
+    kind: Annotated[str, Field(description="operator; read and write of AXI ports, lanes, copy, deal (parameters)")]
     node: Annotated[str, Field(description="the model's node, where it stands for one")]
     trips: Annotated[int, Field(description="of its one loop for a frame, at II = 1: exact")]
     fill: Annotated[int, Field(description="pipeline stages: as a tool has reported them, else an assumed bound")]
@@ -318,16 +319,17 @@ def _multipliers(build: Build, name: str) -> dict[str, Any]:
 def _kernels(build: Build, spent: Mapping[str, Resources]) -> Iterator[Kernel]:
     kinds = {call["process"]: call["what"] for call in build.flow.calls}
     schedule = build.plan.schedule
-    for process in build.plan.network.processes:
-        node = build.graph.node(process.name) if kinds[process.name] == "node" else None
+    network = build.plan.network
+    for process in (*network.processes, *([network.dealer] if network.dealt else [])):
+        node = build.graph.node(process.name) if kinds.get(process.name) == "node" else None
         yield Kernel(
             name=process.name,
-            kind=node.op.kind if node else kinds[process.name],
+            kind=node.op.kind if node else kinds.get(process.name, DEALER),
             node=node.origin if node else "",
             trips=process.trace.trips,
             fill=process.holds,
-            start=schedule.starts[process.name],
-            end=schedule.ends[process.name],
+            start=schedule.starts.get(process.name, 0),
+            end=schedule.ends.get(process.name, process.period - 1),
             resources=Amounts.of(spent[process.name]),
         )
 
@@ -343,6 +345,17 @@ def _fifos(build: Build, spent: Mapping[str, Resources]) -> Iterator[Fifo]:
             least=build.plan.least[name],
             depth=build.plan.depths[name],
             resources=Amounts.of(spent[f"fifo {name}"]),
+        )
+    for parameters in build.flow.parameters:
+        yield Fifo(
+            name=parameters.name,
+            writer=DEALER,
+            reader=parameters.node,
+            bits=PARAMETER_BITS,
+            words=1,
+            least=1,
+            depth=parameters.depth,
+            resources=Amounts.of(spent[f"fifo {parameters.name}"]),
         )
 
 

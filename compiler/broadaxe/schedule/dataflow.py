@@ -46,18 +46,18 @@ class Stream:
     depth: int = 2
 
 
+DEALER = "deal"
+"""The process that deals parameters out."""
+
+
 @dataclass(frozen=True)
 class Parameters:
-    """The FIFO that brings a loadable kernel its parameters: `words` of 64 bits in a frame that loads, and one in each.
-
-    It has room for a word of each frame that may be under way before the kernel, so that the dealing process, which is in
-    the frame of the first kernel, does not wait for the last.
-    """
+    """The FIFO that brings a loadable kernel its parameters: one word in every frame, and `words` in one that loads."""
 
     name: str
     node: str
     words: int
-    depth: int
+    depth: int = 2
 
 
 @dataclass
@@ -82,10 +82,11 @@ def dataflow(graph: Graph, lanes: Mapping[str, Lanes]) -> Dataflow:
 
 
 def with_depths(flow: Dataflow, depths: Mapping[str, int]) -> Dataflow:
-    """The same top level with other FIFO depths, in words."""
+    """The same top level with other FIFO depths, in words; those of parameters are named as far as there are any."""
     streams = {s.name: replace(s, depth=depths[s.name]) for s in flow.streams}
     sources = {value: streams[s.name] for value, s in flow.sources.items()}
-    return replace(flow, streams=list(streams.values()), sources=sources)
+    parameters = [replace(p, depth=depths[p.name]) for p in flow.parameters]
+    return replace(flow, streams=list(streams.values()), sources=sources, parameters=parameters)
 
 
 class _Wiring:
@@ -124,7 +125,7 @@ class _Wiring:
             return None
         inputs, out = self.graph.inputs_of(node), self.graph.values[node.output]
         words = node.op.parameters(inputs, out, self.lanes[node.name]).size
-        self.flow.parameters.append(Parameters(f"p_{node.name}", node.name, words, 2 + len(self.flow.calls)))
+        self.flow.parameters.append(Parameters(f"p_{node.name}", node.name, words))
         return self.flow.parameters[-1].name
 
     def _reads(self, value: str, reader: str, count: int) -> None:

@@ -30,6 +30,11 @@ class Plan:
         return {name: max(least, self.schedule.depths[name]) for name, least in self.least.items()}
 
     @property
+    def dealt(self) -> dict[str, int]:
+        """Depths of the FIFOs of parameters; one word is enough not to lock up."""
+        return {name: self.schedule.depths[name] for name, _ in self.network.dealt}
+
+    @property
     def words(self) -> int:
         """Of all FIFOs."""
         return sum(self.depths.values())

@@ -6,6 +6,13 @@ under way. With L trips under way the process does in beat b, for b = 0 .. trips
 
     the reads of trip b, if b < trips,    and    the writes of trip b - L, if b >= L.
 
+Parameters that are loaded at run time come from one more process. Of each frame it writes, kernel after kernel, a word that
+says whether any follow, and those; a kernel reads the word with trip 0, and what follows before. It cannot take part in a
+deadlock, however deep its FIFOs are. What it waits for is room: that a kernel has read a word of an earlier frame, or one
+of this frame before trip 0, for which that kernel waits for the dealing process alone, at a word that comes before this one.
+So nothing leads from it to a trip of the same frame, and no cycle (`broadaxe.schedule.deadlock`) goes through it. It is
+left out of the network but for its period and for the depths of its FIFOs (`broadaxe.schedule.timing.dealing`).
+
 Which L a tool gives a kernel is known when it has scheduled it. Until then `holds` is an assumed upper bound, and what is
 said of FIFOs has to be true for every L from 0 to that bound.
 """
@@ -22,10 +29,14 @@ import numpy as np
 from broadaxe.errors import RequestError
 from broadaxe.hardware import Trace
 from broadaxe.ir import Graph, Lanes
-from broadaxe.schedule.dataflow import Dataflow
+from broadaxe.schedule.dataflow import DEALER, Dataflow
 
 EDGE_STAGES = 4
 """Pipeline stages of a lane changer, a copier or an end of an AXI port, at most (assumed)."""
+
+
+DEAL_CYCLES = 4
+"""Of the dealing process for a kernel in a frame that loads nothing: a word, and a loop of no trips (assumed)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +81,14 @@ class Fifo:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Processes in the order of data, and the FIFOs between them, by name."""
+    """Processes in the order of data, and the FIFOs between them, by name.
+
+    `dealt` are the FIFOs of parameters and their kernels, in the order in which these are served.
+    """
 
     processes: tuple[Process, ...]
     fifos: Mapping[str, Fifo]
+    dealt: tuple[tuple[str, str], ...] = ()
 
     @cached_property
     def named(self) -> Mapping[str, Process]:
@@ -82,7 +97,13 @@ class Network:
     @property
     def slowest(self) -> Process:
         """The process that sets the network's initiation interval."""
-        return max(self.processes, key=lambda process: process.period)
+        return max(*self.processes, self.dealer, key=lambda process: process.period)
+
+    @property
+    def dealer(self) -> Process:
+        """The process that deals parameters out, without its FIFOs: its period in frames that load nothing."""
+        words, nothing = len(self.dealt), np.zeros(0, dtype=np.int64)
+        return Process(DEALER, (), (), Trace(words, (), nothing), (DEAL_CYCLES - 1) * words)
 
     @property
     def interval(self) -> int:
@@ -126,7 +147,7 @@ def network_of(
         )
         for s in flow.streams
     }
-    return Network(tuple(processes), fifos)
+    return Network(tuple(processes), fifos, tuple((p.name, p.node) for p in flow.parameters))
 
 
 def _edge(call: Mapping[str, Any]) -> Trace:

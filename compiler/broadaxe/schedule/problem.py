@@ -23,8 +23,9 @@ import numpy.typing as npt
 from broadaxe.hardware import Resources
 from broadaxe.ir import WIDEST_WORD, Graph, Lanes, Node, Value, divisors
 from broadaxe.ops import costs
-from broadaxe.schedule.network import EDGE_STAGES
-from broadaxe.schedule.resources import copier, reader, writer
+from broadaxe.schedule.dataflow import DEALER
+from broadaxe.schedule.network import DEAL_CYCLES, EDGE_STAGES
+from broadaxe.schedule.resources import PARAMETER_BITS, copier, dealt, reader, writer
 
 KINDS = ("lut", "ff", "dsp", "bram18", "uram")
 """Fields of `Resources`, in the order in which arrays hold them."""
@@ -224,6 +225,11 @@ def problem_of(
         at[node.output] = len(kernels)
         with_ports = partial(_priced, partial(price, graph, node), out, *around)
         kernels.append(Kernel(node.name, choices, np.array(cycles, dtype=np.int64), with_ports))
+    words = sum(n.op.loadable for n in graph.nodes)
+    if words:
+        spent = costs.times(costs.fifo(PARAMETER_BITS, STREAM_DEPTH) + dealt(1), words)
+        dealing = np.array([DEAL_CYCLES * words], dtype=np.int64)
+        kernels.append(Kernel(DEALER, (Lanes(1, 1),), dealing, lambda _: spent, node=False))
     return Problem(tuple(kernels), tuple(links), join)
 
 

@@ -12,7 +12,10 @@ from typing import Any
 from broadaxe.hardware import Resources
 from broadaxe.ir import Graph, Lanes
 from broadaxe.ops import costs
-from broadaxe.schedule.dataflow import Dataflow, Stream
+from broadaxe.schedule.dataflow import DEALER, Dataflow, Stream
+
+PARAMETER_BITS = 64
+"""Of a word of parameters."""
 
 
 def resources_of(graph: Graph, lanes: Mapping[str, Lanes], flow: Dataflow) -> dict[str, Resources]:
@@ -27,7 +30,16 @@ def resources_of(graph: Graph, lanes: Mapping[str, Lanes], flow: Dataflow) -> di
     """
     widths = {stream.name: _width(graph, stream) for stream in flow.streams}
     found = {call["process"]: _process(graph, lanes, widths, call) for call in flow.calls}
-    return found | {f"fifo {s.name}": costs.fifo(s.lanes * widths[s.name], s.depth) for s in flow.streams}
+    for p in flow.parameters:
+        found[DEALER] = found.get(DEALER, Resources()) + dealt(p.words)
+    fifos = {s.name: costs.fifo(s.lanes * widths[s.name], s.depth) for s in flow.streams}
+    fifos |= {p.name: costs.fifo(PARAMETER_BITS, p.depth) for p in flow.parameters}
+    return found | {f"fifo {name}": spent for name, spent in fifos.items()}
+
+
+def dealt(words: int) -> Resources:
+    """Model: what the dealing process takes for one kernel, a register in front of its FIFO and a counter of words."""
+    return costs.registers(PARAMETER_BITS) + costs.counter(words)
 
 
 def total_of(graph: Graph, lanes: Mapping[str, Lanes], flow: Dataflow) -> Resources:

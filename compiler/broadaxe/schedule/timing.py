@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from broadaxe.schedule.network import Network, Process
+from broadaxe.schedule.network import DEAL_CYCLES, Network, Process
 
 EASY = 2
 """Words that a FIFO may hold at no price."""
@@ -34,7 +34,7 @@ class Schedule:
     Attributes:
         interval: P, between the starts of frames.
         latency: from a frame's first input beat to its last output beat, at most, in cycles.
-        depths: words that each FIFO has to hold.
+        depths: words that each FIFO has to hold, those of parameters among them.
         starts, ends: cycle of each process' first and last beat of the first frame.
     """
 
@@ -88,13 +88,24 @@ def schedule(network: Network, interval: int | None = None) -> Schedule:
         if process.writes and _bits(network, process.reads) > _bits(network, process.writes):
             settle(process, _earliest(process, written, period))
     origin = min(starts.values())
+    ahead = dealing(network, {name: at - origin for name, at in starts.items()})
+    late = -min([0, *ahead.values()])
+    waiting = {fifo: occupancy(np.array([-1]), np.array([cycles + late]), period) for fifo, cycles in ahead.items()}
     return Schedule(
         interval=period,
-        latency=max(ends.values()) - origin + 1,
-        depths={name: occupancy(written[name], read[name], period) for name in network.fifos},
-        starts={name: at - origin for name, at in starts.items()},
-        ends={name: at - origin for name, at in ends.items()},
+        latency=late + max(ends.values()) - origin + 1,
+        depths={name: occupancy(written[name], read[name], period) for name in network.fifos} | waiting,
+        starts={name: late + at - origin for name, at in starts.items()},
+        ends={name: late + at - origin for name, at in ends.items()},
     )
+
+
+def dealing(network: Network, starts: Mapping[str, int]) -> dict[str, int]:
+    """Cycles that each FIFO of parameters has its frame's word before the kernel starts that reads it.
+
+    The dealing process is DEAL_CYCLES at each kernel, and starts with the design.
+    """
+    return {fifo: starts[kernel] - DEAL_CYCLES * (at + 1) for at, (fifo, kernel) in enumerate(network.dealt)}
 
 
 def occupancy(written: Times, read: Times, period: int) -> int:

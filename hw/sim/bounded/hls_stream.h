@@ -7,6 +7,8 @@
 //   - A read takes its word when the beat fires; until then the word keeps its place. A write waits in the delay line.
 //   - Only its own process takes from an input and puts into an output: waiting for the words first and for the room then
 //     is waiting for both.
+//   - Streams that are named so are used outside the loop (parameters, which are loaded before it). There every write is a beat of
+//     its own, together with the reads before it, and so is every read, but that the last one before the loop belongs to beat 0.
 //   - Who may fire next is determined by each process alone, so the order in which processes run changes nothing: a run
 //     that stops, stops in the same state, and no process being able to go on is a deadlock.
 //   - Cycles follow from the same order: a beat fires one cycle or more after the process' last one, after each of its words
@@ -40,10 +42,11 @@ class Fifo;
 
 // What a run is given, by name. A FIFO that is not named has no bound, a process that is not named holds nothing back.
 struct Settings {
-  std::map<std::string, int64_t> depths, holdbacks;
+  std::map<std::string, int64_t> depths, holdbacks, outside;
   int frames;
+  int64_t loading;  // the frame that loads parameters; none below 0
   bool tracing;
-  Settings() : frames(1), tracing(false) {}
+  Settings() : frames(1), loading(-1), tracing(false) {}
 };
 
 inline Settings& settings() {
@@ -95,6 +98,7 @@ class Fifo {
 
   bool holds_another() const { return put_ - taken_ > reads_; }
   bool empty() const { return put_ == taken_; }
+  bool outside() const { return outside_; }
   bool has_room() const { return depth_ == 0 || put_ + promised_ - taken_ < depth_; }
   // The first cycle in which the next word can be taken, or the next slot filled.
   Cycle word_from() const { return put_at_[slot(taken_ + reads_)] + 1; }
@@ -113,7 +117,7 @@ class Fifo {
  protected:
   Fifo(const char* name, std::size_t bytes)
       : reader(nullptr), writer(nullptr), waiting(nullptr), name_(name), depth_(named(settings().depths, name, 0)),
-        taken_(0), put_(0), written_(0), reads_(0), promised_(0), bytes_(bytes), words_(16 * bytes), put_at_(16),
+        outside_(named(settings().outside, name, 0) != 0), taken_(0), put_(0), written_(0), reads_(0), promised_(0), bytes_(bytes), words_(16 * bytes), put_at_(16),
         freed_at_(static_cast<std::size_t>(depth_)) {
     run().fifos.push_back(this);
   }
@@ -128,7 +132,9 @@ class Fifo {
   void grow();
 
   std::string name_;
-  int64_t depth_, taken_, put_, written_, reads_, promised_;
+  int64_t depth_;
+  bool outside_;
+  int64_t taken_, put_, written_, reads_, promised_;
   std::size_t bytes_;
   std::vector<unsigned char> words_;
   std::vector<Cycle> put_at_, freed_at_;
@@ -148,7 +154,7 @@ class Process {
  public:
   Process(const std::string& name, void (*call)(const void*), const void* closure)
       : name_(name), call_(call), closure_(closure), holdback_(named(settings().holdbacks, name, 0)),
-        line_(static_cast<std::size_t>(holdback_) + 1), trips_(0), looped_(false), clock_(-1), ready_(0),
+        line_(static_cast<std::size_t>(holdback_) + 1), trips_(0), frame_(0), looped_(false), fresh_(true), clock_(-1), ready_(0),
         stack_(MAP_FAILED), waits_(nullptr), for_room_(false), finished_(false) {}
   ~Process() {
     if (stack_ != MAP_FAILED) munmap(stack_, STACK);
@@ -161,6 +167,7 @@ class Process {
   const std::string& error() const { return error_; }
   const std::vector<Frame>& frames() const { return frames_; }
   int64_t trips() const { return trips_; }
+  int64_t frame() const { return frame_; }
   const Record& reads() const { return reads_; }
   const Record& writes() const { return writes_; }
 
@@ -183,13 +190,19 @@ class Process {
   }
   void read(Fifo* fifo) {
     belongs(fifo->reader, fifo);
+    if (fifo->outside() && !taken_.empty()) fire(nullptr);
     while (!fifo->holds_another()) wait(fifo, false);
     later(fifo->word_from());
     taken_.push_back(fifo);
-    if (settings().tracing) reads_[fifo->name()].push_back(trips_ - 1);
+    if (settings().tracing && !fifo->outside()) reads_[fifo->name()].push_back(trips_ - 1);
   }
   void write(Fifo* fifo) {
     belongs(fifo->writer, fifo);
+    if (fifo->outside()) {
+      std::vector<Fifo*> alone(1, fifo);
+      fire(&alone);
+      return;
+    }
     line_[static_cast<std::size_t>((trips_ - 1) % (holdback_ + 1))].push_back(fifo);
     if (settings().tracing) writes_[fifo->name()].push_back(trips_ - 1);
   }
@@ -203,7 +216,7 @@ class Process {
   void belongs(Process*& end, const Fifo* fifo) {
     if (end == nullptr) end = this;
     if (end != this) throw std::logic_error(fifo->name() + ": more than one process uses the same end");
-    if (trips_ == 0 || looped_) throw std::logic_error(name_ + ": uses " + fifo->name() + " outside its loop");
+    if (!fifo->outside() && (trips_ == 0 || looped_)) throw std::logic_error(name_ + ": uses " + fifo->name() + " outside its loop");
   }
   void later(Cycle cycle) {
     if (cycle > ready_) ready_ = cycle;
@@ -217,9 +230,12 @@ class Process {
     waits_ = nullptr;
   }
 
-  // Fires a beat: what it reads was waited for, what it writes is waited for here.
   void beat(int64_t b) {
-    std::vector<Fifo*>* writes = b >= holdback_ ? &line_[static_cast<std::size_t>((b - holdback_) % (holdback_ + 1))] : nullptr;
+    fire(b >= holdback_ ? &line_[static_cast<std::size_t>((b - holdback_) % (holdback_ + 1))] : nullptr);
+  }
+
+  // Fires a beat: what it reads was waited for, what it writes is waited for here.
+  void fire(std::vector<Fifo*>* writes) {
     if (writes) {
       for (std::size_t i = 0; i < writes->size(); i++) {
         Fifo* const fifo = (*writes)[i];
@@ -230,7 +246,8 @@ class Process {
     }
     clock_ = ready_;
     ready_ = clock_ + 1;
-    if (b == 0) {
+    if (fresh_) {
+      fresh_ = false;
       const Frame frame = {clock_, clock_};
       frames_.push_back(frame);
     }
@@ -250,7 +267,8 @@ class Process {
   std::vector<std::vector<Fifo*> > line_;  // trip t's writes stand in line_[t mod (holdback + 1)] until beat t + holdback
   std::vector<Fifo*> taken_;               // what the beat being made up reads
   int64_t trips_;                          // that have begun in this frame
-  bool looped_;
+  int64_t frame_;
+  bool looped_, fresh_;                    // fresh: no beat of this frame has fired
   Cycle clock_, ready_;  // the last beat's cycle; the first in which the next one may fire
   std::vector<Frame> frames_;
   Record reads_, writes_;
@@ -343,9 +361,11 @@ inline void Process::enter() {
 inline void Process::call_frames() {
   for (int f = 0; f < settings().frames; f++) {
     trips_ = 0;
+    frame_ = f;
     looped_ = false;
+    fresh_ = true;
     call_(closure_);
-    if (!looped_) throw std::logic_error(name_ + ": has no loop, or leaves it early");
+    if (!looped_ && (fresh_ || trips_ > 0 || !taken_.empty())) throw std::logic_error(name_ + ": has no loop, or leaves it early");
   }
   finished_ = true;
 }
@@ -391,8 +411,12 @@ inline void run_processes() {
 
 inline bool another(int64_t t, bool more) { return run().current ? run().current->another(t, more) : more; }
 
+// Whether this frame loads parameters.
+inline bool loads() { return run().current && run().current->frame() == settings().loading; }
+
 }  // namespace broadaxe_bounded
 
+#define BROADAXE_LOADS() ::broadaxe_bounded::loads()
 #define BROADAXE_ANOTHER(TRIP, ...) ::broadaxe_bounded::another(TRIP, __VA_ARGS__)
 #define BROADAXE_PROCESS(CLOSURE, NAME, ...)    \
   const auto CLOSURE = [&] { __VA_ARGS__; };     \
