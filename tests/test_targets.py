@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import models
@@ -15,13 +16,14 @@ from broadaxe.config import settings
 from broadaxe.errors import RequestError
 from broadaxe.hardware import Resources
 from broadaxe.ir import Fold, Lanes
+from broadaxe.ops.costs import total
 from broadaxe.ops.mac import Accumulating
 from broadaxe.ops.window import SlidingWindow
 from broadaxe.schedule import problem, targets
 from broadaxe.schedule.devices import DEVICES
 from broadaxe.schedule.network import network_of
 from broadaxe.schedule.problem import vector
-from broadaxe.schedule.resources import total_of
+from broadaxe.schedule.resources import resources_of, total_of
 from broadaxe.schedule.targets import Request, Step, amounts, budget_of, cycles_for, evaluated, planned
 
 
@@ -238,6 +240,10 @@ def test_the_file_that_is_written_gives_the_same_folding(tmp_path):
     written = yaml.safe_load(text)
     assert set(written) == set(first.lanes)
     assert f"# All: {first.decided.ii:,} cycles, set by {first.decided.bottleneck};" in text
+    spent = resources_of(first.graph, first.lanes, first.flow)  # what `broadaxe dataflow` shows
+    assert f" at 5.0 ns; {amounts(total(spent.values()))}\n" in text
+    for name in first.lanes:
+        assert re.search(rf"^{name}: .* cycles, {amounts(spent[name])}$", text, re.MULTILINE), name
     again = broadaxe.compile(models.small_cnn(), tmp_path / "b", folding=written)
     assert (again.lanes, again.folding) == (first.lanes, first.folding)
     loaded = builds.load(tmp_path / "a")
