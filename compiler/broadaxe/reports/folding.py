@@ -57,7 +57,7 @@ def told(plan: FoldingPlan, clock_ns: float) -> list[str]:
     if plan.step is not None:
         step = plan.step
         faster = f"{step.cycles:,} cycles, {rate(step.cycles, clock_ns):,.0f} frames/s"
-        return [f"next faster folding: {faster}, for {amounts(step.more, signed=True)}"]
+        return [f"next faster folding: {faster}, for {amounts(step.more, signed=True)} before FIFOs are sized"]
     if plan.optimal:
         return [f"no folding is faster: {plan.limit or plan.bottleneck} has no more lanes"]
     return []

@@ -80,7 +80,7 @@ def cosim(
     known = (*steps_of(chosen.tool), "all")
     if step not in known:
         raise RequestError(f"--step {step}: is no step for {chosen.tool}; use {', '.join(known)}")
-    steps = STEPS if step == "all" else (step,)
+    steps: tuple[str, ...] = STEPS if step == "all" else (step,)
     if step in SYNTHESISED and not any((folder / WORK / "hls").rglob("*_csynth.rpt")):
         steps = ("csynth", step)
     tool = find_tool(chosen.tool, folder, ("all",) if step == "all" else steps)
