@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import models
@@ -16,6 +17,7 @@ from broadaxe.errors import RequestError
 from broadaxe.hardware import Resources
 from broadaxe.ir import Fold, Lanes
 from broadaxe.lower import lower
+from broadaxe.ops.costs import total
 from broadaxe.ops.mac import Accumulating
 from broadaxe.ops.window import SlidingWindow
 from broadaxe.passes import pipeline, run_passes
@@ -24,7 +26,7 @@ from broadaxe.schedule.devices import DEVICES
 from broadaxe.schedule.folding import Given, complete, folding_entries, lanes_of, pinned
 from broadaxe.schedule.network import network_of
 from broadaxe.schedule.problem import vector
-from broadaxe.schedule.resources import total_of
+from broadaxe.schedule.resources import resources_of, total_of
 from broadaxe.schedule.targets import Request, Step, amounts, budget_of, cycles_for, evaluated, planned
 
 
@@ -135,7 +137,7 @@ def test_the_fastest_folding_names_what_keeps_it_there(graph, priced):
     assert refusal(planned, graph, request(fastest.ii - 1), {}) == (
         f"folding: {fastest.ii - 1} cycles a frame ({2e8 / (fastest.ii - 1):,.0f} frames/s) cannot be reached,"
         f" {fastest.limit} takes {fastest.ii} cycles at its fastest; ask for {fastest.ii} cycles a frame"
-        f" ({2e8 / fastest.ii:,.0f} frames/s) or less"
+        f" ({2e8 / fastest.ii:,.0f} frames/s) or slower"
     )
 
 
@@ -241,6 +243,10 @@ def test_the_file_that_is_written_gives_the_same_folding(tmp_path):
     written = yaml.safe_load(text)
     assert set(written) == set(first.lanes)
     assert f"# All: {first.decided.ii:,} cycles, set by {first.decided.bottleneck};" in text
+    spent = resources_of(first.graph, first.lanes, first.flow)  # what `broadaxe dataflow` shows
+    assert f" at 5.0 ns; {amounts(total(spent.values()))}\n" in text
+    for name in first.lanes:
+        assert re.search(rf"^{name}: .* cycles, {amounts(spent[name])}$", text, re.MULTILINE), name
     again = broadaxe.compile(models.small_cnn(), tmp_path / "b", folding=written)
     assert (again.lanes, again.folding) == (first.lanes, first.folding)
     loaded = builds.load(tmp_path / "a")

@@ -162,6 +162,9 @@ def test_the_latencies_are_settings_of_a_compilation(fake: Fake, build: Path, ru
     ],
 )
 def test_a_step_that_fails(behaviour: str, step: str, message: str, fake: Fake, build: Path, run) -> None:
+    fake.install("vitis_hls")
+    if step == "export":
+        assert run("cosim", build, "--step", "csynth")[0] == 0
     fake.install("vitis_hls", behaviour=behaviour)
     code, _, err = run("cosim", build, "--step", step)
     assert code == 1
@@ -281,8 +284,27 @@ def test_without_a_tool(fake: Fake, build: Path, run) -> None:
     )
     fake.install("vivado_hls", version="2019.2")
     with pytest.raises(MissingToolError, match=r"vivado_hls is there, but this build is for Vitis HLS \("):
-        find_tool("vitis", build, "csim")
-    assert str(find_tool("vivado", build, "csim")) == "vivado_hls 2019.2"
+        find_tool("vitis", build, ["csim"])
+    assert str(find_tool("vivado", build, ["csim"])) == "vivado_hls 2019.2"
+
+
+@pytest.mark.parametrize(("programs", "version"), [(("vitis_hls",), "2022.2"), (("vitis-run", "v++"), "2024.2")])
+def test_a_step_runs_the_synthesis_that_it_needs(programs, version: str, fake: Fake, build: Path, run) -> None:
+    code, _, err = run("cosim", build, "--step", "export")
+    assert (code, err) == (
+        3,
+        "error: vitis-run and vitis_hls: not found on PATH; source the tool's settings64.sh, or run"
+        f" `cd {build}/vendor && vitis_hls -f csynth.tcl && vitis_hls -f export.tcl` (after 2024.1"
+        " `vitis-run --mode hls --tcl csynth.tcl && vitis-run --mode hls --tcl export.tcl`) where it is"
+        f" installed and read the results with `broadaxe cosim {build} --read DIR`\n",
+    )
+    fake.install(*programs, version=version)
+    code, out, err = run("cosim", build, "--step", "export")
+    assert code == 0, err
+    assert "net_top: csynth, export passed" in out
+    code, out, err = run("cosim", build, "--step", "cosim")
+    assert code == 0, err
+    assert "net_top: cosim passed" in out
 
 
 def test_an_old_tool_is_refused(fake: Fake, build: Path, run) -> None:

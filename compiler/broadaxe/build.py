@@ -313,7 +313,7 @@ def write(build: Build) -> None:
 
     files = contents(build)
     files["certificate.json"] = certificate(build.graph, files, build.lanes).encode()
-    files["folding.yaml"] = folding_file(build.graph, build.decided, build.settings.clock_ns).encode()
+    files["folding.yaml"] = folding_file(build.graph, build.decided, build.flow, build.settings.clock_ns).encode()
     files["report.json"] = f"{report_of(build).model_dump_json(indent=1)}\n".encode()
     manifest = {
         "broadaxe": __version__,

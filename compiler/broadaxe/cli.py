@@ -434,7 +434,7 @@ def dataflow(
 ) -> None:
     """Show every kernel's cycles and resources and every FIFO's depths; --run runs the C++ that way.
 
-    Example: broadaxe dataflow build --run --least --depth s_quant0_after_window1=20
+    Example: broadaxe dataflow build --run --least --depth s_quant0=20
     """
     from broadaxe.build import load
     from broadaxe.rehearsal import rehearse
@@ -468,7 +468,7 @@ def dataflow(
 def _depth(text: str) -> tuple[str, int]:
     name, _, count = text.rpartition("=")
     if not name or not count.isdecimal():
-        raise RequestError(f"--depth {text}: is not FIFO=N; write for example s_quant0_to_window1=20")
+        raise RequestError(f"--depth {text}: is not FIFO=N; write for example s_quant0=20")
     return name, int(count)
 
 

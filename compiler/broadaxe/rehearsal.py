@@ -94,15 +94,17 @@ def rehearse(
     said = progress or (lambda _: None)
     network, plan = build.plan.network, build.plan
     other = dict(changed or {})
-    for name in other:
+    for name, words in other.items():
         if name not in network.fifos:
             raise RequestError(f"depth: there is no FIFO {name!r}; `broadaxe dataflow {build.path}` lists them")
+        if words < 1:
+            raise RequestError(f"depth: {name}: {words}; a FIFO holds one word at least")
     if frames < 1:
         raise RequestError(f"frames: {frames}; send one at least")
     given = {**plan.least, **dict.fromkeys(plan.dealt, 1)} if depths == "least" else plan.depths | plan.dealt
     chosen = {**given, **other}
     holds = {process.name: process.holds for process in network.processes}
-    if other and min(chosen.values()) > 0:
+    if other:
         holds = locks_up(network, chosen) or holds
     said("compiling the dataflow")
     simulator = compile_bounded(build)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from broadaxe.emit import _environment
 from broadaxe.ir import Graph
 from broadaxe.ops.mac import Accumulating
+from broadaxe.schedule.dataflow import Dataflow
 from broadaxe.schedule.folding import fold_of, folding_entries
+from broadaxe.schedule.problem import kernel_resources
+from broadaxe.schedule.resources import total_of
 from broadaxe.schedule.targets import FoldingPlan, amounts, rate
 
 
-def folding_file(graph: Graph, plan: FoldingPlan, clock_ns: float) -> str:
-    """The text of folding.yaml."""
+def folding_file(graph: Graph, plan: FoldingPlan, flow: Dataflow, clock_ns: float) -> str:
+    """The text of folding.yaml; its figures are those of `compile` and `dataflow`, with FIFOs as deep as `flow` has them."""
     folding = {n.name: fold_of(n.op, plan.lanes[n.name]) for n in graph.nodes if isinstance(n.op, Accumulating)}
     entries = folding_entries(folding, plan.lanes)
     kernels = []
@@ -32,7 +35,7 @@ def folding_file(graph: Graph, plan: FoldingPlan, clock_ns: float) -> str:
                 "entry": entry,
                 "allowed": {part: ", ".join(map(str, values)) for part, values in allowed.items()},
                 "cycles": plan.cycles[node.name],
-                "amounts": amounts(plan.resources[node.name]),
+                "amounts": amounts(kernel_resources(graph, node, plan.lanes[node.name])),
             }
         )
     return (
@@ -44,7 +47,7 @@ def folding_file(graph: Graph, plan: FoldingPlan, clock_ns: float) -> str:
             bottleneck=plan.bottleneck,
             rate=plan.frames_per_second(clock_ns),
             clock_ns=clock_ns,
-            total=amounts(plan.total),
+            total=amounts(total_of(graph, plan.lanes, flow)),
         )
     )
 
@@ -54,7 +57,7 @@ def told(plan: FoldingPlan, clock_ns: float) -> list[str]:
     if plan.step is not None:
         step = plan.step
         faster = f"{step.cycles:,} cycles, {rate(step.cycles, clock_ns):,.0f} frames/s"
-        return [f"next faster folding: {faster}, for {amounts(step.more, signed=True)}"]
+        return [f"next faster folding: {faster}, for {amounts(step.more, signed=True)} before FIFOs are sized"]
     if plan.optimal:
         return [f"no folding is faster: {plan.limit or plan.bottleneck} has no more lanes"]
     return []

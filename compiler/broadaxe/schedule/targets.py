@@ -221,7 +221,7 @@ def _too_fast(problem: Problem, request: Request, goal: Goal) -> RequestError:
     limit = after if isinstance(after, str) and after else _plan(problem, best, None).bottleneck
     return RequestError(
         f"folding: {_speed(request.cycles, request.clock_ns)} cannot be reached, {limit} takes {best.cycles:,} cycles at its"
-        f" fastest; ask for {_speed(best.cycles, request.clock_ns)} or less"
+        f" fastest; ask for {_speed(best.cycles, request.clock_ns)} or slower"
     )
 
 

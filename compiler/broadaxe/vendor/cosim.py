@@ -31,6 +31,8 @@ OUTPUTS = {"export": ("hls", ("*.zip", "component.xml")), "export_xo": ("xo", ("
 
 STARTS = {"csim": "csim", "csynth": "hls", "export_xo": "xo"}
 """Steps that begin a project in work/."""
+SYNTHESISED = ("cosim", "export")
+"""Steps that need what csynth leaves in work/."""
 LOGS = {"hls_run_csim": "csim", "hls_compile": "csynth", "hls_run_cosim": "cosim", "hls_run_package": "export"}
 """The logs that vitis-run and v++ leave in a work folder."""
 MODULES = {"read": "axis_read", "write": "axis_write", "lanes": "change_lanes", "copy": "broadcast"}
@@ -63,7 +65,7 @@ def cosim(
     timeout: float = HOURS * 3600.0,
     progress: Callable[[str], None] | None = None,
 ) -> Outcome:
-    """Run one step of a build, or `all` up to the export.
+    """Run one step of a build, or `all` up to the export. A step that needs a synthesis runs csynth first where there is none.
 
     Args:
         timeout: seconds that one command of a step may take.
@@ -78,8 +80,10 @@ def cosim(
     known = (*steps_of(chosen.tool), "all")
     if step not in known:
         raise RequestError(f"--step {step}: is no step for {chosen.tool}; use {', '.join(known)}")
-    tool = find_tool(chosen.tool, folder, step)
-    steps = STEPS if step == "all" else (step,)
+    steps: tuple[str, ...] = STEPS if step == "all" else (step,)
+    if step in SYNTHESISED and not any((folder / WORK / "hls").rglob("*_csynth.rpt")):
+        steps = ("csynth", step)
+    tool = find_tool(chosen.tool, folder, ("all",) if step == "all" else steps)
     for one in steps:
         _run_step(folder, tool, one, timeout, said)
     return outcome(folder, folder / WORK, steps)

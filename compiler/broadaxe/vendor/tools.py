@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,10 +44,10 @@ class HlsTool:
         return [[beside[command[0]], *command[1:]] for command in arguments(self.program, step)]
 
 
-def find_tool(tool: Tool, folder: Path, step: str) -> HlsTool:
+def find_tool(tool: Tool, folder: Path, steps: Sequence[str]) -> HlsTool:
     """The first program on PATH that reads a build's sources.
 
-    MissingToolError where there is none, with the command to run elsewhere; RequestError where its version is too old.
+    MissingToolError where there is none, with the commands to run elsewhere; RequestError where its version is too old.
     """
     for program, kind in PROGRAMS:
         path = shutil.which(program)
@@ -67,18 +68,21 @@ def find_tool(tool: Tool, folder: Path, step: str) -> HlsTool:
     hint = f"{other} is there, but this build is for {NAMES[tool]} (compile --tool chooses)" if other else ""
     raise MissingToolError(
         f"{' and '.join(wanted)}: not found on PATH{f'; {hint}' if hint else ''}; source the tool's settings64.sh, or run"
-        f" {by_hand(tool, folder, step)} where it is installed and read the results with `broadaxe cosim {folder} --read DIR`"
+        f" {by_hand(tool, folder, steps)} where it is installed and read the results with `broadaxe cosim {folder} --read DIR`"
     )
 
 
-def by_hand(tool: Tool, folder: Path, step: str) -> str:
+def by_hand(tool: Tool, folder: Path, steps: Sequence[str]) -> str:
     """A shell command for a machine that has the tool; of Vitis also for those without vitis_hls."""
     program = "vivado_hls" if tool == "vivado" else "vitis_hls"
-    first = f"`cd {folder / 'vendor'} && {' '.join(arguments(program, step)[0])}`"
+    first = f"`cd {folder / 'vendor'} && {_line(program, steps)}`"
     if tool == "vivado":
         return first
-    newer = " ".join(arguments("vitis-run --tcl", step)[0])
-    return f"{first} (after {written(LAST_WITH_VITIS_HLS)} `{newer}`)"
+    return f"{first} (after {written(LAST_WITH_VITIS_HLS)} `{_line('vitis-run --tcl', steps)}`)"
+
+
+def _line(program: str, steps: Sequence[str]) -> str:
+    return " && ".join(" ".join(command) for step in steps for command in arguments(program, step))
 
 
 def _beside(path: Path, name: str) -> Path | None:
