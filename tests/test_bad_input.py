@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -855,6 +856,14 @@ SETTINGS = {
     ),
     "folding that is no mapping": ({"folding": [1]}, "settings: folding: [1] is not allowed; give a mapping"),
     "simd left out": ({"folding": {"conv0": {"pe": 2}}}, "settings: folding.conv0.simd: is missing; give it"),
+    "a rate that is no number": (
+        {"target_fps": float("inf")},
+        "settings: target_fps: inf is not allowed; give 2147483647.0 or less",
+    ),
+    "a pipeline without an end": (
+        {"latencies": {"conv0": 1 << 62}},
+        "settings: latencies.conv0: 4611686018427387904 is not allowed; give 65536 or less",
+    ),
     "unknown tool": (
         {"tool": "quartus"},
         "settings: tool: 'quartus' is not allowed; use 'vitis' or 'vivado'",
@@ -887,6 +896,25 @@ YAML = {
     "tab": ("tool: vitis\n\tname: x\n", ", line 2: is not YAML; write one `setting: value` a line"),
     "code": ("!!python/object/apply:os.system ['ls']\n", ", line 1: is not YAML; write one `setting: value` a line"),
     "list": ("- a\n", ": holds a list; a mapping is needed"),
+    "no such day": ("name: 2026-99-99\n", ": is not YAML; write one `setting: value` a line"),
+    "a number without an end": (
+        f"multipliers: {'9' * 5000}\n",
+        ": is not YAML; write one `setting: value` a line",
+    ),
+    "hexadecimal without an end": (
+        f"folding:\n  conv0: {{pe: 0x{'f' * 5000}, simd: 1}}\n",
+        ": folding.conv0.pe: a number of thousands of digits is not allowed; give 2147483647 or less",
+    ),
+    "brackets without an end": (
+        "name: " + "[" * 3000 + "]" * 3000 + "\n",
+        ": is not YAML; write one `setting: value` a line",
+    ),
+    "anchors of anchors": (
+        "multipliers: [&a [1,1], &b [*a,*a]"
+        + "".join(f", &{y} [*{x},*{x}]" for x, y in pairwise("bcdefghijklmnopqrstuvwxyz"))
+        + "]\n",
+        f": multipliers: [[1, 1]{', [[...], [...]]' * 5}, ...] is not allowed; give a whole number",
+    ),
     "bytes": ("\x00", ": is not YAML; write one `setting: value` a line"),
 }
 

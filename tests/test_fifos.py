@@ -163,6 +163,21 @@ def test_schedules_run_at_full_rate_in_their_depths() -> None:
         assert all(most[name] <= planned.depths[name] for name in most)
 
 
+def test_pipelines_that_hold_back_less_keep_up_too() -> None:
+    """Results that a shallower pipeline does not hold back are in its FIFOs instead."""
+    rng = np.random.default_rng(4)
+    for network in networks(150, branches=3):
+        processes = tuple(replace(p, holds=p.holds * 4) for p in network.processes)
+        deep = Network(processes, network.fifos)
+        planned = plan(deep)
+        for _ in range(4):
+            holds = {p.name: int(rng.choice([0, p.holds, rng.integers(p.holds + 1)])) for p in processes}
+            ends, most = run(deep, planned.depths, holds, frames=5)
+            assert ends
+            assert all(end < planned.schedule.latency + i * deep.interval for i, end in enumerate(ends))
+            assert all(most[name] <= planned.depths[name] for name in most)
+
+
 def test_a_longer_interval_is_a_schedule_too() -> None:
     for network in networks(40, branches=3):
         found = schedule(network, 2 * network.interval)

@@ -119,6 +119,9 @@ def test_operands_fit_up_to_the_last_bit(products: int) -> None:
             port = -(1 << 10) <= min(ends) <= max(ends) < 1 << 10
             right = port and products * lane <= 16 and (products - 1) * lane < 11
             assert operands_fit(Interval(lo, hi), Interval(-32, 31), products, lane, SMALL) == right
+    assert operands_fit(Interval(-204, 204), Interval(0, 31), 2, 2, SMALL)  # times 5
+    assert not operands_fit(Interval(-205, 0), Interval(0, 31), 2, 2, SMALL)
+    assert not operands_fit(Interval(0, 205), Interval(0, 31), 2, 2, SMALL)
     assert operands_fit(Interval(-1, 1), Interval(0, 31), 2, 4, SMALL)
     assert not operands_fit(Interval(-1, 1), Interval(0, 32), 2, 4, SMALL)
     assert not operands_fit(Interval(-1, 1), Interval(-33, 0), 2, 4, SMALL)

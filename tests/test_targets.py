@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 import models
+import numpy as np
 import onnx
 import pytest
 import yaml
@@ -65,6 +66,21 @@ def test_cycles_of_a_rate_are_exact():
     assert cycles_for(1e9, 0.5) == 2
     assert cycles_for(20_000_000.0, 5.0) == 10
     assert cycles_for(20_000_001, 5.0) == 9
+    assert cycles_for(1e9, 5.0) == 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_cycles_of_any_lanes_are_those_of_the_network(graph, seed):
+    """Whatever kernels and their words are, and whatever pipelines a tool has reported: slow lane changers and ports, too."""
+    rng = np.random.default_rng(seed)
+    lanes, held = {}, {}
+    for node in graph.nodes:
+        if node.op.hardware:
+            variants = node.op.variants(graph.inputs_of(node), graph.values[node.output])
+            lanes[node.name] = variants[rng.integers(len(variants)) if seed else 0]
+            held[node.name] = int(rng.integers(0, 9)) if seed % 2 else 0
+    flow = builds.dataflow(graph, lanes)
+    assert evaluated(graph, lanes, held).ii == network_of(graph, lanes, flow, held).interval
 
 
 @pytest.mark.parametrize("target", [140, 240, 333, 2000])

@@ -338,6 +338,36 @@ def test_results_that_were_brought_back(fake: Fake, build: Path, run, tmp_path: 
     assert (code, err) == (2, f"error: {build / 'tb'}: holds no report of net_top; bring back vendor/ of this build\n")
 
 
+def test_what_is_no_log_is_not_read(fake: Fake, build: Path, run, tmp_path: Path) -> None:
+    """Folders, links to nothing and to themselves, pipes and devices, whatever their names; and logs that are too large."""
+    brought = tmp_path / "brought"
+    shutil.copytree(fake.reports, brought / "work" / "hls")
+    for name, place in (("csim.log", "none"), ("csynth.log", "csynth.log"), ("export.log", "/dev/zero")):
+        (brought / name).symlink_to(place)
+    (brought / "cosim.log").mkdir()
+    os.mkfifo(brought / "vitis_hls.log")
+    code, _, err = run("cosim", build, "--read", brought)
+    assert code == 0, err
+    with (brought / "work" / "csim.log").open("wb") as file:
+        file.truncate(65 << 20)
+    code, _, err = run("cosim", build, "--read", brought)
+    assert code == 2
+    assert err.startswith(f"error: {brought / 'work' / 'csim.log'}: holds {65 << 20} bytes, no report has more than")
+
+
+def test_a_report_of_another_design_is_refused(fake: Fake, build: Path, run, tmp_path: Path) -> None:
+    """Whatever its file is called."""
+    brought = tmp_path / "brought"
+    brought.mkdir()
+    path = brought / "net_top_csynth.rpt"
+    path.write_text(csynth_rpt("another_top", loops=False))
+    code, _, err = run("cosim", build, "--read", brought)
+    assert (code, err) == (
+        2,
+        f"error: {path}: is a report on another_top, not on net_top; run csynth of this build\n",
+    )
+
+
 def test_a_bundle_names_nothing_of_the_machine(fake: Fake, build: Path, run, tmp_path: Path) -> None:
     fake.install("vitis_hls")
     assert run("cosim", build, "--step", "csynth")[0] == 0

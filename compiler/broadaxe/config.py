@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -46,14 +47,21 @@ REMEDIES = {
 """What to do about a value, by pydantic's name for what is wrong with it."""
 
 
+MOST = (1 << 31) - 1
+"""Of anything that is counted: lanes, cycles, resources, frames a second."""
+DEEPEST = 1 << 16
+"""Stages of a pipeline."""
+
+
 class FoldSettings(BaseModel):
     """PE, SIMD and what multiplies of one multiply-accumulate layer."""
 
     model_config = ConfigDict(extra="forbid")
 
-    pe: Annotated[int, Field(ge=1, description="output channels a cycle; divides the layer's outputs")]
+    pe: Annotated[int, Field(ge=1, le=MOST, description="output channels a cycle; divides the layer's outputs")]
     simd: Annotated[
-        int, Field(ge=1, description="inputs a cycle, of depthwise layers taps; divides the products of one sum")
+        int,
+        Field(ge=1, le=MOST, description="inputs a cycle, of depthwise layers taps; divides the products of one sum"),
     ]
     multiplier: Annotated[Multiplier | None, Field(description="what multiplies; left out: what is cheapest")] = None
 
@@ -64,7 +72,7 @@ class LaneSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     lanes: Annotated[
-        int, Field(ge=1, description="elements that the kernel reads or writes a cycle, whichever is more")
+        int, Field(ge=1, le=MOST, description="elements that the kernel reads or writes a cycle, whichever is more")
     ]
 
 
@@ -98,18 +106,20 @@ class CompileSettings(BaseModel):
         dict[str, KernelSettings],
         Field(description="lanes per kernel, such as {conv1: {pe: 8, simd: 4}, window1: {lanes: 4}}"),
     ] = {}
-    multipliers: Annotated[int, Field(ge=1, description="lanes of the busiest layer in the default folding")] = (
-        DEFAULT_MULTIPLIERS
-    )
-    target_fps: Annotated[float | None, Field(gt=0, description="frames a second that the folding has to reach")] = None
-    target_ii: Annotated[int | None, Field(ge=1, description="cycles that a frame may take, instead of target_fps")] = (
-        None
-    )
-    max_lut: Annotated[int | None, Field(ge=0, description="LUTs that the design may take")] = None
-    max_ff: Annotated[int | None, Field(ge=0, description="flip-flops that it may take")] = None
-    max_dsp: Annotated[int | None, Field(ge=0, description="DSP blocks that it may take")] = None
-    max_bram: Annotated[int | None, Field(ge=0, description="block RAMs of 18 Kb that it may take")] = None
-    max_uram: Annotated[int | None, Field(ge=0, description="UltraRAMs that it may take")] = None
+    multipliers: Annotated[
+        int, Field(ge=1, le=MOST, description="lanes of the busiest layer in the default folding")
+    ] = DEFAULT_MULTIPLIERS
+    target_fps: Annotated[
+        float | None, Field(gt=0, le=MOST, description="frames a second that the folding has to reach")
+    ] = None
+    target_ii: Annotated[
+        int | None, Field(ge=1, le=MOST, description="cycles that a frame may take, instead of target_fps")
+    ] = None
+    max_lut: Annotated[int | None, Field(ge=0, le=MOST, description="LUTs that the design may take")] = None
+    max_ff: Annotated[int | None, Field(ge=0, le=MOST, description="flip-flops that it may take")] = None
+    max_dsp: Annotated[int | None, Field(ge=0, le=MOST, description="DSP blocks that it may take")] = None
+    max_bram: Annotated[int | None, Field(ge=0, le=MOST, description="block RAMs of 18 Kb that it may take")] = None
+    max_uram: Annotated[int | None, Field(ge=0, le=MOST, description="UltraRAMs that it may take")] = None
     requantizers: Annotated[
         dict[str, RequantizerForm],
         Field(description='form per requantizer, or for all with "*", such as {"*": thresholds}; must be provable'),
@@ -133,7 +143,7 @@ class CompileSettings(BaseModel):
         Literal["s_axilite", "ap_ctrl_none"], Field(description="block-level interface of the top function")
     ] = "s_axilite"
     latencies: Annotated[
-        dict[str, Annotated[int, Field(ge=0)]],
+        dict[str, Annotated[int, Field(ge=0, le=DEEPEST)]],
         Field(
             description="pipeline stages of kernels as a tool has reported them, instead of the assumed bounds, for FIFO"
             " depths; such as {conv0: 9}"
@@ -256,7 +266,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         loaded = yaml.safe_load(path.read_text())
     except OSError as error:
         raise RequestError(f"{path}: cannot be read ({error.strerror}); name a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates that there are not, numbers of 4,301 digits
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
         raise RequestError(f"{path}{line}: is not YAML; write one `setting: value` a line") from None
@@ -265,11 +275,22 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in (loaded or {}).items()}
 
 
+def _brief(value: Any) -> str:
+    """A value from a file as part of a message: anchors make a few lines of YAML endless, and long numbers have no text."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother = 2, 80, 80
+    try:
+        return short.repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+
+
 def _validated(where: str, values: dict[str, Any]) -> CompileSettings:
     try:
         return CompileSettings(**values)
     except ValidationError as error:
         first = error.errors()[0]
+        value = _brief(first["input"])
         inside = first["loc"][0] == "folding" and len(first["loc"]) > 1
         loc = [part for at, part in enumerate(first["loc"]) if not (inside and at == 2)]  # which of both kinds
         place = ".".join(map(str, loc))
@@ -281,4 +302,4 @@ def _validated(where: str, values: dict[str, Any]) -> CompileSettings:
         remedy = REMEDIES.get(first["type"], "").format(**first.get("ctx", {})) or first["msg"]
         if first["type"] == "extra_forbidden":
             remedy = f"known settings are {known}"
-        raise RequestError(f"{where}: {place}: {first['input']!r} is not allowed; {remedy}") from None
+        raise RequestError(f"{where}: {place}: {value} is not allowed; {remedy}") from None

@@ -100,8 +100,8 @@ def rate(cycles: int, clock_ns: float) -> float:
 
 
 def cycles_for(target_fps: float, clock_ns: float) -> int:
-    """The most cycles a frame may take for a target of frames a second."""
-    return int(10**9 / (Fraction(str(target_fps)) * Fraction(str(clock_ns))))
+    """The most cycles a frame may take for a target of frames a second; 1 where it is beyond the clock's own rate."""
+    return max(1, int(10**9 / (Fraction(str(target_fps)) * Fraction(str(clock_ns)))))
 
 
 def beyond(spent: Resources, request: Request) -> bool:

@@ -6,6 +6,9 @@ after the frame before). The largest number of words that a FIFO holds in the sc
 possible; a network of blocking reads and writes that starts every beat as soon as it can is never later than any possible
 schedule, so with these depths it keeps up the rate of one frame every P cycles, and a frame is never later than here.
 
+That is true of every number of results held back, from none to the bound: a pipeline that holds back fewer may read when it
+reads here, and writes a word that much sooner. So room is counted from the trip that makes a word, not from where it leaves.
+
 Three passes, each linear in the words of a frame. Forward: every beat as early as the data allow. Backward: a beat waits while
 its output FIFO would hold more than EASY words, unless a reader needs the word: fast producers do not run ahead. Forward again:
 what makes fewer bits than it takes, as a requantizer does, is early once more, so that what has to wait does so in few bits.
@@ -74,12 +77,14 @@ def schedule(network: Network, interval: int | None = None) -> Schedule:
             written[fifo] = beats.cycles(process.trace.writes + process.holds)
     read: dict[str, Times] = {}
     starts, ends = {}, {}
+    settled: dict[str, _Beats] = {}
 
     def settle(process: Process, beats: _Beats) -> None:
         for fifo, trips in zip(process.reads, process.trace.reads, strict=True):
             read[fifo] = beats.cycles(trips)
         for fifo in process.writes:
             written[fifo] = beats.cycles(process.trace.writes + process.holds)
+        settled[process.name] = beats
         starts[process.name], ends[process.name] = beats.cycles(np.array([0, process.period - 1])).tolist()
 
     for process in reversed(network.processes):
@@ -88,13 +93,14 @@ def schedule(network: Network, interval: int | None = None) -> Schedule:
         if process.writes and _bits(network, process.reads) > _bits(network, process.writes):
             settle(process, _earliest(process, written, period))
     origin = min(starts.values())
+    soonest = {fifo: settled[p.name].cycles(p.trace.writes) for p in network.processes for fifo in p.writes}
     ahead = dealing(network, {name: at - origin for name, at in starts.items()})
     late = -min([0, *ahead.values()])
     waiting = {fifo: occupancy(np.array([-1]), np.array([cycles + late]), period) for fifo, cycles in ahead.items()}
     return Schedule(
         interval=period,
         latency=late + max(ends.values()) - origin + 1,
-        depths={name: occupancy(written[name], read[name], period) for name in network.fifos} | waiting,
+        depths={name: occupancy(soonest[name], read[name], period) for name in network.fifos} | waiting,
         starts={name: late + at - origin for name, at in starts.items()},
         ends={name: late + at - origin for name, at in ends.items()},
     )
@@ -147,7 +153,7 @@ def _delayed(process: Process, early: _Beats, read: Mapping[str, Times], period:
     begun, done = np.searchsorted(at, trips), np.searchsorted(at, written)
     frames, before = np.divmod(np.arange(len(written)) - EASY, len(written))
     for fifo in process.writes:  # it waits in front of the trip, not with results held back
-        wished[begun] = np.maximum(wished[begun], read[fifo][before] + frames * period + 1 - written)
+        wished[begun] = np.maximum(wished[begun], read[fifo][before] + frames * period + 1 - trips)
         latest[done] = np.minimum(latest[done], read[fifo] - 1 - written)
     latest = np.minimum.accumulate(latest[::-1])[::-1]
     wished = np.maximum.accumulate(wished)

@@ -16,6 +16,7 @@ from broadaxe.errors import RequestError, VerificationError
 from broadaxe.reports.model import Report, read_report
 from broadaxe.schedule.devices import DEFAULT_PART
 from broadaxe.vendor.compare import Difference, differences
+from broadaxe.vendor.figures import text_of
 from broadaxe.vendor.logs import complaint
 from broadaxe.vendor.project import STEPS, steps_of
 from broadaxe.vendor.reports import Reports, figures_of, latencies, measured, read_reports
@@ -108,12 +109,12 @@ def read_back(folder: Path, results: Path) -> Outcome:
 
 def _logs(results: Path) -> Iterator[tuple[str, str, Path]]:
     """Step, text and file of each log: ours, the tools' own of a configuration, and the parts of one that ran several."""
-    for log in sorted(results.rglob("*.log")):
+    for log in sorted(p for p in results.rglob("*.log") if p.is_file()):
         step = LOGS.get(log.stem, log.stem)
         if step in (*STEPS, "export_xo"):
-            yield step, log.read_text(errors="replace"), log
+            yield step, text_of(log), log
         elif log.name in ("vitis_hls.log", "vivado_hls.log"):
-            parts = re.split(r"^BROADAXE: (\w+) starts$", log.read_text(errors="replace"), flags=re.MULTILINE)
+            parts = re.split(r"^BROADAXE: (\w+) starts$", text_of(log), flags=re.MULTILINE)
             for name, text in zip(parts[1::2], parts[2::2], strict=True):
                 yield name, f"BROADAXE: {name} starts{text}", log
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from broadaxe.errors import RequestError
+from broadaxe.frontend.wiring import shown
 from broadaxe.vendor.cosim_rpt import read_cosim_rpt
 from broadaxe.vendor.csynth_rpt import read_csynth_rpt
 from broadaxe.vendor.csynth_summary import read_csynth_summary
@@ -70,6 +72,8 @@ def _whole(path: Path, top: str) -> Synthesis:
     """csynth's report on the top with those on all modules beside it, text before XML: it alone names instances."""
     found = next(reader(path) for ending, reader in READERS if path.name.endswith(ending))
     assert isinstance(found, Synthesis)
+    if found.top.name != top:
+        raise RequestError(f"{path}: is a report on {shown(found.top.name)}, not on {top}; run csynth of this build")
     modules = {m.name: m for m in found.modules}
     for ending, reader in (("_csynth.xml", read_csynth_xml), ("_csynth.rpt", read_csynth_rpt)):
         for other in sorted(path.parent.glob(f"*{ending}")):
