@@ -94,7 +94,7 @@ def test_commands(build: broadaxe.Build, run) -> None:
     ("options", "message"),
     [
         (["--least"], "--least and --depth: change nothing without --run; add --run"),
-        (["--run", "--depth", "abc"], "--depth abc: is not FIFO=N; write for example s_quant0_to_window1=20"),
+        (["--run", "--depth", "abc"], "--depth abc: is not FIFO=N; write for example s_quant0=20"),
         (["--run", "--frames", "0"], "frames: 0; send one at least"),
         (["--run", "--depth", "s_conv0=0"], "depths: s_conv0: 0; a stream holds one word at least"),
     ],
@@ -147,3 +147,12 @@ def test_equal_kernels_are_compiled_once(tmp_path: Path) -> None:
     layers = [node for node in build.graph.nodes if node.op.kind == "matvec"]
     widths = {(build.graph.inputs_of(n)[0].dtype, build.graph.values[n.output].dtype) for n in layers}
     assert len(found) == len(widths) < len(layers) == 3
+
+
+@pytest.mark.slow
+def test_a_target_within_a_budget_may_take_a_faster_folding(tmp_path: Path) -> None:
+    """The cheapest folding at the target leaves FIFOs no room; a faster one needs shallower FIFOs and fits."""
+    model = Path(__file__).parents[1] / "examples" / "fashion_mnist_cnn.onnx"
+    report = broadaxe.report(broadaxe.compile(model, tmp_path / "build", target_ii=10_000, max_bram=10))
+    assert report.interval <= 10_000
+    assert report.resources.bram18 <= 10

@@ -12,8 +12,8 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -29,7 +29,7 @@ from broadaxe.frontend.files import external, read_onnx
 from broadaxe.frontend.float32 import as_float32
 from broadaxe.frontend.qdq import quant_from_qdq
 from broadaxe.frontend.wiring import shown
-from broadaxe.hardware import DSP48E1
+from broadaxe.hardware import DSP48E1, Resources
 from broadaxe.host import Host
 from broadaxe.ir import Fold, Graph, IntArray, Lanes
 from broadaxe.lower import Lowered, lower
@@ -44,7 +44,7 @@ from broadaxe.schedule.fifos import Plan, plan
 from broadaxe.schedule.folding import Given, complete, fold_of, folding_entries, lanes_of, pinned
 from broadaxe.schedule.network import network_of
 from broadaxe.schedule.resources import total_of
-from broadaxe.schedule.targets import FoldingPlan, beyond, difference, evaluated, planned
+from broadaxe.schedule.targets import FoldingPlan, Request, beyond, difference, evaluated, planned
 from broadaxe.vendor.project import project
 from broadaxe.version import __version__
 
@@ -231,39 +231,73 @@ def _design(
     )
 
 
-def _scheduled(
-    graph: Graph, chosen: CompileSettings, given: Mapping[str, Given] | None, said: Progress
-) -> tuple[FoldingPlan, Dataflow, Plan]:
+Scheduled: TypeAlias = tuple[FoldingPlan, Dataflow, Plan]
+FASTER = (0.8, 0.6, 0.45, 0.3, 0.2, 0.1, 0.05)
+"""Shares of a target's cycles to try where its own foldings leave FIFOs no room: faster ones may need shallower FIFOs."""
+
+
+def _scheduled(graph: Graph, chosen: CompileSettings, given: Mapping[str, Given] | None, said: Progress) -> Scheduled:
     """The lanes of every kernel, to the target or the budget that is asked for or else by rule, and the FIFOs for them.
 
     How deep FIFOs have to be follows from the folding; where they break the budget, the folding is chosen again and
-    leaves them room.
+    leaves them room, or is a faster one.
     """
     dsp = chosen.device.dsp_block if chosen.device else DSP48E1
     free = pinned(graph, chosen.given if given is None else given, chosen.folding_place, dsp)
     request = chosen.request if given is None else None
-    if request is not None:
-        layers = {node.name: (node, node.op) for node in graph.nodes if isinstance(node.op, Accumulating)}
-        free = {
-            n: [*op.variants(graph.inputs_of(v), graph.values[v.output], dsp)] for n, (v, op) in layers.items()
-        } | free
-    while True:
-        if request is None:
-            folding = complete(graph, given or chosen.given, chosen.multipliers, chosen.folding_place, dsp)
-            decided = evaluated(graph, lanes_of(graph, folding, free), chosen.latencies)
-        else:
-            said("choosing a folding")
-            decided = planned(graph, request, free, chosen.latencies)
-        said("sizing FIFOs")
-        flow = dataflow(graph, decided.lanes)
-        fifos = plan(network_of(graph, decided.lanes, flow, chosen.latencies))
-        flow = with_depths(flow, fifos.depths | fifos.dealt)
-        if request is None or not request.budget:
-            return decided, flow, fifos
-        spent = total_of(graph, decided.lanes, flow)
-        if not beyond(spent, request):
-            return decided, flow, fifos
-        request = request.leaving(difference(spent, decided.total), decided.ii)
+    if request is None:
+        folding = complete(graph, given or chosen.given, chosen.multipliers, chosen.folding_place, dsp)
+        return _with_fifos(graph, evaluated(graph, lanes_of(graph, folding, free), chosen.latencies), chosen, said)
+    layers = {node.name: (node, node.op) for node in graph.nodes if isinstance(node.op, Accumulating)}
+    free = {n: [*op.variants(graph.inputs_of(v), graph.values[v.output], dsp)] for n, (v, op) in layers.items()} | free
+
+    def fitting(request: Request) -> tuple[Scheduled, Resources | None]:
+        """A folding and its FIFOs, and what it takes if that is beyond the budget."""
+        said("choosing a folding")
+        made = _with_fifos(graph, planned(graph, request, free, chosen.latencies), chosen, said)
+        spent = total_of(graph, made[0].lanes, made[1])
+        return made, spent if beyond(spent, request) else None
+
+    def settled(request: Request) -> Scheduled:
+        made, spent = fitting(request)
+        while spent is not None:
+            request = request.leaving(difference(spent, made[0].total), made[0].ii)
+            made, spent = fitting(request)
+        return made
+
+    try:
+        return settled(request)
+    except RequestError:
+        faster = _faster(request, fitting, settled) if request.cycles is not None and request.budget else None
+        if faster is None:
+            raise
+        return faster
+
+
+def _faster(
+    asked: Request,
+    fitting: Callable[[Request], tuple[Scheduled, Resources | None]],
+    settled: Callable[[Request], Scheduled],
+) -> Scheduled | None:
+    """A faster folding than asked that fits with its FIFOs, the slowest of some that do; None if there is none."""
+    assert asked.cycles is not None
+    for share in FASTER:
+        with suppress(RequestError):
+            made, spent = fitting(replace(asked, cycles=int(share * asked.cycles)))
+            if spent is None:
+                return made
+    with suppress(RequestError):
+        made = settled(replace(asked, cycles=None))
+        if made[0].ii <= asked.cycles:
+            return made
+    return None
+
+
+def _with_fifos(graph: Graph, decided: FoldingPlan, chosen: CompileSettings, said: Progress) -> Scheduled:
+    said("sizing FIFOs")
+    flow = dataflow(graph, decided.lanes)
+    fifos = plan(network_of(graph, decided.lanes, flow, chosen.latencies))
+    return decided, with_depths(flow, fifos.depths | fifos.dealt), fifos
 
 
 def _identifier(name: str) -> str:
