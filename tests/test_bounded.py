@@ -17,7 +17,7 @@ from broadaxe.bounded import Blocked, BoundedSimulator, reporting_trips, with_pr
 from broadaxe.csim import run_program
 from broadaxe.errors import RequestError, VerificationError
 from broadaxe.hardware import Trace
-from broadaxe.ir import Example, Fold, Graph, Lanes, infer
+from broadaxe.ir import Example, Fold, Graph, Lanes, Value, infer
 from broadaxe.ops.mac import Accumulating
 from broadaxe.ops.matvec import MatVec
 from broadaxe.ops.scaled_add import ScaledAdd
@@ -26,6 +26,7 @@ from broadaxe.parameters import parameters_of
 from broadaxe.reference import run
 from broadaxe.schedule.dataflow import dataflow
 from broadaxe.schedule.folding import cycles_of, lanes_of
+from broadaxe.types import IntType
 
 NEVER = np.zeros(0, dtype=np.int64)
 
@@ -267,6 +268,20 @@ def assert_traces(cases: list[tuple[Example, Lanes]], folder: Path) -> None:
 
 
 KERNELS = [example for _, example in EXAMPLES if example.op.hardware]
+
+
+def test_windows_of_several_taps_know_their_trips(tmp_path: Path, unoptimised: None) -> None:
+    """Patches of more words than a frame has columns, and first patches that wait for nothing but the padding."""
+    cases = []
+    for shape, kernel, pads in (((1, 1, 2), (3, 2), (3, 1, 3, 1)), ((2, 3, 2), (3, 2), (2, 1, 0, 1))):
+        kind = IntType(4, signed=False)
+        window = SlidingWindow(kernel, pads=pads, pad_codes=(0,))
+        x = Value("x", shape, kind, (kind.range,) * shape[-1])
+        example = Example(f"{shape} by {kernel}", window, (x,))
+        choices = window.variants((x,), infer("y", window, (x,)))
+        cases += [(example, lanes) for lanes in choices if lanes.written > lanes.read]
+    assert len(cases) > 3
+    assert_traces(cases, tmp_path)
 
 
 def test_operators_know_their_trips(tmp_path: Path, unoptimised: None) -> None:

@@ -12,7 +12,9 @@ LARGEST_FILE = 4 << 20
 LARGEST_BUNDLE = 32 << 20
 """Bytes before compression. Of a longer file the end is kept: that is where errors are."""
 ENDINGS = (".rpt", ".log", ".xml", ".tcl", ".cfg", ".txt", ".yaml", ".json")
-_PATH = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:)?(?:[/\\][\w.+@%~-]+)*[/\\](?=[\w.+@%~-])")
+_BEFORE = r"(?:(?<![\w.:/])|(?<=-[ILB])|(?<=[\w.~]:)(?=/[^/])|(?<=file://))"
+"""Not inside a path, and no address; but behind an option of g++, in a list with colons, and in an address of a file."""
+_PATH = re.compile(_BEFORE + r"(?:[A-Za-z]:)?(?:[/\\][\w.+@%~-]+)*[/\\](?=[\w.+@%~-])")
 _PERSON = re.compile(r"(?i)(for user |on host |host\s*: *)('[^']*'|[^\s']+)")
 
 
