@@ -94,6 +94,7 @@ def test_commands(build: broadaxe.Build, run) -> None:
     ("options", "message"),
     [
         (["--least"], "--least and --depth: change nothing without --run; add --run"),
+        (["--run", "--json"], "--json: prints the report, --run what came of a run; give one of both"),
         (["--run", "--depth", "abc"], "--depth abc: is not FIFO=N; write for example s_quant0=20"),
         (["--run", "--frames", "0"], "frames: 0; send one at least"),
         (["--run", "--depth", "s_conv0=0"], "depths: s_conv0: 0; a stream holds one word at least"),

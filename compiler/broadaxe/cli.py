@@ -302,6 +302,7 @@ def compile(
     max_lut: Annotated[
         Optional[int], typer.Option(metavar="N", help="LUTs at most: without a target the fastest folding that fits.")
     ] = None,
+    max_ff: Annotated[Optional[int], typer.Option(metavar="N", help="Flip-flops at most.")] = None,
     max_dsp: Annotated[Optional[int], typer.Option(metavar="N", help="DSP blocks at most.")] = None,
     max_bram: Annotated[Optional[int], typer.Option(metavar="N", help="Block RAMs of 18 Kb at most.")] = None,
     max_uram: Annotated[Optional[int], typer.Option(metavar="N", help="UltraRAMs at most.")] = None,
@@ -345,6 +346,7 @@ def compile(
         "target_fps": target_fps,
         "target_ii": target_ii,
         "max_lut": max_lut,
+        "max_ff": max_ff,
         "max_dsp": max_dsp,
         "max_bram": max_bram,
         "max_uram": max_uram,
@@ -442,6 +444,8 @@ def dataflow(
     from broadaxe.reports.model import read_report
 
     content = read_report(build)
+    if json and run:
+        raise RequestError("--json: prints the report, --run what came of a run; give one of both")
     if (least or depth) and not run:
         raise RequestError("--least and --depth: change nothing without --run; add --run")
     if not run:

@@ -260,9 +260,6 @@ class SlidingWindow(Op):
         blocks, (kernel_h, kernel_w) = channels // count, self.kernel
         slots = min(height, (kernel_h - 1) * self.dilation[0] + 1 + self.stride[0])
         row = width * blocks
-        parallel = self._parallel(inputs[0].shape, output.shape, lanes)
-        if parallel is not None:
-            return self._parallel_resources(inputs[0].shape, output, parallel)
         pads = costs.times(costs.placed(bits, blocks, rom=True), count) if len(set(self.pad_codes)) > 1 else Resources()
         choice = Resources(lut=count * bits if self.padded else 0)
         return (
@@ -270,19 +267,6 @@ class SlidingWindow(Op):
             + costs.window_control(height, row, slots * row, *output.shape[:2], kernel_h, kernel_w, blocks)
             + pads
             + choice
-        )
-
-    def _parallel_resources(self, image: Shape, output: Value, window: ParallelWindow) -> Resources:
-        """A memory a row, the choice of each tap's row or pad code, registers of columns and of the patch that leaves."""
-        pixel, rows = image[2] * output.dtype.width, self.kernel[0]
-        taps = rows * self.kernel[1]
-        chosen = costs.multiplexer(window.slots, pixel) if window.slots > 1 else 0
-        shifted = (taps - taps // window.parts) * pixel if window.parts > 1 else 0
-        return (
-            costs.times(costs.placed(pixel, image[1]), window.slots)
-            + costs.window_control(image[0], image[1], window.slots * image[1], *output.shape[:2], rows, window.parts)
-            + Resources(lut=rows * (chosen + (pixel if self.padded else 0)) + shifted)
-            + costs.registers((rows * window.columns.extent + taps) * pixel)
         )
 
     @classmethod
