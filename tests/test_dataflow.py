@@ -97,7 +97,7 @@ def test_commands(build: broadaxe.Build, run) -> None:
         (["--run", "--json"], "--json: prints the report, --run what came of a run; give one of both"),
         (["--run", "--depth", "abc"], "--depth abc: is not FIFO=N; write for example s_quant0=20"),
         (["--run", "--frames", "0"], "frames: 0; send one at least"),
-        (["--run", "--depth", "s_conv0=0"], "depths: s_conv0: 0; a stream holds one word at least"),
+        (["--run", "--depth", "s_conv0=0"], "depth: s_conv0: 0; a FIFO holds one word at least"),
     ],
 )
 def test_what_cannot_be_run(build: broadaxe.Build, run, options: list[str], message: str) -> None:
