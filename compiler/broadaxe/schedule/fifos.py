@@ -34,16 +34,6 @@ class Plan:
         """Depths of the FIFOs of parameters; one word is enough not to lock up."""
         return {name: self.schedule.depths[name] for name, _ in self.network.dealt}
 
-    @property
-    def words(self) -> int:
-        """Of all FIFOs."""
-        return sum(self.depths.values())
-
-    @property
-    def bits(self) -> int:
-        """Of all FIFOs."""
-        return sum(depth * self.network.fifos[name].bits for name, depth in self.depths.items())
-
 
 def plan(network: Network, interval: int | None = None) -> Plan:
     """Depths of all FIFOs, for one frame every `interval` cycles; default: as often as the slowest process allows."""
