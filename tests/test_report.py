@@ -17,7 +17,8 @@ from broadaxe.build import Build
 from broadaxe.errors import RequestError, VerificationError
 from broadaxe.frontend.standard import session
 from broadaxe.reference import run
-from broadaxe.reports.model import Port, read_report
+from broadaxe.reports.model import read_report
+from broadaxe.reports.schema import Port
 
 
 def image() -> onnx.ModelProto:

@@ -16,8 +16,8 @@ from broadaxe.quantization.diagnose import Diagnosis, diagnose
 from broadaxe.quantization.load_weights import load_weights
 from broadaxe.quantization.quantize import Quantized, quantize
 from broadaxe.quantization.training import AccumulatorBudget
-from broadaxe.reports.model import Report
 from broadaxe.reports.model import report_of as report
+from broadaxe.reports.schema import Report
 from broadaxe.sweeps.config import SweepConfig
 from broadaxe.sweeps.sweep import Sweep, sweep
 from broadaxe.verify import Verification, simulate, verify

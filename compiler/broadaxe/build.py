@@ -51,6 +51,8 @@ from broadaxe.version import __version__
 if TYPE_CHECKING:
     from torch import nn
 
+    from broadaxe.reports.observe import Observation
+
 Array: TypeAlias = npt.NDArray[Any]
 Progress: TypeAlias = Callable[[str], None]
 OF_TOOLS = re.compile(r"sim/|deploy/(work|__pycache__)/|vendor/(work|\.Xil|\.ipcache)/|vendor/[^/]*\.(log|jou|str)$")
@@ -65,7 +67,8 @@ class Build:
     """A compiled design. `path` is its folder.
 
     Of a design whose weights are loaded at run time, `parameters` are the words that fill its memories with the weights of
-    `model`, and `resident` is the design as compiled if those are others.
+    `model`, and `resident` is the design as compiled if those are others. `command` is the command line that asked for it,
+    and `observed` is what calibration data did to the accumulators; None where there was none.
     """
 
     path: Path
@@ -82,6 +85,8 @@ class Build:
     host: Host
     parameters: IntArray | None = None
     resident: Build | None = None
+    command: str | None = None
+    observed: Observation | None = None
 
     def __repr__(self) -> str:
         return f"Build({str(self.path)!r}, top={self.top!r}, {len(self.graph.nodes)} nodes)"
@@ -96,7 +101,10 @@ def compile(
     output: str | os.PathLike[str],
     *,
     example_input: object | None = None,
+    calibration: Array | Mapping[str, Array] | None = None,
     settings: CompileSettings | None = None,
+    source: str = "data",
+    command: str | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Build:
@@ -106,6 +114,10 @@ def compile(
         model: a QONNX file or model, or a Brevitas module with an `example_input`.
         output: the build folder. An earlier build there is replaced, anything else is not touched.
         example_input: a tensor of the module's input shape, batch first.
+        calibration: real inputs, one array or a mapping, batch first: the report then shows which sums they lead to, beside
+            the proven ones. Nothing else depends on them.
+        source: what the report calls them.
+        command: what the report gives as the command line.
         settings, options: see `broadaxe.config.CompileSettings`; options are its fields.
         progress: called with what is being done.
 
@@ -121,7 +133,9 @@ def compile(
         target = _target(Path(output))
     said("reading the model")
     loaded, stem = load_model(model, example_input)
-    design = _design(target, loaded, chosen, stem, said)
+    design = replace(_design(target, loaded, chosen, stem, said), command=command)
+    if calibration is not None:
+        design = observing(design, calibration, source, said)
     said("writing C++")
     with _writing(target):
         write(design)
@@ -135,7 +149,32 @@ def load(path: str | os.PathLike[str]) -> Build:
     model, _ = load_model(folder / "model.onnx")
     chosen = settings(**{**manifest["settings"], "name": manifest["top"].removesuffix("_top")})
     decided = settings(folding=manifest.get("folding", {})).folded_by(folder / "build.json")
-    return _design(folder, model, chosen, "", lambda _: None, decided.given)
+    design = _design(folder, model, chosen, "", lambda _: None, decided.given)
+    return _as_reported(design)
+
+
+def observing(design: Build, data: Array | Mapping[str, Array], source: str, progress: Progress | None = None) -> Build:
+    """The same build with what data do to its accumulators."""
+    from broadaxe.reports.observe import observe
+
+    codes = design.codes(data)
+    if not len(next(iter(codes.values()))):
+        raise RequestError(f"{source}: holds no inputs, 0 samples; give some")
+    return replace(design, observed=observe(design, codes, source, progress or (lambda _: None)))
+
+
+def _as_reported(design: Build) -> Build:
+    """With what only the folder's report.json knows; `check_files` is what tells whether that has changed."""
+    from broadaxe.reports.observe import Observation
+    from broadaxe.reports.schema import Report
+
+    try:
+        report = Report.model_validate_json((design.path / "report.json").read_bytes())
+    except (OSError, ValueError):
+        return design
+    seen = {layer.name: layer.observed for layer in report.layers if layer.observed is not None}
+    observed = None if report.calibration is None else Observation(report.calibration, seen)
+    return replace(design, command=report.made.command, observed=observed)
 
 
 def load_model(source: object, example_input: object | None = None) -> tuple[onnx.ModelProto, str]:
@@ -348,7 +387,7 @@ def write(build: Build) -> None:
     files = contents(build)
     files["certificate.json"] = certificate(build.graph, files, build.lanes).encode()
     files["folding.yaml"] = folding_file(build.graph, build.decided, build.flow, build.settings.clock_ns).encode()
-    files["report.json"] = f"{report_of(build).model_dump_json(indent=1)}\n".encode()
+    files["report.json"] = report_of(build).as_json().encode()
     manifest = {
         "broadaxe": __version__,
         "top": build.top,

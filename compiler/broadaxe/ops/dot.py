@@ -167,6 +167,10 @@ class Dot(Accumulating):
             "terms": self.terms(lanes),
         }
 
+    def factors(self, vectors: Sequence[IntArray], channel: int) -> tuple[IntArray, IntArray]:
+        """Zero codes are taken off both."""
+        return vectors[0] - self.zeros[0], vectors[1] - self.zeros[1]
+
     def witnesses(self, inputs: Sequence[Value], channel: int) -> tuple[list[IntArray], list[IntArray]] | None:
         """All rows alike; of several pairs of ends that give the same product the one with the lower left, then right, end."""
         a, b = inputs

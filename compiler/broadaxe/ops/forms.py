@@ -29,6 +29,11 @@ DSP_IN_LUTS = 128
 """What a DSP slice is worth: about the LUTs a part has per slice (ZU9EG: 274,080 / 2,520 = 109)."""
 
 
+def _ends(integers: Ints) -> tuple[int, int]:
+    """The least and the largest; 0 and 0 where there are none."""
+    return (int(integers.min()), int(integers.max())) if integers.size else (0, 0)
+
+
 class Form(ABC):
     """A way to compute an integer staircase of each channel."""
 
@@ -53,6 +58,10 @@ class Form(ABC):
     @abstractmethod
     def resources(self, width: int, code: int, lanes: int) -> Resources:
         """Model: what a kernel takes that reads `width` bits and writes `code` bits in `lanes` lanes, its counters apart."""
+
+    def parameters(self) -> Mapping[str, int]:
+        """Its sizes, for people: none where the name says all."""
+        return {}
 
     @abstractmethod
     def template_context(self, lanes: int) -> Mapping[str, Any]:
@@ -112,6 +121,9 @@ class Thresholds(Form):
     @property
     def levels(self) -> int:
         return int(self.thresholds.shape[1])
+
+    def parameters(self) -> Mapping[str, int]:
+        return {"levels": self.levels + 1, "threshold_bits": Interval(*_ends(self.thresholds)).signed_dtype.width}
 
     @cached_property
     def codes(self) -> Interval:
@@ -207,6 +219,9 @@ class Shift(Form):
         """A signed type that holds t, and t + 2**(shift - 1)."""
         t = self.domain + Interval(int(self.bias.min()), int(self.bias.max()))
         return (t | (t + (1 << self.shift))).signed_dtype
+
+    def parameters(self) -> Mapping[str, int]:
+        return {"shift": self.shift, "sum_bits": self.sum_dtype.width}
 
     def evaluate(self, x: IntArray) -> IntArray:
         t = x.astype(np.int64) + self.bias
@@ -316,6 +331,10 @@ class MultiplyShift(Form):
         assert hull is not None
         return (hull | (hull + (1 << self.shift))).signed_dtype
 
+    def parameters(self) -> Mapping[str, int]:
+        bits = {"multiplier_bits": self.factor_dtype.width, "sum_bits": self.sum_dtype.width}
+        return {**bits, "shift": self.shift}
+
     def evaluate(self, x: IntArray) -> IntArray:
         t = x.astype(np.int64) * self.factor + self.bias
         if self.half_even and self.shift:
@@ -391,6 +410,9 @@ class Table(Form):
     name = "table"
     rows: Ints
     domain: Interval
+
+    def parameters(self) -> Mapping[str, int]:
+        return {"entries": int(self.rows.shape[1])}
 
     def evaluate(self, x: IntArray) -> IntArray:
         channels, span = self.rows.shape

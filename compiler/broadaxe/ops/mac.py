@@ -94,6 +94,10 @@ class Accumulating(Op):
     def sizes(self, *inputs: Value) -> Sizes:
         """Widths of the operands, and those that coarser bounds give."""
 
+    @abstractmethod
+    def factors(self, vectors: Sequence[IntArray], channel: int) -> tuple[IntArray, IntArray]:
+        """The two factors of each product of a channel's sum, shape (K,) each, where inputs hold these vectors."""
+
     def stages(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> int:
         """Every level of the adder tree may be a stage of its own."""
         return 16 + (lanes.read - 1).bit_length()
@@ -158,6 +162,10 @@ class Mac(Accumulating):
 
     def starting_at(self, start: IntArray) -> Mac:
         return replace(self, start=start)
+
+    def factors(self, vectors: Sequence[IntArray], channel: int) -> tuple[IntArray, IntArray]:
+        index = self.operand_indices()
+        return vectors[0][index[channel if len(index) > 1 else 0]], self.weights[channel]
 
     def pe_bits(self, inputs: Sequence[Value], output: Value, lanes: Lanes) -> tuple[int, ...] | None:
         bits = [interval.signed_dtype.width for interval in output.bounds]

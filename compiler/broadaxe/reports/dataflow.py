@@ -6,7 +6,7 @@ from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
-from broadaxe.reports.model import Report
+from broadaxe.reports.schema import Report
 from broadaxe.reports.terminal import amounts, speed
 
 
