@@ -22,7 +22,7 @@ from broadaxe.cli import main
 from broadaxe.config import read_settings
 from broadaxe.data import read_data
 from broadaxe.errors import BroadaxeError, RequestError, UnsupportedModelError
-from broadaxe.verify import Verification, _check_folder
+from broadaxe.verification import Verification, _check_folder
 
 SUPPORTED = "README has a table of those that are; replace it, or end the network before it"
 NOT_FINITE = "holds values that are not finite numbers; repair the model"
@@ -821,7 +821,7 @@ def run_cli(monkeypatch, *arguments):
 def test_an_interrupt_while_the_package_is_imported(tmp_path):
     """Ctrl-C in the first second: the imports raise it before the command line has started."""
     script = "import builtins\nreal = builtins.__import__\ndef interrupted(name, *rest):\n"
-    script += "    if name == 'onnx':\n        raise KeyboardInterrupt\n    return real(name, *rest)\n"
+    script += "    if name == 'typer':\n        raise KeyboardInterrupt\n    return real(name, *rest)\n"
     script += "builtins.__import__ = interrupted\nimport broadaxe_command\nbroadaxe_command.main()\n"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | PATHS)
     assert (done.returncode, done.stderr) == (130, "interrupted; nothing was left half-written\n")

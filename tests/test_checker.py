@@ -24,7 +24,6 @@ from onnx import numpy_helper
 
 import broadaxe
 from broadaxe import emit
-from broadaxe.build import sha256
 from broadaxe.chain import (
     ROUNDINGS,
     Affine,
@@ -41,6 +40,7 @@ from broadaxe.chain import (
 from broadaxe.errors import ProofError
 from broadaxe.functions import KINDS, Combined, Function, Leaky, Power
 from broadaxe.ir import Graph, Node, infer
+from broadaxe.manifest import sha256
 from broadaxe.ops import OPS, Requantize
 from broadaxe.ops.forms import Constant, Form, MultiplyShift, Shift, Table, Thresholds, ThresholdSearch
 from broadaxe.ops.mac import Accumulating

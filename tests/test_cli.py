@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from models import small_cnn
 
 import broadaxe
+from broadaxe import verification
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, unoptimised: None) -> Path:
 def test_verify_says_each_stage_once_where_nobody_watches(folder: Path, run, monkeypatch) -> None:
     """No terminal: a line a stage on standard error, however many blocks of inputs a stage has; results apart from it."""
     monkeypatch.setenv("BROADAXE_AP_TYPES", "/dev/null")
-    monkeypatch.setattr(sys.modules["broadaxe.verify"], "BLOCK", 5)
+    monkeypatch.setattr(verification, "BLOCK", 5)
     code, out, err = run("verify", folder / "build", "--data", folder / "x.npy")
     assert code == 0
     assert err.splitlines() == [

@@ -22,17 +22,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 import broadaxe
 from broadaxe import Build
-from broadaxe.build import random_codes, sha256
+from broadaxe.build import random_codes
 from broadaxe.chain import Chain, Quantizer
 from broadaxe.csim import Mode, Simulator, ap_types, compile_sources, run_program
+from broadaxe.manifest import sha256
 from broadaxe.ops import Requantize
 from broadaxe.ops.forms import Form, Shift, Thresholds
 from broadaxe.passes.choose_requantizers import choose_requantizers
 from broadaxe.prove.requantizers import shift_candidates
 from broadaxe.reference import run
-from broadaxe.reports.model import read_report
+from broadaxe.reports.reading import read_report
 from broadaxe.staircase import Staircase
-from broadaxe.verify import Verification, _check_folder, _compare
+from broadaxe.verification import Verification, _check_folder, _compare
 
 MACS = ("conv0", "conv1", "gemm0")
 FOLDING = {"conv0": {"pe": 2, "simd": 2}, "conv1": {"pe": 2, "simd": 4}, "gemm0": {"pe": 3, "simd": 4}}

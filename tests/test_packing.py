@@ -24,7 +24,7 @@ from broadaxe.ir import Fold, Lanes, Value
 from broadaxe.ops import GroupedMatVec, MatVec
 from broadaxe.ops.packing import Packing, operands_fit
 from broadaxe.prove import checker
-from broadaxe.reports.model import read_report
+from broadaxe.reports.reading import read_report
 from broadaxe.types import Interval, IntType
 
 SMALL = Dsp("SMALL", 11, 6, 16)

@@ -17,7 +17,7 @@ from broadaxe.build import Build
 from broadaxe.errors import RequestError, VerificationError
 from broadaxe.frontend.standard import session
 from broadaxe.reference import run
-from broadaxe.reports.model import read_report
+from broadaxe.reports.reading import read_report
 from broadaxe.reports.schema import Port
 
 

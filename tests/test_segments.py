@@ -29,7 +29,7 @@ from broadaxe.ops.forms import Thresholds
 from broadaxe.passes.choose_requantizers import choose_requantizers
 from broadaxe.reference import run
 from broadaxe.segments import SegmentReport, compare_segments
-from broadaxe.verify import Verification
+from broadaxe.verification import Verification
 
 LINE = re.compile(r"(\w+) \(([\d, ]+)\): our code is (-?\d+), float32 gives (\S+), exactly (\S+) before rounding")
 

@@ -24,7 +24,7 @@ from broadaxe.lower import lower
 from broadaxe.ops import MatVec
 from broadaxe.prove.accumulators import accumulators
 from broadaxe.reference import run
-from broadaxe.reports.model import read_report
+from broadaxe.reports.reading import read_report
 from broadaxe.schedule.folding import default_folding
 from broadaxe.types import Interval, IntType
 

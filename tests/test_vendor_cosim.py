@@ -20,7 +20,7 @@ from vendor_texts import cosim_rpt, csynth_rpt
 
 import broadaxe
 from broadaxe.errors import MissingToolError, VerificationError
-from broadaxe.reports.model import read_report
+from broadaxe.reports.reading import read_report
 from broadaxe.vendor import run as running
 from broadaxe.vendor.bundle import anonymous, bundle
 from broadaxe.vendor.compare import Difference, differences

@@ -12,9 +12,9 @@ from models import small_cnn
 from vendor_recorder import record, tclsh
 
 import broadaxe
-from broadaxe.build import read_manifest
 from broadaxe.csim import FLAGS
 from broadaxe.errors import RequestError
+from broadaxe.manifest import read_manifest
 from broadaxe.vendor.commands import keys
 from broadaxe.vendor.project import STEPS, arguments, cfg, project, steps_of, tcl
 from broadaxe.vendor.versions import FIRST_WITH_CONFIG, VITIS_HLS, VIVADO_HLS, version_of

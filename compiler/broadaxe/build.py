@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ import onnx
 from broadaxe import resources
 from broadaxe.config import CompileSettings, settings
 from broadaxe.emit import firmware, loading_vectors, testbench
-from broadaxe.errors import RequestError, VerificationError
+from broadaxe.errors import RequestError
 from broadaxe.frontend.files import external, read_onnx
 from broadaxe.frontend.float32 import as_float32
 from broadaxe.frontend.qdq import quant_from_qdq
@@ -33,6 +33,7 @@ from broadaxe.hardware import DSP48E1, Resources
 from broadaxe.host import Host
 from broadaxe.ir import Fold, Graph, IntArray, Lanes
 from broadaxe.lower import Lowered, lower
+from broadaxe.manifest import read_manifest
 from broadaxe.ops.mac import Accumulating
 from broadaxe.parameters import packed, parameters_of, turned_over
 from broadaxe.passes import loadable_pipeline, pipeline, run_passes
@@ -101,9 +102,8 @@ def compile(
     output: str | os.PathLike[str],
     *,
     example_input: object | None = None,
-    calibration: Array | Mapping[str, Array] | None = None,
+    calibration: Array | Mapping[str, Array] | str | os.PathLike[str] | None = None,
     settings: CompileSettings | None = None,
-    source: str = "data",
     command: str | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -114,9 +114,8 @@ def compile(
         model: a QONNX file or model, or a Brevitas module with an `example_input`.
         output: the build folder. An earlier build there is replaced, anything else is not touched.
         example_input: a tensor of the module's input shape, batch first.
-        calibration: real inputs, one array or a mapping, batch first: the report then shows which sums they lead to, beside
-            the proven ones. Nothing else depends on them.
-        source: what the report calls them.
+        calibration: real inputs, batch first: one array, a mapping, or a file as for `verify --data`. The report then shows
+            which sums they lead to, beside the proven ones; nothing else depends on them.
         command: what the report gives as the command line.
         settings, options: see `broadaxe.config.CompileSettings`; options are its fields.
         progress: called with what is being done.
@@ -135,7 +134,7 @@ def compile(
     loaded, stem = load_model(model, example_input)
     design = replace(_design(target, loaded, chosen, stem, said), command=command)
     if calibration is not None:
-        design = observing(design, calibration, source, said)
+        design = observing(design, calibration, said)
     said("writing C++")
     with _writing(target):
         write(design)
@@ -153,10 +152,17 @@ def load(path: str | os.PathLike[str]) -> Build:
     return _as_reported(design)
 
 
-def observing(design: Build, data: Array | Mapping[str, Array], source: str, progress: Progress | None = None) -> Build:
-    """The same build with what data do to its accumulators."""
+def observing(
+    design: Build, data: Array | Mapping[str, Array] | str | os.PathLike[str], progress: Progress | None = None
+) -> Build:
+    """The same build with what data, or those of a file, do to its accumulators."""
+    from broadaxe.data import read_data
     from broadaxe.reports.observe import observe
 
+    source = "data"
+    if isinstance(data, str | os.PathLike):
+        source = Path(data).name
+        data = read_data(Path(data), list(dict.fromkeys(i.tensor for i in design.lowered.inputs)))
     codes = design.codes(data)
     if not len(next(iter(codes.values()))):
         raise RequestError(f"{source}: holds no inputs, 0 samples; give some")
@@ -463,38 +469,6 @@ def opened(build: object) -> Build:
     if not isinstance(build, Build):
         raise RequestError(f"build: is a {type(build).__name__}; give what compile returned, or its folder")
     return build
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """build.json of a build folder."""
-    try:
-        manifest = json.loads((folder / "build.json").read_text())
-        match manifest:
-            case {"top": str(), "settings": {}, "files": {**files}} if all(type(v) is str for v in files.values()):
-                return dict(manifest)
-    except (OSError, ValueError, RecursionError):
-        pass
-    raise RequestError(f"{folder}: is not a build folder; make one with `broadaxe compile`")
-
-
-def check_files(folder: Path, names: Collection[str] | None = None) -> int:
-    """Check that every file of a folder is as it was written, and that it lists `names`; returns how many there are.
-
-    VerificationError names the first that is not.
-    """
-    files = read_manifest(folder)["files"]
-    expected = set(files) if names is None else set(names)
-    for name in sorted({*expected, *files}):
-        if name not in files or name not in expected:
-            place = "does not list" if name in expected else "lists"
-            raise VerificationError(f"{folder / 'build.json'}: {place} {name}; compile again")
-        if not (folder / name).is_file() or sha256(folder / name) != files[name]:
-            raise VerificationError(f"{folder / name}: is missing or was changed after compilation; compile again")
-    return len(files)
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def random_codes(graph: Graph, count: int, seed: int = 0) -> dict[str, IntArray]:

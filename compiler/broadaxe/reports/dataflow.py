@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
-from broadaxe.reports.schema import Report
 from broadaxe.reports.terminal import amounts, speed
+
+if TYPE_CHECKING:
+    from broadaxe.reports.schema import Report
 
 
 class DataflowTable:

@@ -1,4 +1,4 @@
-"""The report of a build, from its graph and folding alone, and the one that compilation left in its folder."""
+"""The report of a build, from its graph and folding."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from broadaxe import emit
-from broadaxe.build import Build, check_files, opened
+from broadaxe.build import Array, Build, Progress, observing, opened
 from broadaxe.chain import Affine, Chain, PerChannel, spread
-from broadaxe.errors import RequestError
 from broadaxe.hardware import Resources
 from broadaxe.ir import Graph, IntArray, Node
 from broadaxe.ops.costs import total
@@ -53,18 +50,26 @@ BINS = 64
 """Of a histogram, at most."""
 
 
-def read_report(folder: Path) -> Report:
-    """The report that compilation left in a build folder; VerificationError where a file there has changed since."""
-    check_files(folder)
-    try:
-        return Report.model_validate_json((folder / "report.json").read_text())
-    except (OSError, ValidationError):
-        raise RequestError(f"{folder / 'report.json'}: is missing or damaged; compile again") from None
+def report_of(
+    build: Build | str | os.PathLike[str],
+    data: Array | Mapping[str, Array] | str | os.PathLike[str] | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Report:
+    """Which accumulator every layer needs and why, and what the design takes.
 
+    Args:
+        build: what `compile` or `load` returned, or its folder.
+        data: real inputs, batch first, or a file of them: the report then has the sums that they lead to, instead of those
+            of the calibration data that `compile` was given.
+        progress: called with what is being done.
 
-def report_of(build: Build | str | os.PathLike[str]) -> Report:
-    """The report of a build, or of the one in a folder, from its graph and folding alone."""
+    Raises:
+        RequestError: no build folder, or data that do not fit the model.
+    """
     build = opened(build)
+    if data is not None:
+        build = observing(build, data, progress)
     spent = resources_of(build.graph, build.lanes, build.flow)
     cycles = cycles_of(build.graph, build.lanes)
     layers = tuple(_layer(build, a, cycles[a.name], spent[a.name]) for a in accumulators(build.graph))

@@ -262,7 +262,9 @@ class Made(_Entry):
     command: Annotated[str | None, Field(description="the command line; none where a program called the library")]
     versions: Annotated[dict[str, str], Field(description="of Python and of the packages that took part")]
     model_sha256: Annotated[str, Field(description="of the folder's model.onnx")]
-    settings: Annotated[dict[str, Any], Field(description="of `broadaxe compile`, as in build.json; defaults and the name left out")]
+    settings: Annotated[
+        dict[str, Any], Field(description="of `broadaxe compile`, as in build.json; defaults and the name left out")
+    ]
 
 
 class Data(_Entry):

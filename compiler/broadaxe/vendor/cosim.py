@@ -10,10 +10,10 @@ from pathlib import Path
 
 import yaml
 
-from broadaxe.build import check_files, read_manifest
 from broadaxe.config import settings
 from broadaxe.errors import RequestError, VerificationError
-from broadaxe.reports.model import read_report
+from broadaxe.manifest import check_files, read_manifest
+from broadaxe.reports.reading import read_report
 from broadaxe.reports.schema import Report
 from broadaxe.schedule.devices import DEFAULT_PART
 from broadaxe.vendor.compare import Difference, differences

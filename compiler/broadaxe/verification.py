@@ -15,10 +15,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from broadaxe.build import Array, Build, Progress, check_files, contents, named, opened, random_codes
+from broadaxe.build import Array, Build, Progress, contents, named, opened, random_codes
 from broadaxe.csim import Mode, Simulator, ap_types, compile_sources, run_program
 from broadaxe.errors import VerificationError
 from broadaxe.ir import Graph, IntArray, Node
+from broadaxe.manifest import check_files
 from broadaxe.ops.mac import Accumulating
 from broadaxe.prove.certificate import certificate
 from broadaxe.reference import frames_at_once, run

@@ -1,0 +1,53 @@
+"""`broadaxe audit`: the accumulators of a FINN or hls4ml design."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from broadaxe.commands.options import InputTypes, typed_inputs
+from broadaxe.commands.output import results, working
+
+
+def audit(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A QONNX or FINN model.")],
+    hls4ml: Annotated[
+        Optional[Path],
+        typer.Option(metavar="CONFIG.yml", help="hls4ml configuration; default: what the model declares."),
+    ] = None,
+    inputs: InputTypes = None,
+    data: Annotated[Optional[Path], typer.Option(help="Real inputs that are tried first; as for verify.")] = None,
+    output: Annotated[
+        Optional[Path], typer.Option("-o", "--output", metavar="WITNESS.npz", help="File for an input that overflows.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="Of the search for inputs, for each layer behind the first.")
+    ] = 10.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of that search.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Prove the accumulators that a FINN or hls4ml design declares wide enough, or show an input that overflows one.
+
+    Example: broadaxe audit model.onnx --hls4ml config.yml -o witness.npz
+    """
+    from json import dumps
+
+    from broadaxe.auditing.audit import audit as run
+    from broadaxe.auditing.table import AuditTable
+    from broadaxe.data import write_data
+
+    types = typed_inputs(inputs)
+    with working() as progress:
+        result = run(model, hls4ml, inputs=types, data=data, seconds=seconds, seed=seed, progress=progress)
+    if output is not None and result.witness:
+        write_data(output, result.witness)
+    if json:
+        typer.echo(dumps(result.as_dict(), indent=1))
+    else:
+        results().print(AuditTable(result))
+        if output is not None:
+            typer.echo(f"wrote {output}" if result.witness else f"{output} not written: no input is known to overflow")
+    if not result.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,37 @@
+"""`broadaxe export`: proven widths for FINN and hls4ml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broadaxe.commands.options import InputTypes, typed_inputs
+from broadaxe.commands.output import working
+from broadaxe.errors import RequestError
+
+
+def export(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A QONNX or FINN model.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="Model or configuration to write.")],
+    finn: Annotated[bool, typer.Option("--finn", help="Write a model with widths in FINN's terms.")] = False,
+    hls4ml: Annotated[bool, typer.Option("--hls4ml", help="Write an hls4ml configuration.")] = False,
+    inputs: InputTypes = None,
+) -> None:
+    """Write proven accumulator widths in the terms of FINN or of hls4ml.
+
+    Example: broadaxe export model.onnx --hls4ml -o config.yml
+    """
+    from broadaxe.auditing.export import export_finn, export_hls4ml, write
+
+    if finn == hls4ml:
+        raise RequestError("export: give either --finn or --hls4ml")
+    types = typed_inputs(inputs)
+    with working() as progress:
+        made = (export_finn if finn else export_hls4ml)(model, inputs=types, progress=progress)
+    write(output, made)
+    typer.echo(f"wrote {output}")
+    if isinstance(made, str) and (remarked := made.count("\n  # ")):
+        typer.echo(f"{remarked} layers are sized inexactly or not at all; comments in the file say why")
+    typer.echo(f"next: broadaxe audit {output if finn else f'{model} --hls4ml {output}'}")

@@ -1,0 +1,79 @@
+"""Arguments that several commands take, and what they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
+
+import typer
+
+from broadaxe.errors import RequestError
+
+if TYPE_CHECKING:
+    import onnx
+
+    from broadaxe.build import Build
+    from broadaxe.evaluation import Rows
+
+Settings = TypeVar("Settings")
+
+BuildFolder = Annotated[Path, typer.Argument(metavar="BUILD", help="A folder that `broadaxe compile` wrote.")]
+LoadedModel = Annotated[
+    Optional[Path],
+    typer.Option("--load", metavar="MODEL.onnx", help="With weights that are loaded at run time: those of this model."),
+]
+InputTypes = Annotated[
+    Optional[list[str]],
+    typer.Option("--input", metavar="NAME:TYPE", help="An input that carries integers, such as image:uint8."),
+]
+
+Calibration = Annotated[Path, typer.Option(help=".npz, .npy or folder of .npy: some hundred real inputs, batch first.")]
+AccBits = Annotated[Optional[int], typer.Option(help="Accumulator bits; with --tile, of each tile.")]
+Tile = Annotated[Optional[int], typer.Option(help="Inputs of one inner accumulator.")]
+WeightBits = Annotated[Optional[int], typer.Option(help="Default: the model's own where it has quantizers, else 4.")]
+ActBits = Annotated[Optional[int], typer.Option(help="Of a float model; default 8.")]
+InputBits = Annotated[Optional[int], typer.Option(help="Of a float model's own input; default 8.")]
+Preset = Annotated[
+    Optional[str], typer.Option(metavar="NAME", help="best, axe, axe-search, rtn, project, project-search.")
+]
+Method = Annotated[Optional[str], typer.Option(metavar="NAME", help="optq, gpfq, qronos or rtn.")]
+Scales = Annotated[Optional[str], typer.Option(metavar="KIND", help="float, pow2 or dyadic:8.")]
+
+
+def chosen_settings(settings: Callable[..., Settings], config: Path | None, given: dict[str, Any]) -> Settings:
+    """Settings of a file and of options, which go on top."""
+    from broadaxe.config import read_mapping
+
+    options = {k: v for k, v in given.items() if v is not None}
+    return settings(str(config), **read_mapping(config) | options) if config else settings("options", **options)
+
+
+def opened_rows(model: Path, calib: Path) -> tuple[onnx.ModelProto, Rows]:
+    """A model and its calibration rows."""
+    from broadaxe.build import load_model
+    from broadaxe.data import read_data
+    from broadaxe.evaluation import Rows, input_names
+
+    loaded, _ = load_model(model)
+    return loaded, Rows(read_data(calib, input_names(loaded)), source=str(calib))
+
+
+def filled(build: Path, model: Path | None) -> Build:
+    """A build folder's design, with the weights of a model loaded if one is named."""
+    from broadaxe.build import load
+    from broadaxe.loading import load_parameters
+
+    return load(build) if model is None else load_parameters(build, model)
+
+
+def typed_inputs(inputs: list[str] | None) -> dict[str, str] | None:
+    """What --input gives, by name; None without any."""
+    return dict(map(_typed, inputs)) if inputs else None
+
+
+def _typed(text: str) -> tuple[str, str]:
+    name, colon, kind = text.rpartition(":")
+    if not colon or not name:
+        raise RequestError(f"--input {text}: is not NAME:TYPE; write for example image:uint8")
+    return name, kind

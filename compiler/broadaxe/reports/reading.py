@@ -1,0 +1,20 @@
+"""The report that a build folder holds, read without the compiler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from broadaxe.errors import RequestError
+from broadaxe.manifest import check_files
+from broadaxe.reports.schema import Report
+
+
+def read_report(folder: Path) -> Report:
+    """The report that compilation left in a build folder; VerificationError where a file there has changed since."""
+    check_files(folder)
+    try:
+        return Report.model_validate_json((folder / "report.json").read_text())
+    except (OSError, ValidationError):
+        raise RequestError(f"{folder / 'report.json'}: is missing or damaged; compile again") from None
