@@ -12,6 +12,7 @@ from models import small_cnn
 
 import broadaxe
 from broadaxe import verification
+from broadaxe.commands import progress
 
 
 @pytest.fixture(scope="module")
@@ -23,23 +24,38 @@ def folder(tmp_path_factory: pytest.TempPathFactory, unoptimised: None) -> Path:
     return path
 
 
-def test_verify_says_each_stage_once_where_nobody_watches(folder: Path, run, monkeypatch) -> None:
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every stage is worth a line, however short."""
+    monkeypatch.setattr(progress, "LASTING", 0.0)
+
+
+LOADING = [
+    "reading the build ...",
+    "lowering to integers ...",
+    "sizing accumulators and proving requantizers ...",
+    "sizing FIFOs ...",
+]
+
+
+def test_verify_says_each_stage_once_where_nobody_watches(folder: Path, run, told, monkeypatch) -> None:
     """No terminal: a line a stage on standard error, however many blocks of inputs a stage has; results apart from it."""
     monkeypatch.setenv("BROADAXE_AP_TYPES", "/dev/null")
     monkeypatch.setattr(verification, "BLOCK", 5)
     code, out, err = run("verify", folder / "build", "--data", folder / "x.npy")
     assert code == 0
     assert err.splitlines() == [
+        *LOADING,
         "checking files and certificate ...",
-        "comparing with float32 onnxruntime ...",
+        "comparing 2 of 2 inputs with float32 onnxruntime ...",
         "compiling the C simulation ...",
-        "running 5 of 18 inputs ...",
-        "driving every layer to both ends of its accumulator ...",
+        "running 5 of 18 inputs, window0 in numpy ...",
+        "driving every layer to both ends of its accumulator, native C simulation ...",
     ]
     assert re.search(r"^verified: 18 inputs, \d+ nodes, 0 mismatches$", out, flags=re.MULTILINE)
 
 
-def test_compile_says_each_stage(folder: Path, run, tmp_path: Path) -> None:
+def test_compile_says_each_stage(folder: Path, run, told, tmp_path: Path) -> None:
     code, out, err = run("compile", folder / "model.onnx", "-o", tmp_path / "build")
     assert code == 0
     assert err.splitlines() == [

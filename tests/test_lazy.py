@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from models import small_cnn
 
 import broadaxe
 
@@ -27,6 +29,13 @@ def command(*arguments: object) -> str:
     return f"import sys, broadaxe_command\nsys.argv[1:] = {words!r}\nbroadaxe_command.main()"
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("lazy") / "build"
+    broadaxe.compile(small_cnn(), path)
+    return path
+
+
 def test_the_package_and_the_help_import_nothing_heavy() -> None:
     assert imported("import broadaxe") == []
     assert imported(command("--help")) == []
@@ -37,6 +46,11 @@ def test_the_package_and_the_help_import_nothing_heavy() -> None:
 def test_a_name_is_imported_when_it_is_used() -> None:
     assert imported("import broadaxe\nbroadaxe.BroadaxeError, broadaxe.__version__") == []
     assert "onnx" in imported("import broadaxe\nbroadaxe.compile")
+
+
+@pytest.mark.parametrize("words", [("report",), ("report", "--json"), ("dataflow",)], ids=" ".join)
+def test_showing_a_report_imports_nothing_heavy(folder: Path, words: tuple[str, ...]) -> None:
+    assert imported(command(words[0], folder, *words[1:])) == []
 
 
 def test_every_public_name_is_what_it_says() -> None:

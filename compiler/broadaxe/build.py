@@ -141,14 +141,15 @@ def compile(
     return design
 
 
-def load(path: str | os.PathLike[str]) -> Build:
-    """Open a build folder: its model is lowered again with its settings."""
+def load(path: str | os.PathLike[str], *, progress: Progress | None = None) -> Build:
+    """Open a build folder: its model is lowered again with its settings. `progress` is called with what is being done."""
     folder = Path(path)
-    manifest = read_manifest(folder)
+    manifest, said = read_manifest(folder), progress or (lambda _: None)
+    said("reading the build")
     model, _ = load_model(folder / "model.onnx")
     chosen = settings(**{**manifest["settings"], "name": manifest["top"].removesuffix("_top")})
     decided = settings(folding=manifest.get("folding", {})).folded_by(folder / "build.json")
-    design = _design(folder, model, chosen, "", lambda _: None, decided.given)
+    design = _design(folder, model, chosen, "", said, decided.given)
     return _as_reported(design)
 
 
@@ -462,10 +463,10 @@ def certificate_text(build: Build) -> str:
     return certificate(build.graph, contents(build), build.lanes)
 
 
-def opened(build: object) -> Build:
+def opened(build: object, progress: Progress | None = None) -> Build:
     """A build, or the one in a folder that is named."""
     if isinstance(build, str | os.PathLike):
-        return load(build)
+        return load(build, progress=progress)
     if not isinstance(build, Build):
         raise RequestError(f"build: is a {type(build).__name__}; give what compile returned, or its folder")
     return build

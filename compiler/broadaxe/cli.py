@@ -1,13 +1,22 @@
-"""The command line: arguments in, one library call, results out. Exit codes: 0 done, 1 a check failed, 2 the request is
-wrong, 3 a needed tool is missing."""
+"""The command line: which commands there are, and how each of them ends.
+
+Exit codes: 0 done, 1 a check failed, 2 the request is wrong, 3 a needed tool is missing, 130 interrupted, 141 nobody read
+the results to their end.
+"""
 
 from __future__ import annotations
 
+import errno
+import inspect
+import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from broadaxe.commands import output
 from broadaxe.commands.audit import audit
 from broadaxe.commands.compile import compile
 from broadaxe.commands.cosim import cosim
@@ -16,55 +25,152 @@ from broadaxe.commands.demo import demo
 from broadaxe.commands.diagnose import diagnose
 from broadaxe.commands.export import export
 from broadaxe.commands.load import load
-from broadaxe.commands.output import messages
+from broadaxe.commands.page import Command, Commands
+from broadaxe.commands.progress import logger
 from broadaxe.commands.quantize import quantize
 from broadaxe.commands.report import report
 from broadaxe.commands.simulate import simulate
 from broadaxe.commands.sweep import sweep
+from broadaxe.commands.usage import USAGE, translated
 from broadaxe.commands.verify import verify
-from broadaxe.errors import BroadaxeError
+from broadaxe.errors import BroadaxeError, RequestError
 from broadaxe.version import __version__
 
-COMMANDS = (
-    *(quantize, diagnose, sweep),
-    *(compile, verify, simulate, dataflow),
-    *(report,),
-    *(cosim, load, export, audit),
-    *(demo,),
-)
+GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Quantize a network": (quantize, diagnose, sweep),
+    "Compile it and check what came of it": (compile, verify, simulate, dataflow),
+    "Read the accumulator report": (report,),
+    "Hand it over": (cosim, load, export, audit),
+    "Begin": (demo,),
+}
 """In the order of the work."""
+INTERRUPTED, UNREAD = 130, 141
+"""Exit codes as a shell gives them for SIGINT and SIGPIPE."""
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors, and results that are asked for.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log stages with seconds, versions and settings.")]
 
 app = typer.Typer(
-    name="broadaxe",
-    help="Compile quantized neural networks to HLS C++ whose every accumulator is proven wide enough.",
-    no_args_is_help=True,
+    name=output.PROGRAM,
+    cls=Commands,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in COMMANDS:
-    app.command()(command)
+
+
+def spoken(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes --quiet and --verbose as well, which mean the same in front of its name."""
+    hints = get_type_hints(command, include_extras=True)
+    given = inspect.signature(command).parameters.values()
+    kinds = {"quiet": Quiet, "verbose": Verbose}
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [p.replace(annotation=hints[p.name]) for p in given]
+    parameters += [inspect.Parameter(name, keyword, default=False, annotation=kind) for name, kind in kinds.items()]
+
+    @wraps(command)
+    def run(*, quiet: bool = False, verbose: bool = False, **values: Any) -> None:
+        output.begin(quiet, verbose, json=bool(values.get("json")), more=True)
+        with output.logging_to_stderr():
+            _log_request(command.__name__, values)
+            try:
+                command(**values)
+            except KeyboardInterrupt:
+                raise typer.Exit(INTERRUPTED) from None
+            except BrokenPipeError:
+                raise typer.Exit(UNREAD) from None
+            except BroadaxeError:
+                logger.info("where it came to an error", exc_info=True)
+                raise
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = hints | kinds
+    return run
+
+
+def _log_request(name: str, values: dict[str, Any]) -> None:
+    from broadaxe.reports.versions import versions
+
+    logger.info("%s", ", ".join(f"{package} {version}" for package, version in versions().items()))
+    logger.info("%s: %s", name, ", ".join(f"{k}={v}" for k, v in values.items() if v is not None))
+
+
+for title, commands in GROUPS.items():
+    for one in commands:
+        app.command(cls=Command, rich_help_panel=title)(spoken(one))
 
 
 @app.callback(invoke_without_command=True)
-def _version(
+def _program(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
+    """Compile quantized neural networks to HLS C++ whose every accumulator is proven wide enough.
+
+    Examples:
+        broadaxe demo
+        broadaxe quantize float.onnx --calib calib.npz --acc-bits 16 -o model.onnx
+        broadaxe compile model.onnx -o build
+        broadaxe compile --help
+
+    Exit codes:
+        0   done
+        1   a check failed
+        2   the request or the model is wrong
+        3   a needed tool is missing
+        130 interrupted
+    """
+    output.begin(quiet, verbose)
     if version:
-        typer.echo(f"broadaxe {__version__}")
-        raise typer.Exit
+        typer.echo(f"{output.PROGRAM} {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one line on standard error and its exit code.
+    """Run the command line; an error is one line on standard error and its exit code.
 
     `broadaxe_command` imports this module, so that an interrupt meanwhile is caught as well.
     """
+    sys.exit(_flushed(_status()))
+
+
+def _status() -> int:
     try:
-        app()
+        return int(app(prog_name=output.PROGRAM, standalone_mode=False) or 0)
     except BroadaxeError as error:
-        messages.print(f"error: {error}", markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        return _failed(error)
+    except USAGE as error:
+        return _failed(translated(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except OSError as error:
+        return UNREAD if error.errno == errno.EPIPE else _failed(_refused(error))
+
+
+def _failed(error: BroadaxeError) -> int:
+    output.fail(str(error))
+    return error.exit_code
+
+
+def _refused(error: OSError) -> RequestError:
+    """What the operating system says of a place that no message of ours names."""
+    place = error.filename if isinstance(error.filename, str) else "standard output"
+    return RequestError(f"{place}: {error.strerror or type(error).__name__}; make room there, or name another place")
+
+
+def _flushed(status: int) -> int:
+    """The status when all that was printed has arrived; what has not would be a traceback when Python ends."""
+    if status == INTERRUPTED:
+        typer.echo("interrupted; nothing was left half-written", err=True)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD if error.errno == errno.EPIPE else _failed(_refused(error))
+    return status
 
 
 if __name__ == "__main__":

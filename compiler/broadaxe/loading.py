@@ -58,7 +58,8 @@ def load_parameters(
     """
     from broadaxe.prove import checker  # late, so that `python -m broadaxe.prove.checker` runs it unimported
 
-    design, said = opened(build), progress or (lambda _: None)
+    said = progress or (lambda _: None)
+    design = opened(build, said)
     design = design.resident or design
     if design.parameters is None:
         raise RequestError(f"{design.path}: its weights are fixed; compile it with weights: runtime to load others")

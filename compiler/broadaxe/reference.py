@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -16,8 +16,15 @@ KEPT = 1 << 26
 """Elements of all values of all inputs that a comparison may hold at a time, each in several executions."""
 
 
-def run(graph: Graph, inputs: Mapping[str, IntArray], every_value: bool = False) -> dict[str, IntArray]:
+def run(
+    graph: Graph,
+    inputs: Mapping[str, IntArray],
+    every_value: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, IntArray]:
     """Compute the graph's outputs (or every value) on integer inputs of shape (batch, *shape).
+
+    `progress` is called with the name of each node before it is computed.
 
     Raises RequestError where an input is missing, misshapen, or holds an integer outside its proven bounds.
     """
@@ -30,7 +37,8 @@ def run(graph: Graph, inputs: Mapping[str, IntArray], every_value: bool = False)
     largest = max(value.size for value in graph.values.values())
     block = max(1, min(batch, WORKING_SET // largest))
     parts = [
-        _block(graph, {n: x[at : at + block] for n, x in feeds.items()}, keep) for at in range(0, max(batch, 1), block)
+        _block(graph, {n: x[at : at + block] for n, x in feeds.items()}, keep, progress)
+        for at in range(0, max(batch, 1), block)
     ]
     if len(parts) == 1:
         return parts[0]
@@ -57,11 +65,15 @@ def _feed(graph: Graph, name: str, inputs: Mapping[str, IntArray]) -> IntArray:
     return x.astype(carrier(value.dtype))
 
 
-def _block(graph: Graph, feeds: dict[str, IntArray], keep: list[str]) -> dict[str, IntArray]:
+def _block(
+    graph: Graph, feeds: dict[str, IntArray], keep: list[str], progress: Callable[[str], None] | None
+) -> dict[str, IntArray]:
     live = dict(feeds)
     last_use = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
     wanted = set(keep)
     for i, node in enumerate(graph.nodes):
+        if progress is not None:
+            progress(node.name)
         out = node.op.reference(*(live[name] for name in node.inputs))
         live[node.output] = out.astype(carrier(graph.values[node.output].dtype), copy=False)
         for name in node.inputs:

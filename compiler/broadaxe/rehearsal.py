@@ -7,9 +7,9 @@ compared with the reference, and cycles with the schedule: in the declared depth
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from broadaxe.bounded import Blocked, compile_bounded
 from broadaxe.build import Build, Progress
@@ -59,13 +59,25 @@ class Rehearsal:
         late = any(end > promise for end, promise in zip(self.ends, self.promised, strict=False))
         return not self.blocked and self.mismatches == 0 and not late
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; a deadlock as who waits for what."""
+        waits = [asdict(one) for one in self.blocked]
+        circle = [asdict(one) for one in self.circle] if self.blocked else []
+        seen = {"frames": self.frames, "mismatches": self.mismatches, "ends": self.ends, "promised": self.promised}
+        return {"passed": self.passed, **seen, "largest_gap": self.largest_gap, "blocked": waits, "circle": circle}
+
+    @property
+    def largest_gap(self) -> int | None:
+        """The most cycles from one frame's end to the next one's; None of fewer than two frames."""
+        return max((b - a for a, b in pairwise(self.ends)), default=None)
+
     def __str__(self) -> str:
         if self.blocked:
             circle = "\n  ".join(map(str, self.circle))
             return f"deadlock, {len(self.blocked)} processes wait; these for each other:\n  {circle}"
         lines = [f"{self.frames} frames, {self.mismatches} mismatches; latency {self.ends[0] + 1:,} cycles"]
-        if len(self.ends) > 1:
-            lines.append(f"interval {max(b - a for a, b in pairwise(self.ends)):,} cycles")
+        if self.largest_gap is not None:
+            lines.append(f"at most {self.largest_gap:,} cycles from frame to frame")
         text = ", ".join(lines)
         if self.promised:
             text += f" (model: {self.promised[0] + 1:,} at most"

@@ -26,7 +26,7 @@ import onnx
 import onnxruntime
 from onnx import helper
 
-from broadaxe.build import Array, Build
+from broadaxe.build import Array, Build, Progress
 from broadaxe.chain import (
     FIRST_PRECISION,
     Affine,
@@ -88,12 +88,15 @@ class SegmentReport:
     uncompared: list[str] = field(default_factory=list)
 
 
-def compare_segments(build: Build, data: Mapping[str, Array], codes: Mapping[str, IntArray]) -> SegmentReport:
+def compare_segments(
+    build: Build, data: Mapping[str, Array], codes: Mapping[str, IntArray], progress: Progress | None = None
+) -> SegmentReport:
     """Compare every quantizer and every real output of the model, segment by segment, and quantizers end to end.
 
     Args:
         data: real inputs of the model, batch first.
         codes: the same as the graph's integer inputs.
+        progress: called with what is being done.
     """
     report = SegmentReport(uncompared=_uncompared(build))
     tensors, choices = _quantized(build), _choices(build)
@@ -114,6 +117,8 @@ def compare_segments(build: Build, data: Mapping[str, Array], codes: Mapping[str
     total = len(next(iter(typed.values())))
     count = frames_at_once(build.graph, BLOCK)
     for at in range(0, total, count):
+        if progress is not None:
+            progress(f"comparing {min(at + count, total)} of {total} inputs with float32 onnxruntime")
         floats = {n: x[at : at + count] for n, x in typed.items()}
         part = {n: x[at : at + count] for n, x in codes.items()}
         ours = run(build.graph, part, every_value=True) | part

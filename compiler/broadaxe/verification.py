@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,6 +30,8 @@ Codes: TypeAlias = dict[str, IntArray]
 SYNTHETIC_FRAMES = 16
 EXACT_FRAMES = 4
 SIMULATED_MACS = 4_000_000_000
+UNHEARD_MACS = 200_000_000
+"""Of one call of the C simulation, which hears no Ctrl-C: about a second."""
 BLOCK = 64
 
 
@@ -73,6 +75,10 @@ class Verification:
     def ok(self) -> bool:
         return not self.mismatches
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"ok": self.ok, **asdict(self), "mismatches": [str(m) for m in self.mismatches]}
+
     def __str__(self) -> str:
         lines = [str(m) for m in self.mismatches[:10]] + self.notes
         lines.append(
@@ -113,16 +119,16 @@ def verify(
     Returns:
         The verification; `ok` tells whether everything agreed. A mismatch names node, index and values.
     """
-    build, said = opened(build), progress or (lambda _: None)
+    said = progress or (lambda _: None)
+    build = opened(build, said)
     result = Verification()
     said("checking files and certificate")
     _check_folder(build.resident or build, result)
     inputs = random_codes(build.graph, SYNTHETIC_FRAMES, seed=1)
     if data is not None:
         given = named(data, list(dict.fromkeys(i.tensor for i in build.lowered.inputs)))
-        said("comparing with float32 onnxruntime")
         codes = build.codes(given)
-        segments = compare_segments(build, given, codes)
+        segments = compare_segments(build, given, codes, said)
         result.segments = segments
         result.notes.extend(segments.uncompared)
         lines = (*segments.unexplained, *segments.beyond)
@@ -136,15 +142,15 @@ def verify(
     if limit < total:
         result.notes.append(f"C simulation: {limit} of {total} inputs (a limit of {SIMULATED_MACS:,} MACs)")
     onnx_run = OnnxRun(build.graph)
-    count = frames_at_once(build.graph, BLOCK)
+    count = frames_at_once(build.graph, min(BLOCK, max(1, UNHEARD_MACS // max(macs, 1))))
     for at in range(0, total, count):
-        said(f"running {min(at + count, total)} of {total} inputs")
         block = {name: x[at : at + count] for name, x in inputs.items()}
-        _compare_block(build, block, at, limit, onnx_run, simulators, result)
+        stage = f"running {min(at + count, total)} of {total} inputs"
+        _compare_block(build, block, at, limit, onnx_run, simulators, result, lambda what: said(f"{stage}, {what}"))  # noqa: B023
         if result.mismatches:
             break
-    said("driving every layer to both ends of its accumulator")
     for simulator in simulators:
+        said(f"driving every layer to both ends of its accumulator, {simulator.mode.value} C simulation")
         _harness(build, simulator.mode, result)
     return result
 
@@ -193,8 +199,10 @@ def _compare_block(
     onnx_run: OnnxRun,
     simulators: list[Simulator],
     result: Verification,
+    said: Progress,
 ) -> None:
-    expected = run(build.graph, block, every_value=True)
+    expected = run(build.graph, block, every_value=True, progress=lambda node: said(f"{node} in numpy"))
+    said("onnxruntime")
     _compare(build.graph, expected, onnx_run(block), "integer ONNX", at, result)
     for simulator in simulators:
         last = limit if simulator.mode is Mode.NATIVE else EXACT_FRAMES
@@ -202,6 +210,7 @@ def _compare_block(
         count = len(next(iter(part.values())))
         if count == 0:
             continue
+        said(f"{simulator.mode.value} C simulation")
         try:
             traced = simulator.trace(part)
         except VerificationError as error:
@@ -261,7 +270,11 @@ def _macs(graph: Graph, node: Node) -> int:
 
 
 def simulate(
-    build: Build | str | os.PathLike[str], data: Array | Mapping[str, Array], *, mode: Mode = Mode.NATIVE
+    build: Build | str | os.PathLike[str],
+    data: Array | Mapping[str, Array],
+    *,
+    mode: Mode = Mode.NATIVE,
+    progress: Progress | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Run the generated C++ on real inputs; returns the model's outputs, float32, batch first.
 
@@ -269,5 +282,14 @@ def simulate(
     """
     build = opened(build)
     check_files(build.path)
+    said = progress or (lambda _: None)
+    said("compiling the C simulation")
     simulator = Simulator.of(build.path, build.top, build.graph, build.flow, mode, parameters=build.parameters)
-    return build.host.reals(simulator.run(build.codes(data)))
+    codes = build.codes(data)
+    total = len(next(iter(codes.values())))
+    macs = sum(_macs(build.graph, node) for node in build.graph.nodes)
+    count, parts = max(1, UNHEARD_MACS // max(macs, 1)), []
+    for at in range(0, max(total, 1), count):
+        said(f"simulating {min(at + count, total)} of {total} inputs")
+        parts.append(simulator.run({name: x[at : at + count] for name, x in codes.items()}))
+    return build.host.reals({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})

@@ -7,8 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from broadaxe.commands.options import InputTypes, typed_inputs
-from broadaxe.commands.output import results, working
+from broadaxe.commands.options import InputTypes, Json, typed_inputs
+from broadaxe.commands.output import give, say, show, working
 
 
 def audit(
@@ -18,19 +18,35 @@ def audit(
         typer.Option(metavar="CONFIG.yml", help="hls4ml configuration; default: what the model declares."),
     ] = None,
     inputs: InputTypes = None,
-    data: Annotated[Optional[Path], typer.Option(help="Real inputs that are tried first; as for verify.")] = None,
+    data: Annotated[
+        Optional[Path], typer.Option(metavar="DATA", help="Real inputs that are tried first; as for verify.")
+    ] = None,
     output: Annotated[
         Optional[Path], typer.Option("-o", "--output", metavar="WITNESS.npz", help="File for an input that overflows.")
     ] = None,
     seconds: Annotated[
-        float, typer.Option(min=0, help="Of the search for inputs, for each layer behind the first.")
+        float, typer.Option(metavar="N", min=0, help="Of the search for inputs, for each layer behind the first.")
     ] = 10.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of that search.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of that search.")] = 0,
+    json: Json = False,
 ) -> None:
-    """Prove the accumulators that a FINN or hls4ml design declares wide enough, or show an input that overflows one.
+    """Check the accumulators that a FINN or hls4ml design declares.
 
-    Example: broadaxe audit model.onnx --hls4ml config.yml -o witness.npz
+    Each is proven wide enough, or an input is shown that overflows it. Accumulators are those that the model declares, or with
+    --hls4ml those of a configuration.
+
+    Examples:
+        broadaxe audit finn_model.onnx
+        broadaxe audit model.onnx --hls4ml config.yml -o witness.npz
+        broadaxe audit model.onnx --hls4ml config.yml --data test.npz --seconds 60
+
+    Exit codes:
+        0 every accumulator is proven
+        1 one overflows or may overflow
+        2 the request is wrong
+
+    Next:
+        broadaxe export model.onnx --finn -o sized.onnx
     """
     from json import dumps
 
@@ -44,10 +60,10 @@ def audit(
     if output is not None and result.witness:
         write_data(output, result.witness)
     if json:
-        typer.echo(dumps(result.as_dict(), indent=1))
+        give(dumps(result.as_dict(), indent=1))
     else:
-        results().print(AuditTable(result))
+        show(AuditTable(result))
         if output is not None:
-            typer.echo(f"wrote {output}" if result.witness else f"{output} not written: no input is known to overflow")
+            say(f"wrote {output}" if result.witness else f"{output} not written: no input is known to overflow")
     if not result.ok:
         raise typer.Exit(1)

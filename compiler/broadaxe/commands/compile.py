@@ -7,20 +7,28 @@ from typing import Annotated, Optional
 
 import typer
 
-from broadaxe.commands.options import InputTypes, typed_inputs
-from broadaxe.commands.output import asked, results, working
+from broadaxe.commands import complete
+from broadaxe.commands.complete import one_of
+from broadaxe.commands.options import DATA, InputTypes, Json, SettingsFile, typed_inputs
+from broadaxe.commands.output import asked, give, say, working
+
+TOOLS = ("vitis", "vivado")
+WEIGHTS = ("fixed", "runtime")
+FORMS = ("constant", "shift", "multiply-shift", "thresholds", "threshold-search", "table")
 
 
 def compile(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A QONNX model.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="BUILD", help="Folder to write.")],
-    config: Annotated[Optional[Path], typer.Option(help="YAML file with settings; options here go on top.")] = None,
+    config: SettingsFile = None,
     name: Annotated[
-        Optional[str], typer.Option(help="The top-level function is NAME_top; default: the model's file name.")
+        Optional[str],
+        typer.Option(metavar="NAME", help="The top-level function is NAME_top; default: the model's file name."),
     ] = None,
     inputs: InputTypes = None,
     folding: Annotated[
-        Optional[Path], typer.Option(help="YAML file with lanes of kernels: a build's folding.yaml, edited.")
+        Optional[Path],
+        typer.Option(metavar="FILE.yaml", help="Lanes of kernels: a build's folding.yaml, edited."),
     ] = None,
     target_fps: Annotated[
         Optional[float], typer.Option(metavar="N", help="Frames a second: the cheapest folding that reaches them.")
@@ -36,40 +44,71 @@ def compile(
     max_bram: Annotated[Optional[int], typer.Option(metavar="N", help="Block RAMs of 18 Kb at most.")] = None,
     max_uram: Annotated[Optional[int], typer.Option(metavar="N", help="UltraRAMs at most.")] = None,
     requantizer: Annotated[
-        Optional[str], typer.Option(metavar="FORM", help="Form of every requantizer, where it is proven equal.")
+        Optional[str],
+        typer.Option(
+            metavar="FORM",
+            help=f"Form of every requantizer, where it is proven equal: {', '.join(FORMS)}.",
+            **one_of(*FORMS),
+        ),
     ] = None,
     tool: Annotated[
-        Optional[str], typer.Option(metavar="vitis|vivado", help="HLS tool that reads the sources.")
+        Optional[str],
+        typer.Option(
+            metavar="TOOL", help="HLS tool that reads the sources: vitis (default) or vivado.", **one_of(*TOOLS)
+        ),
     ] = None,
     weights: Annotated[
         Optional[str],
         typer.Option(
-            metavar="fixed|runtime", help="Hardware for these weights, or for all within budgets (broadaxe load)."
+            metavar="KIND",
+            help="fixed (default): hardware for these weights; runtime: for all within budgets, see `broadaxe load`.",
+            **one_of(*WEIGHTS),
         ),
     ] = None,
     calib: Annotated[
         Optional[Path],
-        typer.Option(help="Real inputs, .npz, .npy or a folder of .npy: the report shows the sums they lead to."),
+        typer.Option(metavar="DATA", help=f"Real inputs, whose sums the report shows: {DATA}."),
     ] = None,
     part: Annotated[
         Optional[str],
         typer.Option(
-            metavar="PART", help="Part number, device or board, such as ZCU104: the fastest folding that fits."
+            metavar="PART",
+            help="Part number, device or board, such as ZCU104: the fastest folding that fits.",
+            autocompletion=complete.parts,
         ),
     ] = None,
     clock_ns: Annotated[Optional[float], typer.Option(metavar="NS", help="Clock period; default 5.")] = None,
     latencies: Annotated[
-        Optional[Path], typer.Option(help="YAML file with pipeline stages of kernels, as `broadaxe cosim` writes it.")
+        Optional[Path],
+        typer.Option(metavar="FILE.yaml", help="Pipeline stages of kernels, as `broadaxe cosim` writes them."),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Compile a QONNX model to a folder of HLS C++.
 
-    Example: broadaxe compile model.onnx -o build
+    Every accumulator is as wide as its proof says it has to be, and the folder holds the proof: C++ in firmware/, a testbench
+    in tb/, projects of the vendor's tools in vendor/, driver and block design in deploy/, and the report. An earlier build in
+    its place is replaced when the new one is whole.
+
+    Examples:
+        broadaxe compile model.onnx -o build
+        broadaxe compile model.onnx -o build --calib c.npz --part ZCU104
+        broadaxe compile model.onnx -o build --target-fps 10000 --part PYNQ-Z2
+        broadaxe compile model.onnx -o build --input image:uint8
+        broadaxe compile model.onnx -o build --folding build/folding.yaml
+
+    Exit codes:
+        0 done
+        2 the model or the request cannot be compiled; the message names the node
+
+    Next:
+        broadaxe verify build --data test.npz
+        broadaxe report build
     """
     from broadaxe import build as builds
     from broadaxe.config import read_folding, read_latencies, read_settings, settings
     from broadaxe.reports.folding import told
-    from broadaxe.reports.model import report_of
+    from broadaxe.reports.reading import read_report
     from broadaxe.reports.terminal import ReportTable
 
     given = {
@@ -94,11 +133,14 @@ def compile(
     chosen = chosen.folded_by(folding) if folding else chosen
     with working() as progress:
         build = builds.compile(model, output, calibration=calib, settings=chosen, command=asked(), progress=progress)
-    results().print(ReportTable(report_of(build)))
+    content = read_report(build.path)
+    if json:
+        give(content.as_json())
+    say(ReportTable(content))
     for line in told(build.decided, chosen.clock_ns):
-        typer.echo(line)
-    typer.echo(f"wrote {output}: C++ in firmware/ with top function {build.top}, testbench in tb/")
+        say(line)
+    say(f"wrote {output}: C++ in firmware/ with top function {build.top}, testbench in tb/")
     if build.parameters is not None:
         words = f"{len(build.parameters):,} words of 64 bits"
-        typer.echo(f"weights are loaded at run time: parameters.bin has those of this model, {words}")
-    typer.echo(f"next: broadaxe verify {output}")
+        say(f"weights are loaded at run time: parameters.bin has those of this model, {words}")
+    say(f"next: broadaxe verify {output}")

@@ -6,8 +6,9 @@ from typing import Annotated, Optional
 
 import typer
 
-from broadaxe.commands.options import BuildFolder
-from broadaxe.commands.output import results, working
+from broadaxe.commands import complete
+from broadaxe.commands.options import BuildFolder, Json
+from broadaxe.commands.output import give, say, show, working
 from broadaxe.errors import RequestError
 
 
@@ -18,45 +19,70 @@ def dataflow(
     ] = False,
     least: Annotated[bool, typer.Option("--least", help="With --run: depths that are just deep enough.")] = False,
     depth: Annotated[
-        Optional[list[str]], typer.Option("--depth", metavar="FIFO=N", help="With --run: another depth of a FIFO.")
+        Optional[list[str]],
+        typer.Option(
+            "--depth",
+            metavar="FIFO=N",
+            help="With --run: another depth of a FIFO; may be given again.",
+            autocompletion=complete.depths,
+        ),
     ] = None,
-    frames: Annotated[int, typer.Option(help="With --run: frames, back to back.")] = 3,
-    json: Annotated[bool, typer.Option("--json", help="Print the report, which holds both tables, as JSON.")] = False,
+    frames: Annotated[int, typer.Option(metavar="N", help="With --run: frames, back to back.")] = 3,
+    json: Json = False,
 ) -> None:
-    """Show every kernel's cycles and resources and every FIFO's depths; --run runs the C++ that way.
+    """Show cycles, resources and FIFO depths; run the C++ with them.
 
-    Example: broadaxe dataflow build --run --least --depth s_quant0=20
+    --run sends frames back to back through the generated C++ with FIFOs of these depths. Outputs are compared with the
+    reference and cycles with the model; where a depth is too small, the circle of processes that wait is named.
+
+    Examples:
+        broadaxe dataflow build
+        broadaxe dataflow build --run --frames 5
+        broadaxe dataflow build --run --least --depth s_quant0=20
+
+    Exit codes:
+        0 done
+        1 the run locked up, differs from the reference, or is later than promised
+        3 g++ is missing
+
+    Next:
+        broadaxe verify build
     """
     from broadaxe.reports.dataflow import DataflowTable
     from broadaxe.reports.reading import read_report
 
     content = read_report(build)
-    if json and run:
-        raise RequestError("--json: prints the report, --run what came of a run; give one of both")
     if (least or depth) and not run:
         raise RequestError("--least and --depth: change nothing without --run; add --run")
     if not run:
         if json:
-            typer.echo(content.as_json(), nl=False)
+            give(content.as_json())
         else:
-            results().print(DataflowTable(content))
-            typer.echo(f"next: broadaxe dataflow {build} --run")
+            show(DataflowTable(content))
+            say(f"next: broadaxe dataflow {build} --run")
         return
+    from json import dumps
+
+    from rich.text import Text
+
     from broadaxe.build import load
     from broadaxe.rehearsal import rehearse
 
     with working() as progress:
         result = rehearse(
-            load(build),
+            load(build, progress=progress),
             frames=frames,
             depths="least" if least else "declared",
             changed=dict(_depth(text) for text in depth or []),
             progress=progress,
         )
-    typer.echo(str(result))
+    if json:
+        give(dumps(result.as_dict(), indent=1))
+    else:
+        show(Text(str(result), style="green" if result.passed else "bold red"))
     if not result.passed:
         raise typer.Exit(1)
-    typer.echo(f"next: broadaxe verify {build}")
+    say(f"next: broadaxe verify {build}")
 
 
 def _depth(text: str) -> tuple[str, int]:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from broadaxe.commands.output import say
 from broadaxe.errors import MissingToolError
 
 
@@ -16,7 +17,22 @@ def demo(
         "build/digits"
     ),
 ) -> None:
-    """Train a small CNN on handwritten digits with Brevitas, compile it, simulate it and verify it: about a minute."""
+    """Train, compile, simulate and verify a small CNN, in a minute.
+
+    The CNN reads handwritten digits, and Brevitas trains it.
+
+    Examples:
+        broadaxe demo
+        broadaxe demo -o digits
+
+    Exit codes:
+        0 done
+        3 a package is missing: pip install 'broadaxe[demo]'
+
+    Next:
+        broadaxe report build/digits
+        broadaxe verify build/digits
+    """
     from broadaxe.resources import demo_script
 
     try:
@@ -24,4 +40,4 @@ def demo(
     except ModuleNotFoundError as error:
         raise MissingToolError(f"demo: {error.name} is not installed; pip install 'broadaxe[demo]'") from None
     script["main"](str(output))
-    typer.echo(f"next: broadaxe report {output}, broadaxe verify {output}")
+    say(f"next: broadaxe report {output}, broadaxe verify {output}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -12,21 +12,23 @@ from broadaxe.commands.options import (
     ActBits,
     Calibration,
     InputBits,
+    Json,
     Method,
     Preset,
     Scales,
+    SettingsFile,
     Tile,
     WeightBits,
     chosen_settings,
     opened_rows,
 )
-from broadaxe.commands.output import results, working
+from broadaxe.commands.output import give, show, working
 
 
 def diagnose(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="What `broadaxe quantize` takes.")],
     calib: Calibration,
-    val: Annotated[Path, typer.Option(help="Rows to score on; with an array `labels` by accuracy.")],
+    val: Annotated[Path, typer.Option(metavar="DATA", help="Rows to score on; with an array `labels` by accuracy.")],
     acc_bits: AccBits = None,
     weight_bits: WeightBits = None,
     act_bits: ActBits = None,
@@ -35,13 +37,22 @@ def diagnose(
     preset: Preset = None,
     method: Method = None,
     scales: Scales = None,
-    config: Annotated[Optional[Path], typer.Option(help="YAML file with settings of quantize.")] = None,
+    config: SettingsFile = None,
     bits: Annotated[bool, typer.Option(help="Try one more bit of P, M and N in every layer.")] = True,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    json: Json = False,
 ) -> None:
-    """Quantize a model and show where it loses: noise and score of every layer, and what one more bit there gives.
+    """Show where a quantized model loses accuracy, layer by layer.
 
-    Example: broadaxe diagnose model.onnx --calib calib.npz --val val.npz --weight-bits 4 --acc-bits 12
+    Noise and score of every layer, and what one more bit there would give. It takes what quantize takes, and rows to score
+    on; nothing is written.
+
+    Examples:
+        broadaxe diagnose float.onnx --calib c.npz --val v.npz --acc-bits 12
+        broadaxe diagnose float.onnx --calib c.npz --val v.npz --acc-bits 12 --no-bits
+        broadaxe diagnose float.onnx --calib c.npz --val v.npz --json > loss.json
+
+    Next:
+        broadaxe quantize float.onnx ... with more bits where they help most
     """
     from broadaxe.evaluation import read_rows
     from broadaxe.quantization.config import quant_config
@@ -59,10 +70,11 @@ def diagnose(
         "scales": scales,
     }
     chosen = chosen_settings(quant_config, config, given)
-    loaded, rows = opened_rows(model, calib)
     with working() as progress:
+        progress("reading model and data")
+        loaded, rows = opened_rows(model, calib)
         result = run(model, rows, read_rows(val, loaded), chosen, bits=bits, progress=progress)
     if json:
-        typer.echo(result.model_dump_json(indent=1))
+        give(result.model_dump_json(indent=1))
         return
-    results().print(DiagnosisTable(result))
+    show(DiagnosisTable(result))

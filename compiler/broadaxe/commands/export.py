@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from broadaxe.commands.options import InputTypes, typed_inputs
-from broadaxe.commands.output import working
+from broadaxe.commands.output import say, working
 from broadaxe.errors import RequestError
 
 
@@ -19,9 +19,18 @@ def export(
     hls4ml: Annotated[bool, typer.Option("--hls4ml", help="Write an hls4ml configuration.")] = False,
     inputs: InputTypes = None,
 ) -> None:
-    """Write proven accumulator widths in the terms of FINN or of hls4ml.
+    """Write proven accumulator widths for FINN or for hls4ml.
 
-    Example: broadaxe export model.onnx --hls4ml -o config.yml
+    FINN reads them as annotations of a model, hls4ml as a configuration. Comments in the configuration say where a width
+    cannot be stated exactly.
+
+    Examples:
+        broadaxe export model.onnx --finn -o sized.onnx
+        broadaxe export model.onnx --hls4ml -o config.yml
+        broadaxe export model.onnx --hls4ml --input image:uint8 -o config.yml
+
+    Next:
+        broadaxe audit model.onnx --hls4ml config.yml
     """
     from broadaxe.auditing.export import export_finn, export_hls4ml, write
 
@@ -31,7 +40,7 @@ def export(
     with working() as progress:
         made = (export_finn if finn else export_hls4ml)(model, inputs=types, progress=progress)
     write(output, made)
-    typer.echo(f"wrote {output}")
+    say(f"wrote {output}")
     if isinstance(made, str) and (remarked := made.count("\n  # ")):
-        typer.echo(f"{remarked} layers are sized inexactly or not at all; comments in the file say why")
-    typer.echo(f"next: broadaxe audit {output if finn else f'{model} --hls4ml {output}'}")
+        say(f"{remarked} layers are sized inexactly or not at all; comments in the file say why")
+    say(f"next: broadaxe audit {output if finn else f'{model} --hls4ml {output}'}")

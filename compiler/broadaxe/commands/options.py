@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
 
 import typer
 
+from broadaxe.commands.complete import one_of
 from broadaxe.errors import RequestError
 
 if TYPE_CHECKING:
     import onnx
 
-    from broadaxe.build import Build
+    from broadaxe.build import Build, Progress
     from broadaxe.evaluation import Rows
 
 Settings = TypeVar("Settings")
+PRESETS = ("axe", "axe-search", "best", "rtn", "project", "project-search")
+METHODS = ("optq", "gpfq", "qronos", "rtn")
 
 BuildFolder = Annotated[Path, typer.Argument(metavar="BUILD", help="A folder that `broadaxe compile` wrote.")]
 LoadedModel = Annotated[
@@ -27,18 +30,34 @@ InputTypes = Annotated[
     Optional[list[str]],
     typer.Option("--input", metavar="NAME:TYPE", help="An input that carries integers, such as image:uint8."),
 ]
-
-Calibration = Annotated[Path, typer.Option(help=".npz, .npy or folder of .npy: some hundred real inputs, batch first.")]
-AccBits = Annotated[Optional[int], typer.Option(help="Accumulator bits; with --tile, of each tile.")]
-Tile = Annotated[Optional[int], typer.Option(help="Inputs of one inner accumulator.")]
-WeightBits = Annotated[Optional[int], typer.Option(help="Default: the model's own where it has quantizers, else 4.")]
-ActBits = Annotated[Optional[int], typer.Option(help="Of a float model; default 8.")]
-InputBits = Annotated[Optional[int], typer.Option(help="Of a float model's own input; default 8.")]
-Preset = Annotated[
-    Optional[str], typer.Option(metavar="NAME", help="best, axe, axe-search, rtn, project, project-search.")
+SettingsFile = Annotated[
+    Optional[Path], typer.Option(metavar="FILE.yaml", help="Settings; options of this command line go on top.")
 ]
-Method = Annotated[Optional[str], typer.Option(metavar="NAME", help="optq, gpfq, qronos or rtn.")]
-Scales = Annotated[Optional[str], typer.Option(metavar="KIND", help="float, pow2 or dyadic:8.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document for machines, and nothing else on standard output.")
+]
+
+DATA = ".npz, .npy or a folder of .npy, batch first"
+Calibration = Annotated[Path, typer.Option(metavar="DATA", help=f"Some hundred real inputs: {DATA}.")]
+AccBits = Annotated[Optional[int], typer.Option(metavar="P", help="Accumulator bits; with --tile, of each tile.")]
+Tile = Annotated[Optional[int], typer.Option(metavar="T", help="Inputs of one inner accumulator.")]
+WeightBits = Annotated[
+    Optional[int],
+    typer.Option(metavar="M", help="Weight bits; default: the model's own where it has quantizers, else 4."),
+]
+ActBits = Annotated[Optional[int], typer.Option(metavar="N", help="Activation bits of a float model; default 8.")]
+InputBits = Annotated[Optional[int], typer.Option(metavar="N", help="Bits of a float model's own input; default 8.")]
+Preset = Annotated[
+    Optional[str],
+    typer.Option(metavar="NAME", help=f"{', '.join(PRESETS)}; default best.", **one_of(*PRESETS)),
+]
+Method = Annotated[
+    Optional[str],
+    typer.Option(metavar="NAME", help=f"Base algorithm: {', '.join(METHODS)}.", **one_of(*METHODS)),
+]
+Scales = Annotated[
+    Optional[str], typer.Option(metavar="KIND", help="What a step size may be: float, pow2 or dyadic:8.")
+]
 
 
 def chosen_settings(settings: Callable[..., Settings], config: Path | None, given: dict[str, Any]) -> Settings:
@@ -59,12 +78,14 @@ def opened_rows(model: Path, calib: Path) -> tuple[onnx.ModelProto, Rows]:
     return loaded, Rows(read_data(calib, input_names(loaded)), source=str(calib))
 
 
-def filled(build: Path, model: Path | None) -> Build:
+def filled(build: Path, model: Path | None, progress: Progress) -> Build:
     """A build folder's design, with the weights of a model loaded if one is named."""
     from broadaxe.build import load
     from broadaxe.loading import load_parameters
 
-    return load(build) if model is None else load_parameters(build, model)
+    if model is None:
+        return load(build, progress=progress)
+    return load_parameters(build, model, progress=progress)
 
 
 def typed_inputs(inputs: list[str] | None) -> dict[str, str] | None:

@@ -1,25 +1,138 @@
-"""Where a command's words go: results to standard output, messages and progress to standard error."""
+"""Where a command's words go: results to standard output, messages and progress to standard error.
+
+Colours follow rich: only on a terminal that has them, never with NO_COLOR, in a pipe with FORCE_COLOR.
+"""
 
 from __future__ import annotations
 
-import re
+import logging
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 
-messages = Console(stderr=True, highlight=False)
+from broadaxe.commands import progress as stages
+from broadaxe.errors import RequestError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
 PROGRAM = "broadaxe"
-WIDTH_OF_A_PIPE = 130
-"""Characters of a table that no terminal shows."""
+WIDTH_OF_A_PIPE = 240
+"""Characters of a table that no terminal shows: more than any has."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How much a command says.
+
+    Attributes:
+        quiet: errors, and the results that were asked for.
+        verbose: a log of stages, versions and settings as well.
+        json: results are one JSON document.
+    """
+
+    quiet: bool = False
+    verbose: bool = False
+    json: bool = False
+
+
+_NORMAL = Manner()
+_manner: ContextVar[Manner] = ContextVar("manner", default=_NORMAL)
+
+
+def manner() -> Manner:
+    """How much the command that runs says."""
+    return _manner.get()
+
+
+def begin(quiet: bool, verbose: bool, json: bool = False, more: bool = False) -> None:
+    """Say so much from here on; `more`: on top of what was asked before."""
+    before = manner() if more else _NORMAL
+    wanted = replace(before, quiet=quiet or before.quiet, verbose=verbose or before.verbose, json=json)
+    if wanted.quiet and wanted.verbose:
+        raise RequestError(f"{PROGRAM}: --quiet and --verbose are opposites; give one of both")
+    _manner.set(wanted)
+
+
+def _console(stderr: bool) -> Console:
+    from rich.console import Console
+
+    class Stream(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Stream(
+        stderr=stderr,
+        width=None if _terminal(stderr) else WIDTH_OF_A_PIPE,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+        # names in models are shown as they are
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+
+
+def _terminal(stderr: bool) -> bool:
+    """Whether somebody watches who can see a line change; FORCE_COLOR makes no terminal of a pipe."""
+    stream = sys.stderr if stderr else sys.stdout
+    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def watched() -> bool:
+    """Whether somebody watches progress."""
+    return _terminal(stderr=True) and not manner().verbose
 
 
 def results() -> Console:
     """Where tables go: as wide as the terminal, wide enough where there is none."""
-    return Console() if sys.stdout.isatty() else Console(width=WIDTH_OF_A_PIPE)
+    return _console(stderr=False)
+
+
+def messages() -> Console:
+    """Where errors and progress go."""
+    return _console(stderr=True)
+
+
+def show(result: RenderableType) -> None:
+    """A result that was asked for, for people."""
+    results().print(result)
+
+
+def give(document: str) -> None:
+    """A result that was asked for, for machines: the only thing on standard output."""
+    typer.echo(document, nl=not document.endswith("\n"))
+
+
+def say(text: RenderableType) -> None:
+    """What was done, what was written and what comes next: nothing that --quiet keeps, and no part of a JSON document."""
+    if manner().quiet or manner().json:
+        return
+    if isinstance(text, str):
+        typer.echo(text)
+    else:
+        show(text)
+
+
+def warn(text: str) -> None:
+    """What may be wrong with what was asked, on standard error."""
+    from rich.text import Text
+
+    if not manner().quiet:
+        messages().print(Text.assemble(("warning:", "yellow"), f" {text}"), soft_wrap=True)
+
+
+def fail(text: str) -> None:
+    """An error as one line."""
+    from rich.text import Text
+
+    messages().print(Text.assemble(("error:", "bold red"), f" {text}"), soft_wrap=True)
 
 
 def asked() -> str:
@@ -29,18 +142,37 @@ def asked() -> str:
 
 @contextmanager
 def working() -> Iterator[Callable[[str], None]]:
-    """What is being done, on standard error: one line that is rewritten or, where that is no terminal, a line a stage."""
-    if messages.is_terminal:
-        with messages.status("") as status:
-            yield lambda text: status.update(f"{text} ...")
+    """What is being done, on standard error: a line that is rewritten or, where that is no terminal, a line a stage."""
+    if manner().quiet:
+        yield lambda _: None
+    elif manner().verbose:
+        with stages.lines(_line) as progress, stages.logged(progress) as both:
+            yield both
+    elif watched():
+        with stages.live(messages()) as progress:
+            yield progress
+    else:
+        with stages.lines(_line) as progress:
+            yield progress
+
+
+def _line(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+@contextmanager
+def logging_to_stderr() -> Iterator[None]:
+    """The log of --verbose; without it nothing is logged."""
+    if not manner().verbose:
+        yield
         return
-    last = ""
-
-    def said(text: str) -> None:
-        nonlocal last
-        stage = re.sub(r"\d+", "#", text)  # counts that rise within a stage are left out
-        if stage != last:
-            typer.echo(f"{text} ...", err=True)
-        last = stage
-
-    yield said
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    stages.logger.addHandler(handler)
+    before = stages.logger.level
+    stages.logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        stages.logger.removeHandler(handler)
+        stages.logger.setLevel(before)

@@ -12,19 +12,21 @@ from broadaxe.commands.options import (
     ActBits,
     Calibration,
     InputBits,
+    Json,
     Method,
     Preset,
     Scales,
+    SettingsFile,
     Tile,
     WeightBits,
     chosen_settings,
     opened_rows,
 )
-from broadaxe.commands.output import results, working
+from broadaxe.commands.output import give, say, working
 
 
 def quantize(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A QONNX model, or a float ONNX model.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A float ONNX model, or a QONNX or QDQ model.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT.onnx", help="Model to write; OUT.json says how.")
     ],
@@ -39,20 +41,40 @@ def quantize(
     scales: Scales = None,
     val: Annotated[
         Optional[Path],
-        typer.Option(help="Rows to choose by, like --calib; with an array `labels` they are scored by accuracy."),
+        typer.Option(
+            metavar="DATA", help="Rows to choose by, like --calib; with an array `labels` they are scored by accuracy."
+        ),
     ] = None,
     search: Annotated[
         bool, typer.Option("--search", help="Choose weight and activation bits that lose least on --val.")
     ] = False,
     max_drop: Annotated[
         Optional[float],
-        typer.Option(help="Choose the cheapest bits that lose at most so many percent points on --val."),
+        typer.Option(
+            metavar="POINTS", help="Choose the cheapest bits that lose at most so many percent points on --val."
+        ),
     ] = None,
-    config: Annotated[Optional[Path], typer.Option(help="YAML file with settings; options here go on top.")] = None,
+    config: SettingsFile = None,
+    json: Json = False,
 ) -> None:
-    """Quantize weights so that no accumulator can overflow the bits it is given.
+    """Quantize weights so that no accumulator can overflow its bits.
 
-    Example: broadaxe quantize model.onnx --calib calib.npz --weight-bits 4 --acc-bits 14 -o model_q.onnx
+    The result is a QONNX model whose weights are proven to fit, and beside it OUT.json, the record of what was asked, chosen
+    and reached. A float model is quantized as a whole; one that has quantizers keeps them and gets new weights.
+
+    Examples:
+        broadaxe quantize float.onnx --calib c.npz --acc-bits 16 -o q.onnx
+        broadaxe quantize float.onnx --calib c.npz --acc-bits 14 --tile 64 -o q.onnx
+        broadaxe quantize float.onnx --calib c.npz --val v.npz --max-drop 1 -o q.onnx
+
+    Exit codes:
+        0 done
+        2 no weights fit the budget, or the request is wrong
+        3 torch is missing
+
+    Next:
+        broadaxe compile q.onnx -o build
+        broadaxe diagnose float.onnx ... where the accuracy is not enough
     """
     from broadaxe.evaluation import read_rows
     from broadaxe.quantization.config import quant_config
@@ -74,11 +96,14 @@ def quantize(
     }
     chosen = chosen_settings(quant_config, config, given)
     check_target(output)
-    loaded, rows = opened_rows(model, calib)
     with working() as progress:
+        progress("reading model and data")
+        loaded, rows = opened_rows(model, calib)
         validation = read_rows(val, loaded) if val else None
         result = run(model, rows, chosen, validation=validation, progress=progress)
     result.save(output)
-    results().print(RecordTable(result.record))
-    typer.echo(f"wrote {output} and {output.with_suffix('.json')}")
-    typer.echo(f"next: broadaxe compile {output} -o build")
+    if json:
+        give(result.record.model_dump_json(indent=1))
+    say(RecordTable(result.record))
+    say(f"wrote {output} and {output.with_suffix('.json')}")
+    say(f"next: broadaxe compile {output} -o build")

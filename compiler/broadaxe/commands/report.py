@@ -7,21 +7,36 @@ from typing import Annotated, Optional
 
 import typer
 
-from broadaxe.commands.options import BuildFolder
-from broadaxe.commands.output import results, working
+from broadaxe.commands.options import DATA, BuildFolder, Json
+from broadaxe.commands.output import give, say, show, working
 
 
 def report(
     build: BuildFolder,
     data: Annotated[
         Optional[Path],
-        typer.Option(help="Real inputs, .npz, .npy or a folder of .npy: show the sums that they lead to."),
+        typer.Option(metavar="DATA", help=f"Real inputs, to show the sums that they lead to: {DATA}."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    json: Json = False,
 ) -> None:
-    """Show the accumulator of every layer: bounds, proven width, margins, bits saved, what it takes.
+    """Show the accumulator of every layer, and why it is so wide.
 
-    Example: broadaxe report build --json
+    Bounds, proven width, margins, bits saved against the data types, and what it takes of the device. It is read from the
+    build folder once its files are found unchanged; nothing is computed again but the sums of --data.
+
+    Examples:
+        broadaxe report build
+        broadaxe report build --data test.npz
+        broadaxe report build --json > report.json
+
+    Exit codes:
+        0 done
+        1 a file of the build has changed since it was compiled
+        2 there is no build
+
+    Next:
+        broadaxe verify build
+        broadaxe dataflow build
     """
     from broadaxe.reports.reading import read_report
     from broadaxe.reports.terminal import ReportTable
@@ -33,7 +48,7 @@ def report(
         with working() as progress:
             content = report_of(build, data, progress=progress)
     if json:
-        typer.echo(content.as_json(), nl=False)
+        give(content.as_json())
         return
-    results().print(ReportTable(content, full=True))
-    typer.echo(f"next: broadaxe verify {build}")
+    show(ReportTable(content, full=True))
+    say(f"next: broadaxe verify {build}")

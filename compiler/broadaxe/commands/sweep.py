@@ -7,19 +7,20 @@ from typing import Annotated, Optional
 
 import typer
 
-from broadaxe.commands.options import chosen_settings
-from broadaxe.commands.output import messages, results
+from broadaxe.commands.options import DATA, Json, SettingsFile, chosen_settings
+from broadaxe.commands.output import give, manner, messages, say, watched
 
 
 def sweep(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A QONNX model, or a float ONNX model.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A float ONNX model, or a QONNX or QDQ model.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Folder to write, or to go on with.")
     ],
-    calib: Annotated[Path, typer.Option(help="Inputs that calibrate: .npz, .npy or a folder of .npy.")],
-    val: Annotated[Path, typer.Option(help="Inputs that choose, with `labels` where there are some.")],
+    calib: Annotated[Path, typer.Option(metavar="DATA", help=f"Inputs that calibrate: {DATA}.")],
+    val: Annotated[Path, typer.Option(metavar="DATA", help="Inputs that choose, with `labels` where there are some.")],
     test: Annotated[
-        Optional[Path], typer.Option(help="Inputs that only the chosen networks see, at the end; as --val.")
+        Optional[Path],
+        typer.Option(metavar="DATA", help="Inputs that only the chosen networks see, at the end; as --val."),
     ] = None,
     acc_bits: Annotated[Optional[str], typer.Option(metavar="P", help="Such as 8:20, 8:20:2 or 8,10,12.")] = None,
     weight_bits: Annotated[
@@ -43,16 +44,36 @@ def sweep(
         Optional[str],
         typer.Option(metavar="BITS", help="Only where P - M - N is in it, such as 2:4; default: everywhere."),
     ] = None,
-    config: Annotated[Optional[Path], typer.Option(help="YAML file with settings; options here go on top.")] = None,
-    jobs: Annotated[Optional[int], typer.Option(help="Local processes; default: one for each core.")] = None,
+    config: SettingsFile = None,
+    jobs: Annotated[
+        Optional[int], typer.Option(metavar="N", help="Local processes; default: one for each core.")
+    ] = None,
     scheduler: Annotated[
         Optional[str], typer.Option(metavar="ADDRESS", help="dask.distributed scheduler, such as tcp://host:8786.")
     ] = None,
+    json: Json = False,
 ) -> None:
-    """Quantize in many ways and show what accuracy each accumulator width buys; killed, it goes on when run again.
+    """Show what accuracy each accumulator width buys.
 
-    Example: broadaxe sweep float.onnx --calib c.npz --val v.npz --test t.npz --acc-bits 8:16 --weight-bits 2:6
-    --act-bits 2:6 --methods axe,best,optq -o sweep
+    The network is quantized with every method, M, N and P that are asked for. Every run is written down as it ends: killed,
+    the same command goes on where it was. FOLDER holds sweep.csv, sweep.json and plots, and in models/ the models of the
+    frontier.
+
+    Examples:
+        broadaxe sweep float.onnx --calib c.npz --val v.npz --acc-bits 8:16 -o sweep
+        broadaxe sweep float.onnx --calib c.npz --val v.npz --test t.npz -o sweep \\
+            --acc-bits 8:16 --weight-bits 2:6 --act-bits 2:6 --methods axe,best
+        broadaxe sweep float.onnx --calib c.npz --val v.npz -o sweep \\
+            --config sweep.yaml --scheduler tcp://host:8786
+
+    Exit codes:
+        0   done
+        2   the request is wrong
+        3   torch, matplotlib or dask.distributed is missing
+        130 interrupted; the same command goes on
+
+    Next:
+        broadaxe compile sweep/models/MODEL.onnx -o build
     """
     from broadaxe.sweeps.bar import watching
     from broadaxe.sweeps.config import sweep_config
@@ -69,14 +90,14 @@ def sweep(
     }
     chosen = chosen_settings(sweep_config, config, given)
     try:
-        with watching(messages) as progress:
+        with watching(messages(), live=watched(), quiet=manner().quiet) as progress:
             result = run(
                 model, calib, val, output, test=test, config=chosen, jobs=jobs, scheduler=scheduler, progress=progress
             )
     except KeyboardInterrupt:
         typer.echo(f"{output} holds the runs so far; the same command goes on with the others", err=True)
         raise
-    results().print(FrontierTable(result))
-    typer.echo(
-        f"wrote {output}: sweep.csv, sweep.json, pareto.svg, pareto.png, and the models of the frontier in models/"
-    )
+    if json:
+        give((result.folder / "sweep.json").read_text())
+    say(FrontierTable(result))
+    say(f"wrote {output}: sweep.csv, sweep.json, pareto.svg, pareto.png, and the models of the frontier in models/")

@@ -7,29 +7,51 @@ from typing import Annotated, Optional
 
 import typer
 
-from broadaxe.commands.options import BuildFolder, LoadedModel, filled
-from broadaxe.commands.output import working
+from broadaxe.commands.options import DATA, BuildFolder, Json, LoadedModel, filled
+from broadaxe.commands.output import give, say, show, working
 
 
 def verify(
     build: BuildFolder,
-    data: Annotated[
-        Optional[Path], typer.Option(help=".npz, .npy or folder of .npy: real inputs, batch first.")
-    ] = None,
+    data: Annotated[Optional[Path], typer.Option(metavar="DATA", help=f"Real inputs: {DATA}.")] = None,
     loaded: LoadedModel = None,
+    json: Json = False,
 ) -> None:
-    """Check proofs and certificate, then that reference, onnxruntime and C simulation agree bit for bit on every node.
+    """Prove a build, and compare every value of it bit for bit.
 
-    Example: broadaxe verify build --data test.npz
+    Proofs, certificate and the hashes of all files are checked; then reference, onnxruntime and C simulation have to agree on
+    every node. They run on integers made for it, both ends of every input and random ones, on inputs that take each
+    accumulator to both proven ends, and with --data on real inputs, where the model in float32 is compared as well.
+
+    Examples:
+        broadaxe verify build
+        broadaxe verify build --data test.npz
+        broadaxe verify build --load retrained.onnx --data test.npz
+
+    Exit codes:
+        0 verified
+        1 something differs; the first of it is named
+        2 the request is wrong
+        3 g++ is missing
+
+    Next:
+        broadaxe simulate build --data x.npz -o y.npz
+        broadaxe cosim build
     """
+    from json import dumps
+
     from broadaxe.data import read_data
+    from broadaxe.reports.verified import VerificationLines
     from broadaxe.verification import verify as run
 
-    design = filled(build, loaded)
-    arrays = read_data(data, list(dict.fromkeys(i.tensor for i in design.lowered.inputs))) if data else None
     with working() as progress:
+        design = filled(build, loaded, progress)
+        arrays = read_data(data, list(dict.fromkeys(i.tensor for i in design.lowered.inputs))) if data else None
         result = run(design, arrays, progress=progress)
-    typer.echo(str(result))
+    if json:
+        give(dumps(result.as_dict(), indent=1))
+    else:
+        show(VerificationLines(result))
     if not result.ok:
         raise typer.Exit(1)
-    typer.echo(f"next: broadaxe simulate {build} --data x.npz -o y.npz")
+    say(f"next: broadaxe simulate {build} --data x.npz -o y.npz")

@@ -144,9 +144,10 @@ def _quantized(
             if layer is None:
                 run.draft.keep(node)
                 continue
-            said(f"{layer.name}: layer {len(records) + 1} of {total}, {layer.rows} x {layer.inputs} weights")
+            shown = f"{layer.name}: layer {len(records) + 1} of {total}"
+            said(f"{shown}, {layer.rows} x {layer.inputs} weights")
             records.append(_solve_layer(run, layer))
-            said(f"{layer.name}: error {records[-1].error:.2g}")
+            said(f"{shown}, error {records[-1].error:.2g}")
         said("comparing outputs")
         error = _output_error(run) if held else None
         result = run.draft.finished()

@@ -14,9 +14,12 @@ from broadaxe.sweeps.sweep import Status
 
 
 @contextmanager
-def watching(console: Console) -> Iterator[Callable[[Status], None]]:
-    """What to call with each status."""
-    if not console.is_terminal:
+def watching(console: Console, *, live: bool, quiet: bool = False) -> Iterator[Callable[[Status], None]]:
+    """What to call with each status; `live` where somebody watches who can see a line change."""
+    if quiet:
+        yield lambda _: None
+        return
+    if not live:
         yield lambda status: console.print(_plain(status), markup=False, soft_wrap=True)
         return
     columns = (

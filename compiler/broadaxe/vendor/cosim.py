@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -58,6 +59,13 @@ class Outcome:
     figures: tuple[Difference, ...]
     slow: tuple[str, ...] = ()
     latencies: Mapping[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: what passed, and model beside measurement."""
+        figures = [{**asdict(one), "ratio": one.ratio} for one in self.figures]
+        cosim = [asdict(row) for row in self.reports.cosim]
+        said = {"top": self.top, "steps": self.steps, "cosim": cosim, "figures": figures}
+        return {**said, "slow": self.slow, "latencies": dict(self.latencies)}
 
 
 def cosim(
