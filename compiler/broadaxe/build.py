@@ -42,7 +42,7 @@ from broadaxe.prove.certificate import certificate
 from broadaxe.reference import run
 from broadaxe.schedule.dataflow import Dataflow, dataflow, with_depths
 from broadaxe.schedule.fifos import Plan, plan
-from broadaxe.schedule.folding import Given, complete, fold_of, folding_entries, lanes_of, pinned
+from broadaxe.schedule.folding import DEFAULT_MULTIPLIERS, Given, complete, fold_of, folding_entries, lanes_of, pinned
 from broadaxe.schedule.network import network_of
 from broadaxe.schedule.resources import total_of
 from broadaxe.schedule.targets import FoldingPlan, Request, beyond, difference, evaluated, planned
@@ -165,8 +165,6 @@ def observing(
         source = Path(data).name
         data = read_data(Path(data), list(dict.fromkeys(i.tensor for i in design.lowered.inputs)))
     codes = design.codes(data)
-    if not len(next(iter(codes.values()))):
-        raise RequestError(f"{source}: holds no inputs, 0 samples; give some")
     return replace(design, observed=observe(design, codes, source, progress or (lambda _: None)))
 
 
@@ -292,7 +290,8 @@ def _scheduled(graph: Graph, chosen: CompileSettings, given: Mapping[str, Given]
     free = pinned(graph, chosen.given if given is None else given, chosen.folding_place, dsp)
     request = chosen.request if given is None else None
     if request is None:
-        folding = complete(graph, given or chosen.given, chosen.multipliers, chosen.folding_place, dsp)
+        lanes = chosen.multipliers or DEFAULT_MULTIPLIERS
+        folding = complete(graph, given or chosen.given, lanes, chosen.folding_place, dsp)
         return _with_fifos(graph, evaluated(graph, lanes_of(graph, folding, free), chosen.latencies), chosen, said)
     layers = {node.name: (node, node.op) for node in graph.nodes if isinstance(node.op, Accumulating)}
     free = {n: [*op.variants(graph.inputs_of(v), graph.values[v.output], dsp)] for n, (v, op) in layers.items()} | free

@@ -23,6 +23,7 @@ from broadaxe.commands.cosim import cosim
 from broadaxe.commands.dataflow import dataflow
 from broadaxe.commands.demo import demo
 from broadaxe.commands.diagnose import diagnose
+from broadaxe.commands.explain import explain
 from broadaxe.commands.export import export
 from broadaxe.commands.load import load
 from broadaxe.commands.page import Command, Commands
@@ -39,7 +40,7 @@ from broadaxe.version import __version__
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Quantize a network": (quantize, diagnose, sweep),
     "Compile it and check what came of it": (compile, verify, simulate, dataflow),
-    "Read the accumulator report": (report,),
+    "Read the accumulator report": (report, explain),
     "Hand it over": (cosim, load, export, audit),
     "Begin": (demo,),
 }

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-import reprlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
     Field,
     PrivateAttr,
     Tag,
-    ValidationError,
     field_validator,
-    model_validator,
 )
 
+from broadaxe.configuration.complaints import Complaint
+from broadaxe.configuration.document import read_document, values_of
+from broadaxe.configuration.settings import Settings, configured
 from broadaxe.errors import RequestError
 from broadaxe.frontend.annotations import WIDEST_INPUT
 from broadaxe.hardware import Multiplier
@@ -30,23 +31,7 @@ from broadaxe.types import IntType
 
 RequantizerForm = Literal["constant", "shift", "multiply-shift", "thresholds", "threshold-search", "table"]
 _TYPE = re.compile(r"(u?)int([1-9][0-9]?)")
-REMEDIES = {
-    "greater_than_equal": "give {ge} or more",
-    "greater_than": "give more than {gt}",
-    "less_than_equal": "give {le} or less",
-    "literal_error": "use {expected}",
-    "int_type": "give a whole number",
-    "int_parsing": "give a whole number",
-    "int_from_float": "give a whole number",
-    "float_type": "give a number",
-    "float_parsing": "give a number",
-    "string_type": "give text",
-    "dict_type": "give a mapping",
-    "model_type": "give a mapping, such as {{pe: 8, simd: 4}}",
-}
-"""What to do about a value, by pydantic's name for what is wrong with it."""
-
-
+_TYPES = f"int1 to int{WIDEST_INPUT}, uint1 to uint{WIDEST_INPUT} or float32"
 MOST = (1 << 31) - 1
 """Of anything that is counted: lanes, cycles, resources, frames a second."""
 DEEPEST = 1 << 16
@@ -56,7 +41,9 @@ DEEPEST = 1 << 16
 class FoldSettings(BaseModel):
     """PE, SIMD and what multiplies of one multiply-accumulate layer."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"pe": 8, "simd": 4}, {"lanes": 4}]}
+    )
 
     pe: Annotated[int, Field(ge=1, le=MOST, description="output channels a cycle; divides the layer's outputs")]
     simd: Annotated[
@@ -69,7 +56,7 @@ class FoldSettings(BaseModel):
 class LaneSettings(BaseModel):
     """Lanes of a kernel that is no layer."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     lanes: Annotated[
         int, Field(ge=1, le=MOST, description="elements that the kernel reads or writes a cycle, whichever is more")
@@ -77,52 +64,130 @@ class LaneSettings(BaseModel):
 
 
 def _kind(given: Any) -> str:
-    return "lanes" if isinstance(given, LaneSettings) or (isinstance(given, dict) and "lanes" in given) else "fold"
+    """The name of the model that a kernel's settings are of; pydantic puts it into the places it names."""
+    lanes = isinstance(given, LaneSettings) or (isinstance(given, dict) and "lanes" in given)
+    return (LaneSettings if lanes else FoldSettings).__name__
+
+
+def _input_type(text: str) -> str:
+    if text != "float32" and _parsed(text) is None:
+        raise ValueError(f"type {text!r} is unknown; use {_TYPES}")
+    return text
 
 
 KernelSettings = Annotated[
-    Annotated[FoldSettings, Tag("fold")] | Annotated[LaneSettings, Tag("lanes")], Discriminator(_kind)
+    Annotated[FoldSettings, Tag("FoldSettings")] | Annotated[LaneSettings, Tag("LaneSettings")], Discriminator(_kind)
 ]
 BUDGETS = {"max_lut": "lut", "max_ff": "ff", "max_dsp": "dsp", "max_bram": "bram18", "max_uram": "uram"}
 """Settings that bound a resource, by its name in `broadaxe.hardware.Resources`."""
+OPTIONS = {"inputs": "--input", "requantizers": "--requantizer"}
+"""Options of `broadaxe compile` that are not called like their setting."""
 
 
-class CompileSettings(BaseModel):
+class CompileSettings(Settings):
     """What `broadaxe compile` can be told, beside the model."""
 
-    model_config = ConfigDict(extra="forbid")
+    sections: ClassVar[tuple[tuple[str, tuple[str, ...]], ...]] = (
+        ("The model", ("name", "inputs")),
+        ("What it is built for", ("part", "clock_ns", "tool", "control")),
+        ("How fast and how large", ("target_fps", "target_ii", *BUDGETS, "multipliers", "folding")),
+        ("Weights and accumulators", ("weights", "accumulators", "requantizers")),
+        ("What a tool has reported", ("latencies",)),
+    )
 
     name: Annotated[
-        str | None, Field(description="the top-level function is NAME_top; default: from the model's file")
+        str | None,
+        Field(description="the top-level function is NAME_top; default: from the model's file", examples=["digits"]),
     ] = None
     inputs: Annotated[
-        dict[str, str],
+        dict[
+            str,
+            Annotated[str, AfterValidator(_input_type), Field(json_schema_extra={"takes": f"a type: {_TYPES}"})],
+        ],
         Field(
-            description="integer types of inputs that need no quantizer, such as {image: uint8}; float32 for one that"
-            " carries reals although the model declares integers"
+            description="integer types of inputs that need no quantizer; float32 for one that carries reals although the"
+            " model declares integers",
+            examples=[{"image": "uint8"}],
+            json_schema_extra={"takes": f"by the name of an input {_TYPES}"},
         ),
     ] = {}
     folding: Annotated[
         dict[str, KernelSettings],
-        Field(description="lanes per kernel, such as {conv1: {pe: 8, simd: 4}, window1: {lanes: 4}}"),
+        Field(
+            description="lanes of single kernels by name, as in a build's folding.yaml: pe (output channels a cycle) and"
+            " simd (inputs a cycle) of a layer, which may add multiplier: lut, dsp or packed; lanes of any other kernel",
+            examples=[{"conv1": {"pe": 8, "simd": 4}, "window1": {"lanes": 4}}],
+            json_schema_extra={"takes": "by the name of a kernel {pe: ..., simd: ...} or {lanes: ...}"},
+        ),
     ] = {}
     multipliers: Annotated[
-        int, Field(ge=1, le=MOST, description="lanes of the busiest layer in the default folding")
-    ] = DEFAULT_MULTIPLIERS
+        int | None,
+        Field(
+            ge=1,
+            le=MOST,
+            description=f"lanes of the busiest layer in the default folding, {DEFAULT_MULTIPLIERS} unless given; with a part"
+            " alone it keeps that rule, instead of the fastest folding that fits the part",
+            examples=[DEFAULT_MULTIPLIERS],
+            json_schema_extra={"unit": "multipliers"},
+        ),
+    ] = None
     target_fps: Annotated[
-        float | None, Field(gt=0, le=MOST, description="frames a second that the folding has to reach")
+        float | None,
+        Field(
+            gt=0,
+            le=MOST,
+            description="what the folding has to reach, at least cost",
+            examples=[1000],
+            json_schema_extra={"unit": "frames a second"},
+        ),
     ] = None
     target_ii: Annotated[
-        int | None, Field(ge=1, le=MOST, description="cycles that a frame may take, instead of target_fps")
+        int | None,
+        Field(
+            ge=1,
+            le=MOST,
+            description="the same as the time from one frame to the next",
+            examples=[20000],
+            json_schema_extra={"unit": "cycles", "instead_of": "target_fps"},
+        ),
     ] = None
-    max_lut: Annotated[int | None, Field(ge=0, le=MOST, description="LUTs that the design may take")] = None
-    max_ff: Annotated[int | None, Field(ge=0, le=MOST, description="flip-flops that it may take")] = None
-    max_dsp: Annotated[int | None, Field(ge=0, le=MOST, description="DSP blocks that it may take")] = None
-    max_bram: Annotated[int | None, Field(ge=0, le=MOST, description="block RAMs of 18 Kb that it may take")] = None
-    max_uram: Annotated[int | None, Field(ge=0, le=MOST, description="UltraRAMs that it may take")] = None
+    max_lut: Annotated[
+        int | None,
+        Field(
+            ge=0, le=MOST, description="what the design may take", examples=[50000], json_schema_extra={"unit": "LUTs"}
+        ),
+    ] = None
+    max_ff: Annotated[
+        int | None,
+        Field(
+            ge=0, le=MOST, description="what it may take", examples=[100000], json_schema_extra={"unit": "flip-flops"}
+        ),
+    ] = None
+    max_dsp: Annotated[
+        int | None,
+        Field(ge=0, le=MOST, description="what it may take", examples=[220], json_schema_extra={"unit": "DSP blocks"}),
+    ] = None
+    max_bram: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=MOST,
+            description="what it may take",
+            examples=[280],
+            json_schema_extra={"unit": "block RAMs of 18 Kb"},
+        ),
+    ] = None
+    max_uram: Annotated[
+        int | None,
+        Field(ge=0, le=MOST, description="what it may take", examples=[96], json_schema_extra={"unit": "UltraRAMs"}),
+    ] = None
     requantizers: Annotated[
         dict[str, RequantizerForm],
-        Field(description='form per requantizer, or for all with "*", such as {"*": thresholds}; must be provable'),
+        Field(
+            description='form by the name of a requantizer, or for all with "*"; one that cannot be proven equal is'
+            " refused; default: the cheapest that is proven",
+            examples=[{"*": "thresholds"}],
+        ),
     ] = {}
     weights: Annotated[
         Literal["fixed", "runtime"],
@@ -134,57 +199,67 @@ class CompileSettings(BaseModel):
     accumulators: Annotated[
         dict[str, Annotated[int, Field(ge=1)]],
         Field(
-            description='with runtime weights, accumulator bits per layer, or for all with "*", such as {"*": 14}; default:'
-            " those that the model promises, or that its weights need"
+            description='widths by layer, or for all with "*", where weights are loaded; default: those that the model'
+            " promises, or that its weights need",
+            examples=[{"conv1": 14, "*": 16}],
+            json_schema_extra={"unit": "bits", "needs": {"weights": "runtime"}},
         ),
     ] = {}
-    tool: Annotated[Literal["vitis", "vivado"], Field(description="which HLS tool reads the sources")] = "vitis"
+    tool: Annotated[
+        Literal["vitis", "vivado"], Field(description="which HLS tool reads the sources: Vitis HLS or Vivado HLS")
+    ] = "vitis"
     control: Annotated[
-        Literal["s_axilite", "ap_ctrl_none"], Field(description="block-level interface of the top function")
+        Literal["s_axilite", "ap_ctrl_none"],
+        Field(description="block-level interface of the top function: started by registers, or always running"),
     ] = "s_axilite"
     latencies: Annotated[
         dict[str, Annotated[int, Field(ge=0, le=DEEPEST)]],
         Field(
-            description="pipeline stages of kernels as a tool has reported them, instead of the assumed bounds, for FIFO"
-            " depths; such as {conv0: 9}"
+            description="pipeline stages by kernel as a tool has reported them, instead of the assumed bounds, for FIFO"
+            " depths; `broadaxe cosim` writes them to vendor/work/latencies.yaml",
+            examples=[{"conv0": 9}],
+            json_schema_extra={"unit": "cycles"},
         ),
     ] = {}
     part: Annotated[
         str | None,
-        Field(description="part number, or the name of a device or board of broadaxe.schedule.devices, such as ZCU104"),
+        Field(
+            description="part number, or the name of a device or board; alone it asks for the fastest folding that fits",
+            examples=["ZCU104"],
+        ),
     ] = None
-    clock_ns: Annotated[float, Field(ge=0.5, le=1000, description="period that the design is synthesised for")] = 5.0
-    _folding_place: str = PrivateAttr("folding")
-
-    @field_validator("inputs")
-    @classmethod
-    def _known_types(cls, inputs: dict[str, str]) -> dict[str, str]:
-        for name, text in inputs.items():
-            input_type(name, text)
-        return inputs
-
-    @model_validator(mode="after")
-    def _loadable(self) -> CompileSettings:
-        if self.accumulators and self.weights == "fixed":
-            raise RequestError("accumulators: are sized to fixed weights; give weights: runtime to choose their widths")
-        if self.weights == "runtime" and self.control != "s_axilite":
-            raise RequestError(
-                f"control: {self.control} has no register that starts a load; with weights: runtime use s_axilite"
-            )
-        return self
+    clock_ns: Annotated[
+        float,
+        Field(
+            ge=0.5,
+            le=1000,
+            description="period that the design is synthesised for",
+            json_schema_extra={"unit": "nanoseconds"},
+        ),
+    ] = 5.0
+    _folded_by: str | None = PrivateAttr(None)
 
     @field_validator("part")
     @classmethod
     def _known_part(cls, part: str | None) -> str | None:
-        return None if part is None else device(part).part
+        try:
+            return None if part is None else device(part).part
+        except RequestError as error:
+            raise ValueError(str(error).removeprefix("part: ")) from None
 
-    @model_validator(mode="after")
-    def _one_target(self) -> CompileSettings:
+    def contradictions(self, named: Callable[[str], str]) -> list[Complaint]:
+        """See `Settings`."""
+        out = []
+        if self.accumulators and self.weights == "fixed":
+            text = f"are sized to fixed weights; give {named('weights')} runtime to choose their widths"
+            out.append(Complaint(("accumulators",), text))
+        if self.weights == "runtime" and self.control != "s_axilite":
+            text = f"{self.control} has no register that starts a load; with {named('weights')} runtime use s_axilite"
+            out.append(Complaint(("control",), text))
         if self.target_fps is not None and self.target_ii is not None:
-            raise RequestError(
-                f"settings: target_fps {self.target_fps:g} and target_ii {self.target_ii}: give one of both"
-            )
-        return self
+            text = f"{self.target_ii} beside {named('target_fps')} {self.target_fps:g}; give one of both"
+            out.append(Complaint(("target_ii",), text))
+        return out
 
     @property
     def device(self) -> Device | None:
@@ -195,15 +270,19 @@ class CompileSettings(BaseModel):
     def input_types(self) -> dict[str, IntType | None]:
         return {name: input_type(name, text) for name, text in self.inputs.items()}
 
-    @property
-    def folding_place(self) -> str:
-        """Where the folding was given, for messages: its file, if one was read."""
-        return self._folding_place
+    def folding_place(self, kernel: str) -> str:
+        """Where the folding of a kernel was given, for messages: with its line, if it is in a file."""
+        origin = self._origin
+        if self._folded_by is not None:
+            return f"{self._folded_by}: {kernel}"
+        if "folding" in origin.files or (origin.document is not None and "folding" in origin.document.values):
+            return origin.place(("folding", kernel))
+        return f"folding: {kernel}"
 
     def folded_by(self, path: Path) -> CompileSettings:
         """The same settings, their folding said to come from a file."""
         copy = self.model_copy()
-        copy._folding_place = str(path)
+        copy._folded_by = str(path)
         return copy
 
     @property
@@ -219,87 +298,62 @@ class CompileSettings(BaseModel):
         """
         budget = {kind: getattr(self, name) for name, kind in BUDGETS.items() if getattr(self, name) is not None}
         held = None if self.device is None else self.device.resources
-        ruled = bool(self.folding) or "multipliers" in self.model_fields_set
+        ruled = bool(self.folding) or self.multipliers is not None
         if self.target_fps is self.target_ii is None and not budget and (held is None or ruled):
             return None
         cycles = self.target_ii if self.target_fps is None else cycles_for(self.target_fps, self.clock_ns)
         return Request(cycles, (budget_of(held) if held else {}) | budget, held, self.clock_ns)
 
 
+def _parsed(text: str) -> IntType | None:
+    match = _TYPE.fullmatch(text)
+    return None if match is None or int(match[2]) > WIDEST_INPUT else IntType(int(match[2]), signed=not match[1])
+
+
 def input_type(name: str, text: str) -> IntType | None:
     """`uint8`, `int4`, ... as an integer type; None of `float32`."""
-    if text == "float32":
-        return None
-    match = _TYPE.fullmatch(text)
-    if match is None or int(match[2]) > WIDEST_INPUT:
-        raise RequestError(
-            f"input {name}: type {text!r} is unknown; use int1 to int{WIDEST_INPUT}, uint1 to uint{WIDEST_INPUT} or float32"
-        )
-    return IntType(int(match[2]), signed=not match[1])
+    try:
+        return _parsed(_input_type(text))
+    except ValueError as error:
+        raise RequestError(f"input {name}: {error}") from None
 
 
 def settings(**values: Any) -> CompileSettings:
-    """Validated settings; RequestError names the first field that is wrong."""
-    return _validated("settings", {k: v for k, v in values.items() if v is not None})
+    """Validated settings; SettingsError names every field that is wrong."""
+    return CompileSettings(**values)
+
+
+def compile_settings(
+    config: Path | None = None,
+    *,
+    folding: Path | None = None,
+    latencies: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> CompileSettings:
+    """Settings of a file, of a folding's and a latencies' own, and of options, which go on top.
+
+    Raises:
+        SettingsError: all mistakes of all of them, each with file and line or with its option.
+    """
+    files = {"folding": folding, "latencies": latencies}
+    return configured(CompileSettings, config, options or {}, files=files, names=OPTIONS)
 
 
 def read_settings(path: Path, **overrides: Any) -> CompileSettings:
     """Settings from a YAML file, with the overrides that are not None on top."""
-    given = read_mapping(path)
-    made = _validated(str(path), given | {k: v for k, v in overrides.items() if v is not None})
-    return made.folded_by(path) if "folding" in given else made
+    return configured(CompileSettings, path, overrides, names={name: name for name in overrides})
 
 
 def read_folding(path: Path) -> dict[str, FoldSettings | LaneSettings]:
     """Lanes per kernel from a YAML file."""
-    return _validated(str(path), {"folding": read_mapping(path)}).folding
+    return compile_settings(folding=path).folding
 
 
 def read_latencies(path: Path) -> dict[str, int]:
     """Pipeline stages per process from a YAML file, as `broadaxe cosim` writes it."""
-    return _validated(str(path), {"latencies": read_mapping(path)}).latencies
+    return compile_settings(latencies=path).latencies
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping."""
-    try:
-        loaded = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read ({error.strerror}); name a YAML file") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates that there are not, numbers of 4,301 digits
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        raise RequestError(f"{path}{line}: is not YAML; write one `setting: value` a line") from None
-    if loaded is not None and not isinstance(loaded, dict):
-        raise RequestError(f"{path}: holds a {type(loaded).__name__}; a mapping is needed")
-    return {str(key): value for key, value in (loaded or {}).items()}
-
-
-def _brief(value: Any) -> str:
-    """A value from a file as part of a message: anchors make a few lines of YAML endless, and long numbers have no text."""
-    short = reprlib.Repr()
-    short.maxlevel, short.maxstring, short.maxother = 2, 80, 80
-    try:
-        return short.repr(value)
-    except ValueError:
-        return "a number of thousands of digits"
-
-
-def _validated(where: str, values: dict[str, Any]) -> CompileSettings:
-    try:
-        return CompileSettings(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        value = _brief(first["input"])
-        inside = first["loc"][0] == "folding" and len(first["loc"]) > 1
-        loc = [part for at, part in enumerate(first["loc"]) if not (inside and at == 2)]  # which of both kinds
-        place = ".".join(map(str, loc))
-        if first["type"] == "missing":
-            raise RequestError(f"{where}: {place}: is missing; give it") from None
-        kinds: dict[str, type[BaseModel]] = {"fold": FoldSettings, "lanes": LaneSettings}
-        fields = kinds[str(first["loc"][2])] if inside and len(first["loc"]) > 2 else CompileSettings
-        known = ", ".join(fields.model_fields)
-        remedy = REMEDIES.get(first["type"], "").format(**first.get("ctx", {})) or first["msg"]
-        if first["type"] == "extra_forbidden":
-            remedy = f"known settings are {known}"
-        raise RequestError(f"{where}: {place}: {value} is not allowed; {remedy}") from None
+    """A YAML file that holds a mapping, of another program's settings."""
+    return values_of(read_document(path))

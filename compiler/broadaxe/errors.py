@@ -5,6 +5,12 @@ from __future__ import annotations
 LONGEST_MESSAGE = 2000
 
 
+def one_line(message: str) -> str:
+    """A message as one printable line of bounded length."""
+    line = "".join(ch if ch.isprintable() else "?" for ch in message)
+    return line if len(line) <= LONGEST_MESSAGE else f"{line[: LONGEST_MESSAGE - 3]}..."
+
+
 class BroadaxeError(Exception):
     """Base of every error Broadaxe raises on purpose; the command line prints its text and exits with `exit_code`.
 
@@ -14,8 +20,12 @@ class BroadaxeError(Exception):
     exit_code = 2
 
     def __init__(self, message: str) -> None:
-        line = "".join(ch if ch.isprintable() else "?" for ch in message)
-        super().__init__(line if len(line) <= LONGEST_MESSAGE else f"{line[: LONGEST_MESSAGE - 3]}...")
+        super().__init__(one_line(message))
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What the command line prints: the message, and one line for each further mistake where several were found."""
+        return (str(self),)
 
 
 class RequestError(BroadaxeError):

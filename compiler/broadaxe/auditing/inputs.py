@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
+import onnx
 from onnx import helper
 
-from broadaxe.auditing.design import Design
 from broadaxe.errors import BroadaxeError
-from broadaxe.ir import IntArray
-from broadaxe.lower import HostInput
+from broadaxe.host import Host
+from broadaxe.ir import Graph, IntArray
+from broadaxe.lower import HostInput, Lowered
 from broadaxe.ops.importing import Array
 
 HALVINGS = 200
@@ -18,7 +20,23 @@ HALVINGS = 200
 LARGEST = 1e30
 
 
-def model_inputs(design: Design, codes: Mapping[str, IntArray]) -> dict[str, Array] | None:
+class Hosted(Protocol):
+    """A lowered model and its host's side: an audited design, or a build."""
+
+    @property
+    def model(self) -> onnx.ModelProto: ...
+
+    @property
+    def lowered(self) -> Lowered: ...
+
+    @property
+    def graph(self) -> Graph: ...
+
+    @property
+    def host(self) -> Host: ...
+
+
+def model_inputs(design: Hosted, codes: Mapping[str, IntArray]) -> dict[str, Array] | None:
     """Arrays for the model's inputs, batch of 1, that the host turns into exactly these codes; None where none was found.
 
     First the codes' own reals are tried. Where something stands before the quantizer, each element is found by halving an
@@ -29,7 +47,7 @@ def model_inputs(design: Design, codes: Mapping[str, IntArray]) -> dict[str, Arr
     return guess or _confirmed(design, _halved(design, own, codes), codes)
 
 
-def _reals(design: Design, entry: HostInput, stream: IntArray) -> Array:
+def _reals(design: Hosted, entry: HostInput, stream: IntArray) -> Array:
     """Reals of a quantized tensor (or integers of an input that carries them) in the model's layout."""
     value = design.graph.values[entry.value]
     scale = np.array([float(s) for s in value.scale])
@@ -38,7 +56,7 @@ def _reals(design: Design, entry: HostInput, stream: IntArray) -> Array:
     return np.asarray(reals[entry.index])
 
 
-def _codes(design: Design, made: Mapping[str, Array]) -> dict[str, IntArray] | None:
+def _codes(design: Hosted, made: Mapping[str, Array]) -> dict[str, IntArray] | None:
     try:
         return design.host.codes(made)
     except BroadaxeError:
@@ -46,7 +64,7 @@ def _codes(design: Design, made: Mapping[str, Array]) -> dict[str, IntArray] | N
 
 
 def _confirmed(
-    design: Design, made: Mapping[str, Array] | None, codes: Mapping[str, IntArray]
+    design: Hosted, made: Mapping[str, Array] | None, codes: Mapping[str, IntArray]
 ) -> dict[str, Array] | None:
     """The inputs as the model takes them, if they have the codes."""
     found = None if made is None else _codes(design, made)
@@ -56,7 +74,7 @@ def _confirmed(
     return design.host.feeds(made) if same else None
 
 
-def _halved(design: Design, own: Mapping[str, Array], codes: Mapping[str, IntArray]) -> dict[str, Array] | None:
+def _halved(design: Hosted, own: Mapping[str, Array], codes: Mapping[str, IntArray]) -> dict[str, Array] | None:
     """Inputs found by halving, each element by itself; a first guess of the ends decides whether its codes rise or fall."""
     entries = {entry.tensor: entry for entry in design.lowered.inputs}
     kinds = {i.name: helper.tensor_dtype_to_np_dtype(i.type.tensor_type.elem_type) for i in design.model.graph.input}

@@ -117,7 +117,7 @@ def _layer(build: Build, a: Accumulator, cycles: int, spent: Resources) -> Layer
     op, inputs = node.op, graph.inputs_of(node)
     assert isinstance(op, Accumulating)
     inner = a.inner_bits if a.tile else None
-    budget = _budget(build.lowered.promises.get(a.name))
+    budget = budget_of(build.lowered.promises.get(a.name))
     needed = None if budget is None else inner if budget.of == "tile" else _needed(a)
     prefixes = [p + s for p, s in zip(op.prefix_hull(*inputs), a.starts, strict=True)]
     return Layer(
@@ -161,7 +161,8 @@ def _layer(build: Build, a: Accumulator, cycles: int, spent: Resources) -> Layer
     )
 
 
-def _budget(promise: Promise | None) -> Budget | None:
+def budget_of(promise: Promise | None) -> Budget | None:
+    """What a layer's node in the model asks for, if anything."""
     if promise is None or (promise.inner is None and promise.outer is None):
         return None
     if promise.inner is not None:

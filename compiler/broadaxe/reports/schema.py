@@ -22,6 +22,11 @@ def _in_one_line(found: re.Match[str]) -> str:
     return re.sub(r"\s+", "", found[0]).replace(",", ", ")
 
 
+def numbers_in_lines(text: str) -> str:
+    """Indented JSON with each list of numbers in one line."""
+    return NUMBERS.sub(_in_one_line, text) + "\n"
+
+
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -334,7 +339,7 @@ class Report(_Entry):
 
     def as_json(self) -> str:
         """The text of report.json: indented, with lists of numbers in one line."""
-        return f"{NUMBERS.sub(_in_one_line, self.model_dump_json(indent=1))}\n"
+        return numbers_in_lines(self.model_dump_json(indent=1))
 
     def __str__(self) -> str:
         return text(self)

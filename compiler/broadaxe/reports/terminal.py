@@ -13,10 +13,10 @@ from rich.table import Table
 if TYPE_CHECKING:
     from broadaxe.reports.schema import Amounts, Layer, Report
 
-NARROW = 90
-LEFT_OUT = ("saved", "l1")
-"""Columns that a narrow terminal goes without."""
 COLUMNS = ("MACs", "K", "WxA", "type", "l1", "exact", "offset", "asked", "width", "saved", "fold", "cycles")
+SUMS = ("op", "shape", "proven sum", "partial sums", "observed", "tile", "bits", "counts", "LUT", "FF", "DSP", "BRAM18")
+DISPENSABLE = ("saved", "l1", "op", "BRAM18", "FF", "DSP", "partial sums", "shape", "LUT", "MACs", "tile")
+"""Columns that a narrow terminal goes without, the first ones first."""
 
 
 class ReportTable:
@@ -27,9 +27,6 @@ class ReportTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         report = self.report
-        left_out = {*LEFT_OUT} if options.max_width < NARROW else set()
-        if all(layer.budget is None for layer in report.layers):
-            left_out.add("asked")
         rows = [
             (
                 f"{layer.macs:,}",
@@ -45,9 +42,10 @@ class ReportTable:
             for layer in report.layers
         ]
         yield f"{report.top}: accumulator bits by bound, width as proven, fold PE x SIMD"
-        yield _table(report, COLUMNS, rows, left_out)
+        unasked = {"asked"} if all(layer.budget is None for layer in report.layers) else set()
+        yield from _table(report, COLUMNS, rows, unasked, options.max_width)
         if self.full:
-            yield from self._sums(report)
+            yield from self._sums(report, options.max_width)
         forms = Counter(r.form for r in report.requantizers)
         described = ", ".join(f"{count} x {form}" for form, count in forms.items()) or "none"
         checks = sum(r.comparisons for r in report.requantizers)
@@ -57,7 +55,7 @@ class ReportTable:
         words = sum(fifo.depth for fifo in report.fifos)
         yield f"{amounts(report.resources)}; {words:,} words in {len(report.fifos)} FIFOs (model)"
 
-    def _sums(self, report: Report) -> RenderResult:
+    def _sums(self, report: Report, width: int) -> RenderResult:
         """What sums reach, and what layers take."""
         rows = [
             (
@@ -74,15 +72,15 @@ class ReportTable:
             )
             for layer in report.layers
         ]
-        columns = ("op", "shape", "proven sum", "partial sums", "observed", "tile", "bits", "counts")
-        empty = {name for name, *column in zip(columns, *rows, strict=False) if not any(column)} if rows else set()
+        optional = {"observed", "tile", "bits"}
+        empty = {name for name, *cells in zip(SUMS, *rows, strict=False) if name in optional and not any(cells)}
         seen = report.calibration
         yield (
             "sums as proven, partial sums in any order from the start on"
             + (f", sums observed on {seen.samples:,} inputs of {seen.source}" if seen else "")
             + "; margin in bits below what was asked, and in counts up to the width"
         )
-        yield _table(report, (*columns, "LUT", "FF", "DSP", "BRAM18"), rows, empty, left=("op", "shape"))
+        yield from _table(report, SUMS, rows, empty, width, left=("op", "shape"))
         if seen is None:
             yield "no observed sums: compile with --calib DATA, or give this report --data DATA"
 
@@ -102,22 +100,33 @@ def _table(
     report: Report,
     columns: Sequence[str],
     rows: Sequence[Sequence[str]],
-    left_out: Collection[str],
+    unused: Collection[str],
+    width: int,
     left: Collection[str] = (),
-) -> Table:
-    """A row a layer; numbers to the right, the columns of `left` to the left."""
+) -> RenderResult:
+    """A row a layer; numbers to the right, the columns of `left` to the left, without those that do not fit."""
+    names = ("layer", *columns)
+    cells = [(layer.name, *row) for layer, row in zip(report.layers, rows, strict=True)]
+    widest = {name: max(map(len, (name, *(row[at] for row in cells)))) for at, name in enumerate(names)}
+    shown = [name for name in names if name not in unused]
+    dropped = []
+    for name in DISPENSABLE:
+        if name in shown and sum(widest[n] + 2 for n in shown) > width:
+            shown.remove(name)
+            dropped.append(name)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    table.add_column("layer", no_wrap=True, overflow="ellipsis")
-    for name, *column in zip(columns, *rows, strict=True):
-        if name not in left_out:
-            widest = max(len(text) for text in (name, *column))
-            style = "bold" if name == "width" else None
-            justify: Literal["left", "right"] = "left" if name in left else "right"
-            table.add_column(name, justify=justify, no_wrap=True, min_width=widest, style=style)
-    for layer, cells in zip(report.layers, rows, strict=True):
-        shown = (text for name, text in zip(columns, cells, strict=True) if name not in left_out)
-        table.add_row(layer.name, *shown)
-    return table
+    for name in shown:
+        justify: Literal["left", "right"] = "left" if name in ("layer", *left) else "right"
+        style = "bold" if name == "width" else None
+        if name == "layer":
+            table.add_column(name, no_wrap=True, overflow="ellipsis")
+        else:
+            table.add_column(name, justify=justify, no_wrap=True, min_width=widest[name], style=style)
+    for row in cells:
+        table.add_row(*(text for name, text in zip(names, row, strict=True) if name in shown))
+    yield table
+    if dropped:
+        yield f"left out for want of width: {', '.join(dropped)}"
 
 
 def speed(report: Report) -> str:

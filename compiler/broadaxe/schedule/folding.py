@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from math import gcd, prod
 from typing import Any
 
@@ -65,7 +66,7 @@ def complete(
     graph: Graph,
     given: Mapping[str, Given],
     multipliers: int = DEFAULT_MULTIPLIERS,
-    where: str = "folding",
+    where: Callable[[str], str] = "folding: {}".format,
     dsp: Dsp = DSP48E1,
 ) -> dict[str, Fold]:
     """The default folding with the given layers replaced; RequestError where one does not fit its layer."""
@@ -79,27 +80,36 @@ def complete(
 
 
 def pinned(
-    graph: Graph, given: Mapping[str, Given], where: str = "folding", dsp: Dsp = DSP48E1
+    graph: Graph,
+    given: Mapping[str, Given],
+    where: Callable[[str], str] = "folding: {}".format,
+    dsp: Dsp = DSP48E1,
 ) -> dict[str, list[Lanes]]:
-    """The lanes that each of the given kernels may still have; RequestError where what is given does not fit it."""
+    """The lanes that each of the given kernels may still have; RequestError where what is given does not fit it.
+
+    Args:
+        where: what a message opens with, by kernel.
+    """
     kernels = {node.name: node for node in graph.nodes if node.op.hardware}
     layers = {name: node.op for name, node in kernels.items() if isinstance(node.op, Accumulating)}
     out: dict[str, list[Lanes]] = {}
     for name, choice in given.items():
         kind, known = ("kernel", list(kernels)) if choice.lanes else ("layer", list(layers))
         if name not in known:
-            raise RequestError(f"{where}: there is no {kind} {name!r}; {kind}s are {', '.join(known)}")
+            near = get_close_matches(name, known, n=1)
+            names = f"the nearest is {near[0]}" if near else f"{kind}s are {', '.join(known)}"
+            raise RequestError(f"{where(name)}: there is no such {kind}; {names}")
         if not choice.lanes:
             inputs = graph.inputs_of(kernels[name])
-            out[name] = _pinned_layer(layers[name], inputs, choice, dsp, f"{where}: {name}")
+            out[name] = _pinned_layer(layers[name], inputs, choice, dsp, where(name))
             continue
         if name in layers:
-            raise RequestError(f"{where}: {name}: is a layer, lanes {choice.lanes} do not say enough; give pe and simd")
+            raise RequestError(f"{where(name)}: is a layer, lanes {choice.lanes} do not say enough; give pe and simd")
         possible = kernels[name].op.variants(graph.inputs_of(kernels[name]), graph.values[kernels[name].output])
         out[name] = [lanes for lanes in possible if lanes.wider == choice.lanes]
         if not out[name]:
             allowed = _short(sorted({lanes.wider for lanes in possible}))
-            raise RequestError(f"{where}: {name}: lanes {choice.lanes} are not possible; lanes may be {allowed}")
+            raise RequestError(f"{where(name)}: lanes {choice.lanes} are not possible; lanes may be {allowed}")
     return out
 
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
-from broadaxe.errors import RequestError
-from broadaxe.quantization.config import DEFAULT_WEIGHT_BITS, WIDEST_BUDGET, QuantConfig, quant_config
+from broadaxe.configuration.complaints import Complaint, SettingsError
+from broadaxe.configuration.settings import Origin, Settings, brief, checked
+from broadaxe.quantization.config import (
+    DEFAULT_WEIGHT_BITS,
+    FLOAT_MODEL,
+    WIDEST_BUDGET,
+    QuantConfig,
+    quant_config,
+)
 
 Name = Literal["axe", "axe-search", "best", "project", "project-search", "optq", "gpfq", "rtn"]
 WITHOUT_BUDGET: dict[str, dict[str, Any]] = {
@@ -21,46 +28,55 @@ WITHOUT_BUDGET: dict[str, dict[str, Any]] = {
 """Methods that know of no budget: they stand at the width that the compiler proves for their widest accumulator."""
 OF_THE_GRID = ("preset", "method", "weight_bits", "act_bits", "acc_bits")
 DEFAULT_ACT_BITS = 8
-_RANGE = re.compile(r"(-?\d+):(-?\d+)(?::(\d+))?")
+_RANGE = re.compile(r"(-?\d{1,18}):(-?\d{1,18})(?::(\d{1,18}))?")
 SHAPES = "give a range such as 8:20 or 8:20:2 (both ends are in it), or a list such as 8,10,12"
 
 
 def numbers(value: Any) -> tuple[int, ...]:
-    """`8:20`, `8:20:2`, `8,10,12`, an int, or ints one by one: rising, each once."""
+    """`8:20`, `8:20:2`, `8,10,12`, an int, or ints one by one: rising, each once.
+
+    Raises:
+        ValueError: it is none of these; says what is allowed.
+    """
+    if isinstance(value, bool | float | dict):
+        raise ValueError(f"{brief(value)} is no whole number and no range; {SHAPES}")
     found: set[int] = set()
     items = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int) else list(value)
     for item in items:
         if isinstance(item, int) and not isinstance(item, bool):
             found.add(item)
             continue
-        text = str(item).strip()
+        text = item.strip() if isinstance(item, str) else brief(item)
         match = _RANGE.fullmatch(text)
         if match:
             first, last, step = int(match[1]), int(match[2]), int(match[3] or 1)
             if not step or last < first:
-                raise ValueError(f"{text} holds no number")
+                raise ValueError(f"{text} holds no number; {SHAPES}")
             if (last - first) // step >= 1000:
-                raise ValueError(f"{text} holds more than 1000 numbers")
+                raise ValueError(f"{text} holds more than 1000 numbers; {SHAPES}")
             found.update(range(first, last + 1, step))
-        elif re.fullmatch(r"-?\d+", text):
+        elif isinstance(item, str) and re.fullmatch(r"-?\d{1,18}", text):
             found.add(int(text))
         else:
-            raise ValueError(f"{text or 'nothing'} is no number and no range")
+            raise ValueError(f"{brief(item) if text else 'nothing'} is no whole number and no range; {SHAPES}")
     if not found:
-        raise ValueError("there is no number in it")
+        raise ValueError(f"holds no number; {SHAPES}")
     return tuple(sorted(found))
 
 
 def _numbers(value: Any) -> Any:
     try:
         return value if value is None else numbers(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{error}; {SHAPES}") from None
+    except TypeError:
+        raise ValueError(f"{brief(value)} is no number and no range; {SHAPES}") from None
 
 
 def _names(value: Any) -> Any:
+    if not isinstance(value, str | list | tuple):
+        raise ValueError(f"{brief(value)} is no list of methods; give names such as [best, axe] or best,axe")
     items = value.split(",") if isinstance(value, str) else value
-    return tuple(dict.fromkeys(i.strip() if isinstance(i, str) else i for i in items))
+    stripped = [i.strip() if isinstance(i, str) else i for i in items]
+    return tuple(item for at, item in enumerate(stripped) if item not in stripped[:at])
 
 
 Grid = BeforeValidator(_numbers)
@@ -86,39 +102,97 @@ class Run:
         return " ".join(part for part in (self.method, bits, f"P={self.p}" if self.p is not None else "") if part)
 
 
-class SweepConfig(BaseModel):
+def _grid(least: int, most: int) -> str:
+    return f"whole numbers from {least} to {most}: one, a range such as 8:16 or 8:16:2, or a list such as 8,10,12"
+
+
+class SweepConfig(Settings):
     """What `broadaxe sweep` can be told, beside model and data.
 
     Every combination is run unless `apart` or `headroom` leave it out; neither does by default.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    sections: ClassVar[tuple[tuple[str, tuple[str, ...]], ...]] = (
+        ("The grid", ("acc_bits", "weight_bits", "act_bits", "methods")),
+        ("What is left out of it", ("apart", "headroom")),
+        ("Every run", ("quantize",)),
+    )
 
     acc_bits: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=WIDEST_BUDGET)], ...], Grid, Field(description="P, such as 8:20")
+        tuple[Annotated[int, Field(ge=1, le=WIDEST_BUDGET)], ...],
+        Grid,
+        Field(
+            description="accumulator widths P; needed by every method but optq, gpfq and rtn",
+            examples=["8:20"],
+            json_schema_extra={"unit": "bits", "takes": _grid(1, WIDEST_BUDGET), "asked": True},
+        ),
     ] = ()
     weight_bits: Annotated[
         tuple[Annotated[int, Field(ge=1, le=16)], ...] | None,
         Grid,
-        Field(description="M, such as 2:8; default: the model's own, else 4"),
+        Field(
+            description=f"widths M of weights; default: the model's own, else {DEFAULT_WEIGHT_BITS}",
+            examples=["2:8"],
+            json_schema_extra={"unit": "bits", "takes": _grid(1, 16)},
+        ),
     ] = None
     act_bits: Annotated[
         tuple[Annotated[int, Field(ge=2, le=16)], ...] | None,
         Grid,
-        Field(description="N of activations and inputs of a float model, such as 2:8; default 8"),
+        Field(
+            description=f"widths N of activations and inputs; default: {DEFAULT_ACT_BITS}",
+            examples=["2:8"],
+            json_schema_extra={"unit": "bits", "takes": _grid(2, 16), **FLOAT_MODEL},
+        ),
     ] = None
     methods: Annotated[
         tuple[Name, ...],
         BeforeValidator(_names),
         Field(min_length=1, description="presets under the budget; optq, gpfq and rtn without one"),
     ] = ("axe-search", "best")
-    apart: Annotated[int | None, Field(ge=0, description="only where |M - N| is at most this")] = None
+    apart: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            description="only pairs with |M - N| at most this; default: all",
+            examples=[2],
+            json_schema_extra={"unit": "bits"},
+        ),
+    ] = None
     headroom: Annotated[
-        tuple[int, ...] | None, Grid, Field(description="only where P - M - N is one of these, such as 2:4")
+        tuple[int, ...] | None,
+        Grid,
+        Field(
+            description="only where P - M - N is one of these; default: everywhere",
+            examples=["2:4"],
+            json_schema_extra={"unit": "bits", "takes": "a range such as 2:4, or a list such as 2,4"},
+        ),
     ] = None
     quantize: Annotated[
-        dict[str, Any], Field(description="settings of every run, as of `broadaxe quantize --config`")
+        dict[str, Any],
+        Field(
+            description="settings of every run, as `broadaxe config new quantize` shows them, but for those that the grid"
+            " varies",
+            examples=[{"scales": "pow2", "held_out": 0.2}],
+            json_schema_extra={"takes": f"settings of quantize but {', '.join(OF_THE_GRID)}"},
+        ),
     ] = {}
+
+    def contradictions(self, named: Callable[[str], str]) -> list[Complaint]:
+        """See `Settings`."""
+        out = [
+            Complaint(("quantize", name), "is what a sweep varies; leave it out")
+            for name in OF_THE_GRID
+            if name in self.quantize
+        ]
+        try:
+            checked(QuantConfig, self.quantize, Origin(alone=True))
+        except SettingsError as error:
+            out += [Complaint(("quantize", *c.path), c.text) for c in error.complaints if c.path[0] not in OF_THE_GRID]
+        budgeted = [name for name in self.methods if name not in WITHOUT_BUDGET]
+        if budgeted and not self.acc_bits:
+            out.append(Complaint(("acc_bits",), f"is missing, {budgeted[0]} needs a budget; {SHAPES}"))
+        return out
 
     def runs(self, *, floats: bool) -> tuple[Run, ...]:
         """Every run, those of one (M, N) in a row; a method without a budget has one for each (M, N).
@@ -165,24 +239,5 @@ class SweepConfig(BaseModel):
 
 
 def sweep_config(where: str = "settings", **values: Any) -> SweepConfig:
-    """Validated settings; RequestError names the first field that is wrong."""
-    try:
-        made = SweepConfig(**{k: v for k, v in values.items() if v is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = str(first["loc"][0]) if first["loc"] else ""
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(SweepConfig.model_fields)
-            raise RequestError(f"{where}: {place}: is unknown; known settings are {known}") from None
-        reason = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-        if first["type"] == "literal_error":
-            reason = f"methods are {', '.join(get_args(Name))}"
-        shown = "nothing" if first["input"] in ((), []) else repr(first["input"])
-        raise RequestError(f"{where}: {place}: {shown} is not allowed; {reason}") from None
-    taken = next((name for name in OF_THE_GRID if name in made.quantize), None)
-    if taken is not None:
-        raise RequestError(f"{where}: quantize: {taken}: is what a sweep varies; leave it out")
-    budgeted = [name for name in made.methods if name not in WITHOUT_BUDGET]
-    if budgeted and not made.acc_bits:
-        raise RequestError(f"{where}: acc_bits: is missing, {budgeted[0]} needs a budget; {SHAPES}")
-    return made
+    """Validated settings; SettingsError names every field that is wrong."""
+    return checked(SweepConfig, values, Origin(where))

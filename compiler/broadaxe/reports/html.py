@@ -1,0 +1,132 @@
+"""The report as one page that needs nothing else: no network, no server, no file beside it.
+
+Everything in it is a function of the report, of what the checker said and of a sweep: the same report gives the same bytes.
+Names of a model reach the page as text alone: by autoescape in HTML, and in the script's data as JSON whose `<` are escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from broadaxe import resources
+from broadaxe.errors import RequestError
+from broadaxe.reports.columns import elements, shown, tables
+from broadaxe.reports.drawing import drawings
+from broadaxe.reports.pareto import Pareto
+from broadaxe.reports.schema import Port, Report
+from broadaxe.reports.words import WORDS
+
+MARK = '<meta name="generator" content="Broadaxe">'
+"""What every page of ours begins with, so that no other file is overwritten."""
+BEGINNING = 400
+"""Characters that hold MARK."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the independent checker, `broadaxe.prove.checker`, said of the certificate when the page was made."""
+
+    accepted: bool
+    says: str
+
+
+def render_html(report: Report, *, proof: Proof | None, sweep: Pareto | None = None, build: str = "BUILD") -> str:
+    """The page.
+
+    Args:
+        report: of the build.
+        proof: what the checker said; None where it was not asked, which the page says, too.
+        sweep: for a plot of accuracy against accumulator bits.
+        build: the folder, as it stands in commands to type.
+    """
+    templates = _environment()
+    style = templates.get_template("report/style.css").render()
+    script = templates.get_template("report/script.js.jinja").render()
+    data = {
+        "report": report.model_dump(mode="json") | {"inputs": _ports(report.inputs), "outputs": _ports(report.outputs)},
+        "proof": proof and asdict(proof),
+        "sweep": sweep and sweep.model_dump(mode="json"),
+        "drawings": {level: asdict(drawing) for level, drawing in drawings(report).items()},
+        "build": quote(build),
+    }
+    return templates.get_template("report/page.html.jinja").render(
+        mark=Markup(MARK),
+        report=report,
+        tables=tables(report),
+        proof=proof,
+        sweep=sweep,
+        build=quote(build),
+        words=WORDS,
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_digest(style),
+        script_hash=_digest(script),
+        data=Markup(_inline(data)),
+        elements=elements,
+        settings=json.dumps(report.made.settings, indent=1),
+    )
+
+
+def write(path: Path, page: Callable[[], str]) -> None:
+    """Make the page and put it in its place at once; an earlier page there is replaced, and no other file.
+
+    Raises:
+        RequestError: what is there is no page of ours, or it cannot be written. Nothing is made then.
+    """
+    try:
+        if path.exists() and not (path.is_file() and MARK in path.open(errors="replace").read(BEGINNING)):
+            raise RequestError(f"{path}: exists and is no report of Broadaxe; choose another file")
+        if not path.absolute().parent.is_dir():
+            raise RequestError(f"{path.parent}: is no folder; make it, or choose another file")
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        text = page()
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise RequestError(f"{path}: cannot be written ({reason}); choose another file") from None
+
+
+def _ports(ports: tuple[Port, ...]) -> list[dict[str, Any]]:
+    """As in the report, less what has an entry for every element or channel; tables have their spans."""
+    return [port.model_dump(mode="json", include={"name", "tensor", "type", "lo", "hi", "shape"}) for port in ports]
+
+
+def _inline(data: object) -> str:
+    """JSON that ends no script element, whatever its strings hold."""
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _digest(text: str) -> str:
+    """As a content security policy names what may run."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(resources.folder("templates")),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=jinja2.select_autoescape(enabled_extensions=("html.jinja",), default=False),
+    )
+    environment.filters["shown"] = shown
+    return environment
