@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -83,7 +84,15 @@ def test_commands(build: broadaxe.Build, run) -> None:
     assert re.search(rf"^ {branch(build)} +add0 +", out, flags=re.MULTILINE)
     code, out, _ = run("dataflow", build.path, "--run", "--frames", "2")
     assert code == 0
-    assert out.startswith("2 frames, 0 mismatches; latency ")
+    latency, interval = build.plan.schedule.latency, build.plan.schedule.interval
+    said = r"2 frames, 0 mismatches; latency ([\d,]+) cycles, at most ([\d,]+) from frame to frame"
+    found = re.match(rf"{said} \(model: at most {latency:,}, {interval:,}\)\n", out)
+    assert found
+    assert int(found[1].replace(",", "")) <= latency
+    code, out, _ = run("dataflow", build.path, "--run", "--frames", "2", "--json")
+    told = json.loads(out)
+    assert (code, told["passed"], told["largest_gap"]) == (0, True, int(found[2].replace(",", "")))
+    assert [told["frames"], told["mismatches"], told["circle"]] == [2, 0, []]
     less = f"{branch(build)}={build.plan.least[branch(build)] - 1}"
     code, out, _ = run("dataflow", build.path, "--run", "--least", "--depth", less)
     assert code == 1
@@ -94,7 +103,6 @@ def test_commands(build: broadaxe.Build, run) -> None:
     ("options", "message"),
     [
         (["--least"], "--least and --depth: change nothing without --run; add --run"),
-        (["--run", "--json"], "--json: prints the report, --run what came of a run; give one of both"),
         (["--run", "--depth", "abc"], "--depth abc: is not FIFO=N; write for example s_quant0=20"),
         (["--run", "--frames", "0"], "frames: 0; send one at least"),
         (["--run", "--depth", "s_conv0=0"], "depth: s_conv0: 0; a FIFO holds one word at least"),

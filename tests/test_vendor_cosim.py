@@ -19,6 +19,7 @@ from models import small_cnn
 from vendor_texts import cosim_rpt, csynth_rpt
 
 import broadaxe
+from broadaxe.commands import progress
 from broadaxe.errors import MissingToolError, VerificationError
 from broadaxe.reports.reading import read_report
 from broadaxe.vendor import run as running
@@ -113,7 +114,8 @@ def last(err: str) -> str:
         ),
     ],
 )
-def test_all_steps(programs: tuple[str, ...], version: str, first: str, fake: Fake, build: Path, run) -> None:
+def test_all_steps(programs, version, first, fake: Fake, build: Path, run, monkeypatch) -> None:
+    monkeypatch.setattr(progress, "LASTING", 0.0)
     fake.install(*programs, version=version)
     code, out, err = run("cosim", build)
     assert code == 0, err

@@ -48,6 +48,7 @@ from broadaxe.schedule.resources import total_of
 from broadaxe.schedule.targets import FoldingPlan, Request, beyond, difference, evaluated, planned
 from broadaxe.vendor.project import project
 from broadaxe.version import __version__
+from broadaxe.whole import uninterrupted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -448,13 +449,17 @@ def contents(build: Build) -> dict[str, bytes]:
 
 
 def _replace(partial: Path, final: Path) -> None:
-    if not final.exists():
-        partial.rename(final)
-        return
     old = final.with_name(f".{final.name}.{os.getpid()}.old")
-    final.rename(old)
-    partial.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
+    with uninterrupted():
+        if final.exists():
+            final.rename(old)
+        try:
+            partial.rename(final)
+        except OSError:
+            if old.exists():
+                old.rename(final)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def certificate_text(build: Build) -> str:

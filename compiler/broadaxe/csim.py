@@ -81,14 +81,15 @@ def compile_sources(build: Path, mode: Mode, sources: Sequence[str], name: str, 
         return target
     target.parent.mkdir(exist_ok=True)
     partial = target.with_suffix(f".{os.getpid()}.partial")
-    done = subprocess.run(
-        [*command, *(str(build / s) for s in sources), "-o", str(partial)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
+    paths = [str(build / source) for source in sources]
+    try:
+        done = subprocess.run([*command, *paths, "-o", str(partial)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["?"]
+            raise VerificationError(f"g++: {name} ({mode.value}) does not compile: {errors[0]}")
+        partial.replace(target)
+    finally:
         partial.unlink(missing_ok=True)
-        errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["?"]
-        raise VerificationError(f"g++: {name} ({mode.value}) does not compile: {errors[0]}")
-    partial.replace(target)
     return target
 
 

@@ -29,6 +29,7 @@ from broadaxe.parameters import packed, parameters_of
 from broadaxe.passes import loadable_pipeline, run_passes
 from broadaxe.passes.reserve_budgets import Reservation
 from broadaxe.serialize import plain
+from broadaxe.whole import write_files
 
 LOADED = ("weights", "weight_dtype", "start", "budget")
 """Fields of a layer that loading replaces, or that its budget decides."""
@@ -106,14 +107,11 @@ def write_parameters(build: Build, path: str | os.PathLike[str]) -> Path:
         "inputs": [port.model_dump() for port in report.inputs],
         "outputs": [port.model_dump() for port in report.outputs],
     }
-    for target, data in ((place, content), (beside, f"{json.dumps(text, indent=1)}\n".encode())):
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        try:
-            partial.write_bytes(data)
-            partial.replace(target)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise RequestError(f"{target}: cannot be written ({error.strerror}); choose another place") from None
+    try:
+        write_files({place: content, beside: f"{json.dumps(text, indent=1)}\n".encode()})
+    except OSError as error:
+        refused = beside if beside.is_dir() else place
+        raise RequestError(f"{refused}: cannot be written ({error.strerror}); choose another place") from None
     return beside
 
 

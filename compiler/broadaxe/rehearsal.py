@@ -77,10 +77,10 @@ class Rehearsal:
             return f"deadlock, {len(self.blocked)} processes wait; these for each other:\n  {circle}"
         lines = [f"{self.frames} frames, {self.mismatches} mismatches; latency {self.ends[0] + 1:,} cycles"]
         if self.largest_gap is not None:
-            lines.append(f"at most {self.largest_gap:,} cycles from frame to frame")
+            lines.append(f"at most {self.largest_gap:,} from frame to frame")
         text = ", ".join(lines)
         if self.promised:
-            text += f" (model: {self.promised[0] + 1:,} at most"
+            text += f" (model: at most {self.promised[0] + 1:,}"
             text += f", {self.promised[1] - self.promised[0]:,})" if len(self.promised) > 1 else ")"
         return text
 

@@ -25,6 +25,7 @@ from broadaxe.errors import RequestError
 from broadaxe.frontend.annotations import KEY
 from broadaxe.ops.importing import printable
 from broadaxe.types import Interval
+from broadaxe.whole import write_files
 
 DEFAULT = "fixed<16,6>"
 MODEL = {"Precision": {"default": DEFAULT}, "ReuseFactor": 1, "Strategy": "Latency"}
@@ -199,11 +200,7 @@ def _accum(lowered: Design, layer: Layer) -> tuple[dict[str, str], str]:
 def write(path: Path, made: onnx.ModelProto | str) -> None:
     """Write an exported model or configuration: beside its place, then renamed."""
     content = made.encode() if isinstance(made, str) else made.SerializeToString()
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(content)
-        partial.replace(path)
+        write_files({path: content})
     except OSError as error:
         raise RequestError(f"{path}: cannot be written ({error.strerror}); choose another output") from None
-    finally:
-        partial.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """How far long work is: a line that is rewritten where somebody watches a terminal, else a line for what takes long.
 
-Work calls progress with a text, such as `running 64 of 512 inputs`. Texts that differ in numbers alone are one stage, and
-`64 of 512` in them is how far it is.
+Work calls progress with a text, such as `running 64 of 512 inputs, conv3 in numpy` or `csynth: a line of its log`. Texts that
+count the same, or have the same in front of a colon, are one stage; `64 of 512` is how far it is.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ logger = logging.getLogger("broadaxe")
 
 
 def stage_of(text: str) -> str:
-    """What two texts of one stage have in common: of one that counts what it counts, whatever node it is at."""
+    """What two texts of one stage have in common: what it counts, or else what stands before a colon."""
     found = _COUNTS.search(text)
-    return re.sub(r"\d[\d,]*", "#", found[0] if found else text)
+    return re.sub(r"\d[\d,]*", "#", found[0] if found else text.partition(": ")[0])
 
 
 def counts_in(text: str) -> tuple[int, int] | None:

@@ -20,6 +20,7 @@ from broadaxe.frontend.standard import is_quantizer
 from broadaxe.ops.importing import Array
 from broadaxe.quantization.config import DEFAULT_WEIGHT_BITS, QuantConfig, quant_config
 from broadaxe.quantization.record import QuantizationRecord, RowsRecord, ScoreRecord
+from broadaxe.whole import write_files
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,17 +66,10 @@ class Quantized:
         blocked = next((final for final in contents if final.is_dir()), None)
         if blocked is not None:
             raise RequestError(f"{blocked}: is a folder; choose another place")
-        partial = {final: final.with_name(f".{final.name}.{os.getpid()}.partial") for final in contents}
         try:
-            for final, content in contents.items():
-                partial[final].write_bytes(content)
-            for final, written in partial.items():
-                written.replace(final)
+            write_files(contents)
         except OSError as error:
             raise RequestError(f"{target}: cannot be written ({error.strerror}); choose another place") from None
-        finally:
-            for written in partial.values():
-                written.unlink(missing_ok=True)
 
 
 def check_target(path: Path) -> Path:
