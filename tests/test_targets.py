@@ -157,6 +157,16 @@ def test_the_fastest_folding_names_what_keeps_it_there(graph, priced):
     )
 
 
+def test_lanes_that_were_given_are_what_is_too_slow(graph, priced):
+    fastest = planned(graph, request(lut=10**9), {})
+    name = next(n for n, cycles in fastest.cycles.items() if cycles == fastest.ii)
+    slow = {name: [fastest.lanes[name]]}
+    message = refusal(planned, graph, request(fastest.ii - 1), slow, None, [name])
+    assert (
+        f"cannot be reached, {name} takes {fastest.ii} cycles with the lanes it was given; give it more, or" in message
+    )
+
+
 def test_a_budget_gives_the_fastest_that_fits(graph, priced):
     before = None
     for lut in (1200, 1800, 4000):

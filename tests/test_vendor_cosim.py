@@ -342,7 +342,8 @@ def test_results_that_were_brought_back(fake: Fake, build: Path, run, tmp_path: 
     why = f"error: cosim: failed, the testbench ran 7 frames, not 8; its log is {brought / 'vitis_hls.log'}\n"
     assert (code, err) == (1, why)
     code, _, err = run("cosim", build, "--read", build / "tb")
-    assert (code, err) == (2, f"error: {build / 'tb'}: holds no report of net_top; bring back vendor/ of this build\n")
+    said = f"holds no report of net_top; run what {build / 'vendor' / 'README.txt'} says where the tool is"
+    assert (code, err) == (2, f"error: {build / 'tb'}: {said}, then name the vendor/ that has the results\n")
 
 
 def test_what_is_no_log_is_not_read(fake: Fake, build: Path, run, tmp_path: Path) -> None:

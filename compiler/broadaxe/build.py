@@ -295,12 +295,13 @@ def _scheduled(graph: Graph, chosen: CompileSettings, given: Mapping[str, Given]
         folding = complete(graph, given or chosen.given, lanes, chosen.folding_place, dsp)
         return _with_fifos(graph, evaluated(graph, lanes_of(graph, folding, free), chosen.latencies), chosen, said)
     layers = {node.name: (node, node.op) for node in graph.nodes if isinstance(node.op, Accumulating)}
+    own = [*free]
     free = {n: [*op.variants(graph.inputs_of(v), graph.values[v.output], dsp)] for n, (v, op) in layers.items()} | free
 
     def fitting(request: Request) -> tuple[Scheduled, Resources | None]:
         """A folding and its FIFOs, and what it takes if that is beyond the budget."""
         said("choosing a folding")
-        made = _with_fifos(graph, planned(graph, request, free, chosen.latencies), chosen, said)
+        made = _with_fifos(graph, planned(graph, request, free, chosen.latencies, own), chosen, said)
         spent = total_of(graph, made[0].lanes, made[1])
         return made, spent if beyond(spent, request) else None
 

@@ -10,7 +10,7 @@ import typer
 from broadaxe.commands import complete
 from broadaxe.commands.complete import one_of
 from broadaxe.commands.options import DATA, InputTypes, Json, SettingsFile, typed_inputs
-from broadaxe.commands.output import asked, give, say, working
+from broadaxe.commands.output import asked, give, say, warn, working
 
 TOOLS = ("vitis", "vivado")
 WEIGHTS = ("fixed", "runtime")
@@ -107,6 +107,7 @@ def compile(
     """
     from broadaxe import build as builds
     from broadaxe.config import read_folding, read_latencies, read_settings, settings
+    from broadaxe.reports.fit import fit_of
     from broadaxe.reports.folding import told
     from broadaxe.reports.reading import read_report
     from broadaxe.reports.terminal import ReportTable
@@ -137,6 +138,11 @@ def compile(
     if json:
         give(content.as_json())
     say(ReportTable(content))
+    fit = fit_of(content.resources, chosen)
+    if fit.named:
+        say(str(fit))
+    if fit.warning:
+        warn(fit.warning)
     for line in told(build.decided, chosen.clock_ns):
         say(line)
     say(f"wrote {output}: C++ in firmware/ with top function {build.top}, testbench in tb/")

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from broadaxe.commands.options import BuildFolder, Json
-from broadaxe.commands.output import give, say, show, working
+from broadaxe.commands.output import give, say, show, warn, working
 from broadaxe.errors import RequestError
 
 
@@ -65,6 +65,10 @@ def cosim(
         raise RequestError("cosim: give one of --step, --read and --bundle")
     if bundle is not None:
         names = pack(build, bundle)
+        if not any(name.endswith((".log", ".rpt")) for name in names):
+            warn(
+                f"{build / 'vendor'}: holds no log and no report, as no tool has run there; run `broadaxe cosim {build}` first"
+            )
         if json:
             give(dumps({"wrote": str(bundle), "files": names}, indent=1))
         say(f"wrote {bundle}: {len(names)} files without paths and names of this machine; look before you send it")

@@ -22,14 +22,15 @@ LASTING = 2.0
 """Seconds after which a stage is worth a line."""
 AGAIN = 60.0
 """Seconds after which a stage that goes on is told again, if it counts."""
-_COUNTS = re.compile(r"(?:\w+ )?(\d[\d,]*) of (?:at most )?(\d[\d,]*)(?: \w+)?")
+_NUMBER = r"\d+(?:,\d{3})*"
+_COUNTS = re.compile(rf"(?:\w+ )?({_NUMBER}) of (?:at most )?({_NUMBER})(?: \w+)?")
 logger = logging.getLogger("broadaxe")
 
 
 def stage_of(text: str) -> str:
     """What two texts of one stage have in common: what it counts, or else what stands before a colon."""
     found = _COUNTS.search(text)
-    return re.sub(r"\d[\d,]*", "#", found[0] if found else text.partition(": ")[0])
+    return re.sub(_NUMBER, "#", found[0] if found else text.partition(": ")[0])
 
 
 def counts_in(text: str) -> tuple[int, int] | None:

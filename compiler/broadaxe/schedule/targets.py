@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import gcd
@@ -132,7 +132,11 @@ def budget_of(device: Resources) -> dict[str, float]:
 
 
 def planned(
-    graph: Graph, request: Request, pinned: Mapping[str, Sequence[Lanes]], held: Mapping[str, int] | None = None
+    graph: Graph,
+    request: Request,
+    pinned: Mapping[str, Sequence[Lanes]],
+    held: Mapping[str, int] | None = None,
+    given: Collection[str] = (),
 ) -> FoldingPlan:
     """The cheapest folding that reaches the target within the budget, or the fastest one of the budget.
 
@@ -141,6 +145,7 @@ def planned(
     Args:
         pinned: the lanes that some kernels may have, instead of all.
         held: pipeline stages that a tool has reported, by kernel.
+        given: kernels whose lanes the user has chosen, for messages.
     """
     problem = problem_of(graph, pinned, held)
     free, goal = Goal.of(request.device, {}), Goal.of(request.device, request.left)
@@ -151,7 +156,7 @@ def planned(
     else:
         found = solve(problem, request.cycles, goal)
         if isinstance(found, Dead):
-            raise _too_fast(problem, request, goal)
+            raise _too_fast(problem, request, goal, given)
     if not isinstance(found, Solution):
         raise _too_dear(problem, request, goal)
     return _plan(problem, found, _next(problem, found, free))
@@ -211,17 +216,19 @@ def _dead(found: Dead) -> RequestError:
     return RequestError(f"folding: no words fit the streams of {found.kernel}; leave more of the folding open")
 
 
-def _too_fast(problem: Problem, request: Request, goal: Goal) -> RequestError:
-    """No folding is as fast, whatever it takes: which kernel is at its end, and the fastest that there is."""
+def _too_fast(problem: Problem, request: Request, goal: Goal, given: Collection[str]) -> RequestError:
+    """No folding is as fast, whatever it takes: which kernel is at its end or was given its lanes, and the fastest there is."""
     assert request.cycles is not None
     best = fastest(problem, Goal(goal.weights))
     if not isinstance(best, Solution):
         return _dead(best or Dead(problem.kernels[-1].name))
     after = _next(problem, best, Goal(goal.weights))
     limit = after if isinstance(after, str) and after else _plan(problem, best, None).bottleneck
+    asked, fastest_there_is = (_speed(cycles, request.clock_ns) for cycles in (request.cycles, best.cycles))
+    how, more = ("with the lanes it was given", "give it more, or ") if limit in given else ("at its fastest", "")
     return RequestError(
-        f"folding: {_speed(request.cycles, request.clock_ns)} cannot be reached, {limit} takes {best.cycles:,} cycles at its"
-        f" fastest; ask for {_speed(best.cycles, request.clock_ns)} or slower"
+        f"folding: {asked} cannot be reached, {limit} takes {best.cycles:,} cycles {how}; {more}ask for {fastest_there_is}"
+        " or slower"
     )
 
 

@@ -112,7 +112,10 @@ def read_back(folder: Path, results: Path) -> Outcome:
         done.add(step)
     found = outcome(folder, results, tuple(step for step in (*STEPS, "export_xo") if step in done))
     if found.reports == Reports():
-        raise RequestError(f"{results}: holds no report of {found.top}; bring back vendor/ of this build")
+        raise RequestError(
+            f"{results}: holds no report of {found.top}; run what {folder / 'vendor' / 'README.txt'} says where the tool is,"
+            " then name the vendor/ that has the results"
+        )
     return found
 
 

@@ -68,6 +68,7 @@ def project(top: str, tool: Tool, part: str | None, clock_ns: float) -> dict[str
         files[f"vendor/{step}.tcl"] = templates.get_template("vendor/step.tcl.jinja").render(
             common,
             what=WHAT[step],
+            after="csynth" if step in ("cosim", "export") else "",
             steps=STEPS if step == "all" else (step,),
             command=f"vivado_hls -f {step}.tcl" if tool == "vivado" else f"vitis_hls -f {step}.tcl",
         )
