@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all fuzz mutate lint format bench wheel clean
+.PHONY: help setup demo test test-all fuzz mutate lint format docs errors bench wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ lint: $(STAMP) ## ruff and mypy --strict
 format: $(STAMP) ## rewrite the Python files as lint wants them
 	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/ruff format .
+
+docs: $(STAMP) ## the generated parts of docs/: commands, settings, fields of the report
+	@$(BIN)/python docs/generate.py
+
+errors: $(STAMP) ## docs/errors.md from the catalogue of messages, tests/messages/
+	@$(BIN)/python -m tests.messages
 
 bench: $(STAMP) ## executors and C simulation against their peers; benchmarks/networks.py takes longer
 	@for name in executors csim; do echo "== $$name"; $(BIN)/python "benchmarks/$$name.py" || exit 1; done

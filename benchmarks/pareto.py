@@ -29,7 +29,7 @@ def main() -> None:
     options = parser.parse_args()
     for network in options.networks:
         given, folder = task(network, 0), CACHE / f"sweep-{network}"
-        done = broadaxe.sweep(
+        done = broadaxe.search.sweep(
             given.model,
             given.calibration,
             given.valid,

@@ -30,7 +30,9 @@ def measure(name: str, grid: dict[str, Any], folder: Path, **where: Any) -> list
             times.append(time.perf_counter())
 
     began = time.perf_counter()
-    done = broadaxe.sweep(given.model, given.calibration, given.valid, folder, progress=progress, **where, **grid)
+    done = broadaxe.search.sweep(
+        given.model, given.calibration, given.valid, folder, progress=progress, **where, **grid
+    )
     rate = 60 * (len(times) - 1) / (times[-1] - times[0])
     busy = sum(float(row["seconds"]) for row in done.rows)
     print(

@@ -3,8 +3,9 @@
     python benchmarks/training.py [--seeds 0-2] [--results benchmarks/results]
 
 A run starts from the float network of benchmarks/frontier.py and the activation quantizers that all methods have, trains
-with labels under `broadaxe.AccumulatorBudget`, and is scored as every other run is. Rows go to benchmarks/results/digits.csv
-as they come, what is there is not run again; benchmarks/frontier_report.py shows them beside the others.
+with labels under `broadaxe.training.AccumulatorBudget`, and is scored as every other run is. Rows go to
+benchmarks/results/digits.csv as they come, what is there is not run again; benchmarks/frontier_report.py shows them
+beside the others.
 """
 
 from __future__ import annotations
@@ -92,7 +93,9 @@ def _attribute(node: onnx.NodeProto, name: str) -> int:
     return next((int(helper.get_attribute_value(a)) for a in node.attribute if a.name == name), 0)
 
 
-def trained(module: nn.Module, budget: broadaxe.AccumulatorBudget, x: np.ndarray, y: np.ndarray, seed: int) -> None:
+def trained(
+    module: nn.Module, budget: broadaxe.training.AccumulatorBudget, x: np.ndarray, y: np.ndarray, seed: int
+) -> None:
     """Adam with a one-cycle rate, the budget kept after every step."""
     torch.manual_seed(seed)
     inputs, labels = torch.from_numpy(x), torch.from_numpy(y)
@@ -116,7 +119,7 @@ def measure(seed: int, method: str, m: int, n: int, bits: int) -> dict[str, Any]
     started = time.process_time()
     module = network(seed, m, n)
     x = given.calibration
-    budget = broadaxe.AccumulatorBudget(module, x[:1], acc_bits=bits, budget=METHODS[method])
+    budget = broadaxe.training.AccumulatorBudget(module, x[:1], acc_bits=bits, budget=METHODS[method])
     trained(module, budget, x, labels, seed)
     model = budget.export()
     row["seconds"] = round(time.process_time() - started, 2)

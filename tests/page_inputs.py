@@ -56,6 +56,24 @@ def network() -> nn.Module:
     return model.float().eval()
 
 
+@cache
+def brevitas_network() -> nn.Module:
+    """The same shapes in Brevitas, 4 bits, with activation ranges of some images; untrained."""
+    import brevitas.nn as qnn
+    from brevitas.graph.calibrate import calibration_mode
+    from brevitas.quant import Uint8ActPerTensorFloat
+
+    torch.manual_seed(0)
+    layers = [qnn.QuantIdentity(bit_width=8, act_quant=Uint8ActPerTensorFloat)]
+    for inputs, outputs, stride in ((1, 8, 1), (8, 16, 2)):
+        conv = qnn.QuantConv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False, weight_bit_width=4)
+        layers += [conv, nn.BatchNorm2d(outputs), qnn.QuantReLU(bit_width=4)]
+    module = nn.Sequential(*layers, nn.Flatten(), qnn.QuantLinear(256, 10, bias=True, weight_bit_width=4)).eval()
+    with torch.no_grad(), calibration_mode(module):
+        module(torch.tensor(images()["x_train"][:100]))
+    return module
+
+
 def digits(folder: Path) -> None:
     """float.onnx, and rows: calib.npz, x.npz, and with labels val.npz and test.npz."""
     rows = images()

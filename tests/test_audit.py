@@ -78,7 +78,7 @@ def test_an_exact_width_is_proven_and_spare_bits_are_counted():
     lo = np.where(W1 > 0, -8 * W1, 7 * W1).sum(axis=0).min()
     hi = np.where(W1 > 0, 7 * W1, -8 * W1).sum(axis=0).max()
     assert (lo, hi) == (-129, 130)
-    audit = broadaxe.audit(with_types(two_layers(), fc1="INT9", fc2="INT20"))
+    audit = broadaxe.interop.audit(with_types(two_layers(), fc1="INT9", fc2="INT20"))
     first, second = audit.accumulators
     assert (first.verdict, first.needed, first.spare_bits, first.least, first.greatest) == ("proven", "INT9", 0, lo, hi)
     assert second.verdict == "proven"
@@ -89,7 +89,7 @@ def test_an_exact_width_is_proven_and_spare_bits_are_counted():
 
 def test_a_narrow_first_layer_is_shown_by_a_network_input():
     """One bit too few for one sum in millions: the witness is that sum, and numpy sees what the audit says."""
-    audit = broadaxe.audit(with_types(two_layers(), fc1="INT8", fc2="INT20"))
+    audit = broadaxe.interop.audit(with_types(two_layers(), fc1="INT8", fc2="INT20"))
     entry = audit.accumulators[0]
     assert entry.verdict == "overflows"
     assert not audit.ok
@@ -110,7 +110,7 @@ def test_a_narrow_first_layer_is_shown_by_a_network_input():
 
 
 def test_a_narrow_deep_layer_is_found_by_search():
-    audit = broadaxe.audit(annotated(two_layers(), fc2_out="INT10"))
+    audit = broadaxe.interop.audit(annotated(two_layers(), fc2_out="INT10"))
     (entry,) = audit.accumulators
     assert entry.where == "finn_datatype"
     assert entry.verdict == "overflows"
@@ -125,13 +125,13 @@ def test_a_narrow_deep_layer_is_found_by_search():
 def test_an_end_that_only_the_layer_can_reach_may_overflow():
     """relu(x) and relu(-x) are never both large, but the second layer's bounds do not know."""
     model = two_layers(np.array([[7.0, -7]]), np.array([[7.0], [7]]))
-    entry = by_layer(broadaxe.audit(with_types(model, fc2="INT11")))["fc2"]
+    entry = by_layer(broadaxe.interop.audit(with_types(model, fc2="INT11")))["fc2"]
     every = plain(np.arange(-8, 8).reshape(-1, 1), np.array([[7.0, -7]]), np.array([[7.0], [7]]))[1]
     assert every.max() < 1024
     kind = with_types(model, fc2=f"INT{int(entry.greatest).bit_length()}")
     assert entry.greatest == (6 + 7) * 7 * 8
     assert entry.verdict == "proven"
-    audit = broadaxe.audit(kind, seconds=2)
+    audit = broadaxe.interop.audit(kind, seconds=2)
     entry = audit.accumulators[0]
     assert int(entry.greatest).bit_length() == 10
     assert entry.verdict == "may overflow"
@@ -147,7 +147,7 @@ def test_rows_are_tried_first_and_given_back():
     row = np.array([[-8.0, 7, -8, 7]], dtype=np.float32)
     assert abs(plain(row)[1]).max() > 512
     calm = np.zeros((5, 4), dtype=np.float32)
-    audit = broadaxe.audit(model, data=np.concatenate([calm, row]), seconds=0)
+    audit = broadaxe.interop.audit(model, data=np.concatenate([calm, row]), seconds=0)
     assert audit.accumulators[0].verdict == "overflows"
     np.testing.assert_array_equal(audit.witness["x"], row)
 
@@ -162,14 +162,14 @@ def test_a_witness_lies_in_the_patch_that_its_position_reads():
     model = net.finish(y)
     ends = [np.where(w * sign > 0, 3 * w, -4 * w).sum(axis=(1, 2, 3)) for sign in (1, -1)]
     bits = Interval(int(ends[1].min()), int(ends[0].max())).signed_dtype.width - 1
-    audit = broadaxe.audit(with_types(model, c=f"INT{bits}"))
+    audit = broadaxe.interop.audit(with_types(model, c=f"INT{bits}"))
     found = audit.accumulators[0].overflow
     x = np.pad(audit.witness["x"][0].astype(int), ((0, 0), (1, 1), (1, 1)))
     row, column = found.position
     patch = x[:, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3]
     assert (patch * w[found.channel]).sum() == found.true_sum
     assert found.true_sum not in range(-(2 ** (bits - 1)), 2 ** (bits - 1))
-    assert broadaxe.audit(with_types(model, c=f"INT{bits + 1}")).ok
+    assert broadaxe.interop.audit(with_types(model, c=f"INT{bits + 1}")).ok
 
 
 def test_taps_that_always_read_padding_need_no_bits():
@@ -179,9 +179,9 @@ def test_taps_that_always_read_padding_need_no_bits():
     model = net.finish(
         net.node("Conv", net.quant("x", 1.0, bits=3), net.quant(w, 1.0, bits=4), name="c", pads=[1, 1, 1, 1])
     )
-    (entry,) = broadaxe.audit(with_types(model, c="INT7")).accumulators
+    (entry,) = broadaxe.interop.audit(with_types(model, c="INT7")).accumulators
     assert (entry.least, entry.greatest, entry.needed) == (-4 * 3 * 4, 4 * 3 * 3, "INT7")
-    assert broadaxe.audit(with_types(model, c="INT6")).accumulators[0].verdict == "overflows"
+    assert broadaxe.interop.audit(with_types(model, c="INT6")).accumulators[0].verdict == "overflows"
 
 
 def test_the_search_finds_what_no_random_input_shows():
@@ -195,7 +195,7 @@ def test_the_search_finds_what_no_random_input_shows():
     assert 14 * 7 * step < 2**13 <= 15 * 7 * step
     some = rng.choice([-8.0, 7.0], (100_000, 52)) @ w1
     assert some[:, 0].max() < 14.5 * step <= np.where(w1 > 0, 7 * w1, -8 * w1).sum(axis=0)[0]
-    audit = broadaxe.audit(with_types(model, fc2="INT14"))
+    audit = broadaxe.interop.audit(with_types(model, fc2="INT14"))
     (entry,) = audit.accumulators
     assert (entry.verdict, entry.overflow.true_sum) == ("overflows", 15 * 7 * step)
     assert (audit.witness["x"] @ w1)[0, 0] >= 14.5 * step
@@ -203,7 +203,7 @@ def test_the_search_finds_what_no_random_input_shows():
 
 def test_the_search_is_seeded():
     model = annotated(two_layers(), fc2_out="INT10")
-    one, two = (broadaxe.audit(model, seed=3).witness["x"] for _ in range(2))
+    one, two = (broadaxe.interop.audit(model, seed=3).witness["x"] for _ in range(2))
     np.testing.assert_array_equal(one, two)
 
 
@@ -229,22 +229,22 @@ def test_finn_types(text, least, greatest):
 def test_float_declares_nothing_and_nonsense_is_refused():
     assert finn_type("FLOAT32") is None
     with pytest.raises(RequestError) as raised:
-        broadaxe.audit(with_types(two_layers(), fc1="INT-3\n[red]"))
+        broadaxe.interop.audit(with_types(two_layers(), fc1="INT-3\n[red]"))
     assert str(raised.value) == (
-        "fc1 (MatMul): accDataType 'INT-3?[red]' is no data type of FINN; INT8, UINT8, FIXED<8,4>, BIPOLAR, TERNARY and"
-        " BINARY are"
+        "fc1 (MatMul): accDataType 'INT-3?[red]' is no data type of FINN; write one such as INT8, UINT8, FIXED<8,4>,"
+        " BIPOLAR, TERNARY or BINARY"
     )
 
 
 def test_an_annotation_of_a_tensor_with_a_scale_is_wrong():
-    audit = broadaxe.audit(annotated(two_layers(unit=0.25), fc1_out="INT12"))
+    audit = broadaxe.interop.audit(annotated(two_layers(unit=0.25), fc1_out="INT12"))
     (entry,) = audit.accumulators
     assert entry.rounds == "product 0 of channel 0, 0.75, needs 2 bits behind the point; INT12 has 0"
     assert not audit.ok
 
 
 def test_an_unsigned_type_cannot_hold_a_negative_sum():
-    (entry, _) = broadaxe.audit(with_types(two_layers(), fc1="UINT9", fc2="INT20")).accumulators
+    (entry, _) = broadaxe.interop.audit(with_types(two_layers(), fc1="UINT9", fc2="INT20")).accumulators
     assert entry.verdict == "overflows"
     assert entry.needed == "INT9"
     assert entry.overflow.held == entry.overflow.true_sum % 512
@@ -284,7 +284,7 @@ def test_products_in_reals_with_the_bias_that_the_accumulator_starts_at():
     bias = [1.5, -2.0, 0.25]
     model = two_layers(unit=0.25, weight_unit=0.125, bias=bias)
     lo, hi = (np.where(W1 * sign > 0, 7 * W1, -8 * W1).sum(axis=0) / 32 + bias for sign in (-1, 1))
-    audit = broadaxe.audit(model, precisions(fc1="fixed<9,4>", fc2="fixed<20,12>"))
+    audit = broadaxe.interop.audit(model, precisions(fc1="fixed<9,4>", fc2="fixed<20,12>"))
     entry = audit.accumulators[0]
     assert (entry.least, entry.greatest) == (lo.min(), hi.max())
     assert entry.verdict == "proven"
@@ -292,12 +292,12 @@ def test_products_in_reals_with_the_bias_that_the_accumulator_starts_at():
     # a result type of its own keeps the bias out of the accumulator
     config = precisions(fc1="fixed<9,4>", fc2="fixed<20,12>")
     config["LayerName"]["fc1"]["Precision"]["result"] = "fixed<16,6>"
-    assert broadaxe.audit(model, config).accumulators[0].greatest == Fraction(130, 32)
+    assert broadaxe.interop.audit(model, config).accumulators[0].greatest == Fraction(130, 32)
 
 
 def test_a_wrapping_fixed_point_accumulator():
     model = two_layers(unit=0.25, weight_unit=0.125)
-    audit = broadaxe.audit(model, precisions(fc1="fixed<8,3>", fc2="fixed<20,12>"))
+    audit = broadaxe.interop.audit(model, precisions(fc1="fixed<8,3>", fc2="fixed<20,12>"))
     found = audit.accumulators[0].overflow
     sums, _ = plain(audit.witness["x"] * 4)
     assert sums[0, found.channel] == found.true_sum * 32
@@ -306,7 +306,7 @@ def test_a_wrapping_fixed_point_accumulator():
 
 def test_too_few_fraction_bits_are_a_finding_of_their_own():
     model = two_layers(unit=0.25, weight_unit=0.125)
-    entry = broadaxe.audit(model, precisions(fc1="fixed<16,12>", fc2="auto")).accumulators[0]
+    entry = broadaxe.interop.audit(model, precisions(fc1="fixed<16,12>", fc2="auto")).accumulators[0]
     assert entry.verdict == "proven"
     assert entry.rounds == "product 0 of channel 0, 0.09375, needs 5 bits behind the point; fixed<16,12> has 4"
     assert not entry.ok
@@ -321,15 +321,15 @@ def eight_ones(*rest):
 
 def test_rounding_decides_whether_products_fit():
     """8 * 7/4 = 14 fits 5 bits; 7/4 rounded up is 2, and 8 * 2 does not: exact sums alone would have it proven."""
-    entry = broadaxe.audit(*eight_ones(5, 5)).accumulators[0]
+    entry = broadaxe.interop.audit(*eight_ones(5, 5)).accumulators[0]
     assert (entry.verdict, entry.greatest, entry.needed) == ("proven", 14, "fixed<5,5>")  # truncated to 1
     assert entry.rounds == "product 0 of channel 0, 0.25, needs 2 bits behind the point; fixed<5,5> has 0"
-    audit = broadaxe.audit(*eight_ones(5, 5, "RND"))
+    audit = broadaxe.interop.audit(*eight_ones(5, 5, "RND"))
     entry = audit.accumulators[0]
     assert (entry.verdict, entry.needed) == ("overflows", "fixed<6,6>")
     assert (entry.overflow.true_sum, entry.overflow.held) == (16, -16)
     np.testing.assert_array_equal(audit.witness["x"], np.full((1, 8), 7))
-    assert broadaxe.audit(*eight_ones(6, 6, "RND")).accumulators[0].verdict == "proven"
+    assert broadaxe.interop.audit(*eight_ones(6, 6, "RND")).accumulators[0].verdict == "proven"
 
 
 @pytest.mark.parametrize(
@@ -354,13 +354,13 @@ def test_a_saturating_accumulator():
     net = Network(3, batch=1)
     x = net.quant("x", 1.0, bits=4, signed=0)
     model = net.finish(net.node("MatMul", x, net.quant(np.array([[7.0], [7], [-7]]), 1.0, bits=4), name="fc"))
-    entry = broadaxe.audit(model, precisions(fc="fixed<8,8,TRN,SAT>")).accumulators[0]
+    entry = broadaxe.interop.audit(model, precisions(fc="fixed<8,8,TRN,SAT>")).accumulators[0]
     assert entry.verdict == "overflows"
     assert (entry.overflow.true_sum, entry.overflow.held) == (210, 127)
-    assert broadaxe.audit(model, precisions(fc="fixed<9,9,TRN,SAT>")).ok
+    assert broadaxe.interop.audit(model, precisions(fc="fixed<9,9,TRN,SAT>")).ok
     # it stops at 127 on the way: 105, 127, 127 - 35; the end of the sum, 175, is not what counts
     row = np.array([[15.0, 15, 5]])
-    entry = broadaxe.audit(model, precisions(fc="fixed<8,8,TRN,SAT>"), data=row).accumulators[0]
+    entry = broadaxe.interop.audit(model, precisions(fc="fixed<8,8,TRN,SAT>"), data=row).accumulators[0]
     assert (entry.overflow.true_sum, entry.overflow.held) == (175, 92)
     assert (entry.overflow.change.was, entry.overflow.change.becomes) == (175, 92)
 
@@ -370,22 +370,22 @@ def test_partial_sums_count_where_adders_saturate():
     net = Network(2, batch=1)
     x = net.quant(net.node("Clip", "x", np.float32(8), np.float32(15)), 1.0, bits=4, signed=0)
     model = net.finish(net.node("MatMul", x, net.quant(np.array([[7.0], [-7]]), 1.0, bits=4), name="fc"))
-    assert broadaxe.audit(model, precisions(fc="int<7>")).ok
-    entry = broadaxe.audit(model, precisions(fc="fixed<7,7,TRN,SAT>")).accumulators[0]
+    assert broadaxe.interop.audit(model, precisions(fc="int<7>")).ok
+    entry = broadaxe.interop.audit(model, precisions(fc="fixed<7,7,TRN,SAT>")).accumulators[0]
     assert (entry.verdict, entry.greatest, entry.needed) == ("may overflow", 49, "fixed<8,8>")
     assert (entry.overflow.true_sum, entry.overflow.held) == (105, 63)
     assert entry.overflow.remark == "a partial sum may leave it, in some order of the products"
-    assert broadaxe.audit(model, precisions(fc="fixed<8,8,TRN,SAT>")).ok
+    assert broadaxe.interop.audit(model, precisions(fc="fixed<8,8,TRN,SAT>")).ok
     # in steps of 4: 7 * 15 = 105 is rounded to 104, 26 steps
-    entry = broadaxe.audit(model, precisions(fc="fixed<5,7,RND,SAT>")).accumulators[0]
+    entry = broadaxe.interop.audit(model, precisions(fc="fixed<5,7,RND,SAT>")).accumulators[0]
     assert (entry.verdict, entry.overflow.true_sum, entry.overflow.held) == ("may overflow", 104, 60)
-    assert broadaxe.audit(model, precisions(fc="fixed<6,8,RND,SAT>")).accumulators[0].verdict == "proven"
+    assert broadaxe.interop.audit(model, precisions(fc="fixed<6,8,RND,SAT>")).accumulators[0].verdict == "proven"
 
 
 def test_scales_that_are_no_powers_of_two_leave_the_product():
     """hls4ml multiplies the integers and scales the sum: integers, whatever the scale."""
     model = two_layers(weight_unit=0.1)
-    audit = broadaxe.audit(model, precisions(fc1="int<9>", fc2="int<12>"))
+    audit = broadaxe.interop.audit(model, precisions(fc1="int<9>", fc2="int<12>"))
     assert (audit.accumulators[0].least, audit.accumulators[0].greatest) == (-129, 130)
     assert audit.ok
 
@@ -394,7 +394,7 @@ def test_a_scale_that_cannot_leave_is_inexact():
     net = Network(4, batch=1)
     x = net.node("Reshape", net.quant("x", 0.3, bits=4), np.array([1, 4], dtype=np.int64))
     model = net.finish(net.node("MatMul", x, net.quant(W1, 1.0, bits=4), name="fc"))
-    (entry,) = broadaxe.audit(model, precisions(fc="fixed<20,10>")).accumulators
+    (entry,) = broadaxe.interop.audit(model, precisions(fc="fixed<20,10>")).accumulators
     assert entry.notes[0].startswith("inexact: the scale of its input, 0.3, is no power of two")
     assert not entry.ok
     assert "needs" in entry.rounds
@@ -403,12 +403,12 @@ def test_a_scale_that_cannot_leave_is_inexact():
 def test_auto_is_what_hls4ml_infers():
     """hls4ml 1.3.0 gives these two layers fixed<16,8> inputs apart: see the conversion in test_export."""
     model = two_layers(unit=0.25, weight_unit=0.125)
-    audit = broadaxe.audit(model, precisions(fc1="auto", fc2="auto"))
+    audit = broadaxe.interop.audit(model, precisions(fc1="auto", fc2="auto"))
     assert [entry.declared for entry in audit.accumulators] == ["fixed<17,7>", "fixed<17,7>"]
     assert audit.ok
     config = precisions(fc1="auto", fc2="auto")
     config["Model"]["Precision"]["maximum"] = "fixed<8,3>"
-    audit = broadaxe.audit(model, config)
+    audit = broadaxe.interop.audit(model, config)
     assert audit.accumulators[0].declared == "fixed<8,3>"
     assert audit.accumulators[0].verdict == "overflows"
 
@@ -416,21 +416,26 @@ def test_auto_is_what_hls4ml_infers():
 def test_where_a_precision_comes_from():
     model = two_layers(unit=0.25, weight_unit=0.125)
     config = {"Model": {"Precision": "fixed<30,15>"}, "LayerType": {"Dense": {"Precision": {"accum": "fixed<31,15>"}}}}
-    assert [e.where for e in broadaxe.audit(model, config).accumulators] == ["LayerType Dense: accum"] * 2
+    assert [e.where for e in broadaxe.interop.audit(model, config).accumulators] == ["LayerType Dense: accum"] * 2
     config["LayerName"] = {"FC1": {"Precision": "fixed<32,15>"}}
-    found = broadaxe.audit(model, {"HLSConfig": config}).accumulators
+    found = broadaxe.interop.audit(model, {"HLSConfig": config}).accumulators
     assert [(e.where, e.declared) for e in found] == [
         ("FC1: default", "fixed<32,15>"),
         ("LayerType Dense: accum", "fixed<31,15>"),
     ]
-    assert broadaxe.audit(model, {"Model": {"Precision": "fixed<30,15>"}}).accumulators[0].where == "Model: default"
+    assert (
+        broadaxe.interop.audit(model, {"Model": {"Precision": "fixed<30,15>"}}).accumulators[0].where
+        == "Model: default"
+    )
 
 
 def test_names_that_the_cleaning_gives_are_understood():
     model = two_layers(unit=0.25, weight_unit=0.125, names=("a", "2b"))
-    cleaned = broadaxe.audit(model, precisions(MatMul_0="fixed<9,4>", MatMul_1="fixed<30,15>", Quant_0_param1="auto"))
+    cleaned = broadaxe.interop.audit(
+        model, precisions(MatMul_0="fixed<9,4>", MatMul_1="fixed<30,15>", Quant_0_param1="auto")
+    )
     assert [e.where for e in cleaned.accumulators] == ["MatMul_0: accum", "MatMul_1: accum"]
-    own = broadaxe.audit(model, precisions(a="fixed<9,4>", matmul2b="fixed<30,15>"))
+    own = broadaxe.interop.audit(model, precisions(a="fixed<9,4>", matmul2b="fixed<30,15>"))
     assert [e.where for e in own.accumulators] == ["a: accum", "matmul2b: accum"]
     assert not cleaned.unknown
     assert not own.unknown
@@ -440,7 +445,7 @@ def test_entries_without_a_node_and_nodes_without_an_entry_are_listed():
     config = {
         "LayerName": {"fc1": {"Precision": {"accum": "int<9>"}}, "fc9 \x1b[31m": {"Precision": {"accum": "int<9>"}}}
     }
-    audit = broadaxe.audit(two_layers(), config)
+    audit = broadaxe.interop.audit(two_layers(), config)
     assert audit.unknown == ("fc9 ?[31m",)
     assert audit.undeclared == ("fc2 (MatMul)",)
     assert "fc9 ?[31m: is in the configuration, but nothing in the model or in hls4ml has this name" in text(audit)
@@ -449,7 +454,7 @@ def test_entries_without_a_node_and_nodes_without_an_entry_are_listed():
 def test_weights_and_biases_that_their_types_change():
     config = precisions(fc1="int<9>", fc2="int<12>")
     config["LayerName"]["fc1"]["Precision"]["weight"] = "int<3>"
-    entry = broadaxe.audit(two_layers(), config).accumulators[0]
+    entry = broadaxe.interop.audit(two_layers(), config).accumulators[0]
     assert entry.notes == ("weight -7 of channel 0 does not fit int<3> (fc1: weight)",)
     assert not entry.ok
 
@@ -462,34 +467,34 @@ def test_weights_and_biases_that_their_types_change():
             "hls4ml configuration: has none of Model, LayerName, LayerType; give what hls4ml.utils.config_from_onnx_model"
             " makes",
         ),
-        ({"Model": 3}, "hls4ml configuration: Model: is 3; a mapping is needed"),
-        ({"LayerName": {"fc1": 3}}, "hls4ml configuration: LayerName: fc1: is 3; a mapping is needed"),
+        ({"Model": 3}, "hls4ml configuration: Model: is 3; write a mapping, name: value"),
+        ({"LayerName": {"fc1": 3}}, "hls4ml configuration: LayerName: fc1: is 3; write a mapping, name: value"),
         (
             {"LayerName": {"fc1": {"Precision": {"accum": 8}}}},
             "hls4ml configuration: LayerName: fc1: Precision: accum: 8 is no type; write one such as fixed<16,6>",
         ),
         (
             {"LayerName": {"fc1": {"Precision": {"accum": "fix<8>"}}}},
-            "hls4ml configuration: fc1 (MatMul): fc1: accum: 'fix<8>' is no fixed-point type; fixed<16,6>,"
-            " ufixed<16,6,RND,SAT>, int<16> and auto are",
+            "hls4ml configuration: fc1 (MatMul): fc1: accum: 'fix<8>' is no fixed-point type; write one such as"
+            " fixed<16,6>, ufixed<16,6,RND,SAT>, int<16> or auto",
         ),
     ],
 )
 def test_malformed_configurations(config, message):
     with pytest.raises(RequestError) as raised:
-        broadaxe.audit(two_layers(), config)
+        broadaxe.interop.audit(two_layers(), config)
     assert str(raised.value) == message
 
 
 def test_floats_and_zero_points_are_not_judged():
-    audit = broadaxe.audit(two_layers(), precisions(fc1="half", fc2="int<12>"))
+    audit = broadaxe.interop.audit(two_layers(), precisions(fc1="half", fc2="int<12>"))
     assert audit.unjudged == (("fc1 (MatMul)", "fc1: accum: half is a floating-point accumulator"),)
     assert not audit.ok
     net = Network(4, batch=1)
     model = net.finish(
         net.node("MatMul", net.quant("x", 1.0, zero_point=3, bits=4), net.quant(W1, 1.0, bits=4), name="fc")
     )
-    assert broadaxe.audit(model, precisions(fc="int<12>")).unjudged[0][0] == "fc (MatMul)"
+    assert broadaxe.interop.audit(model, precisions(fc="int<12>")).unjudged[0][0] == "fc (MatMul)"
 
 
 # the command line
@@ -521,7 +526,7 @@ def test_configuration_without_an_accumulator_is_what_the_error_names(run, tmp_p
     code, _, err = run("audit", path, "--hls4ml", config)
     assert code == 2
     assert err.splitlines()[-1] == (
-        "error: m: the hls4ml configuration gives no layer an accumulator; no node of the model has the name nosuch; give"
+        "error: m: the hls4ml configuration gives no layer an accumulator, no node of the model has the name nosuch; give"
         " Model: Precision, or Precision: accum to layers in LayerName"
     )
 
@@ -534,7 +539,7 @@ def test_command_reads_a_configuration(run, tmp_path):
     config.write_text("Model: [\n")
     code, _, err = run("audit", path, "--hls4ml", config)
     assert code == 2
-    assert err.splitlines()[-1] == f"error: {config}, line 2: is not YAML; write one `setting: value` a line"
+    assert err.splitlines()[-1] == f"error: {config}:1: a bracket is opened here and not closed; close it"
 
 
 def test_integer_inputs(run, tmp_path):
@@ -556,7 +561,7 @@ def test_inputs_behind_an_affine_head():
     net = Network(4, batch=1)
     x = net.node("Sub", net.node("Mul", "x", np.float32(0.5)), np.float32(3))
     model = net.finish(net.node("MatMul", net.quant(x, 1.0, bits=4), net.quant(W1, 1.0, bits=4), name="fc"))
-    audit = broadaxe.audit(with_types(model, fc="INT8"))
+    audit = broadaxe.interop.audit(with_types(model, fc="INT8"))
     sums, _ = plain(audit.witness["x"] / 2 - 3)
     assert sums[0, audit.accumulators[0].overflow.channel] == audit.accumulators[0].overflow.true_sum
 
@@ -566,7 +571,7 @@ def test_codes_that_no_input_has_only_may_overflow():
     net = Network(4, batch=1)
     x = net.node("Mul", "x", "x")
     model = net.finish(net.node("MatMul", net.quant(x, 1.0, bits=4), net.quant(W1, 1.0, bits=4), name="fc"))
-    (entry,) = broadaxe.audit(with_types(model, fc="INT8")).accumulators
+    (entry,) = broadaxe.interop.audit(with_types(model, fc="INT8")).accumulators
     assert entry.verdict == "may overflow"
     assert entry.overflow.remark == "codes that overflow it were found, but no model input that quantizes to them"
 
@@ -584,7 +589,7 @@ def test_names_never_break_the_terminal_or_json(run, tmp_path):
 
 
 def test_pools_are_no_accumulators_of_finn():
-    audit = broadaxe.audit(with_types(small_cnn(), conv1="INT40"))
+    audit = broadaxe.interop.audit(with_types(small_cnn(), conv1="INT40"))
     assert [entry.layer for entry in audit.accumulators] == ["conv1 (Conv)"]
     assert audit.undeclared == ("gemm1 (Gemm)",)
 
@@ -633,10 +638,10 @@ def test_a_matrix_vector_unit():
     hi = np.where(weights > 0, 3 * weights, 0).sum(axis=0).max()
     lo = np.where(weights < 0, 3 * weights, 0).sum(axis=0).min()
     bits = Interval(int(lo), int(hi)).signed_dtype.width
-    entry = broadaxe.audit(mvau(weights, steps, "UINT2", "INT2")).accumulators[0]
+    entry = broadaxe.interop.audit(mvau(weights, steps, "UINT2", "INT2")).accumulators[0]
     assert (entry.layer, entry.where, entry.declared) == ("mv (MVAU_hls)", "FINN's default", "INT32")
     assert (entry.least, entry.greatest, entry.needed) == (lo, hi, f"INT{bits}")
-    audit = broadaxe.audit(mvau(weights, steps, "UINT2", "INT2", accDataType=f"INT{bits - 1}"))
+    audit = broadaxe.interop.audit(mvau(weights, steps, "UINT2", "INT2", accDataType=f"INT{bits - 1}"))
     found = audit.accumulators[0].overflow
     sums = audit.witness["x"].astype(int) @ weights
     assert sums[0, found.channel] == found.true_sum
@@ -655,9 +660,9 @@ def test_units_that_count_matching_bits(xnor):
     kind = "BINARY" if xnor else "BIPOLAR"
     steps = np.sort(rng.integers(5, 28, (3, 3)), axis=1)
     model = mvau(given, steps, kind, kind, binaryXnorMode=xnor, accDataType="UINT6")
-    (entry,) = broadaxe.audit(model).accumulators
+    (entry,) = broadaxe.interop.audit(model).accumulators
     assert (entry.least, entry.greatest, entry.verdict, entry.needed) == (0, 32, "proven", "UINT6")
-    audit = broadaxe.audit(mvau(given, steps, kind, kind, binaryXnorMode=xnor, accDataType="UINT5"))
+    audit = broadaxe.interop.audit(mvau(given, steps, kind, kind, binaryXnorMode=xnor, accDataType="UINT5"))
     found = audit.accumulators[0].overflow
     x = audit.witness["x"].astype(int)
     matches = (x[0][:, None] == given).sum(axis=0)
@@ -667,16 +672,16 @@ def test_units_that_count_matching_bits(xnor):
 def test_units_are_exported_with_their_own_attribute():
     weights = np.random.default_rng(2).integers(-2, 2, (40, 3))
     model = mvau(weights, np.array([[0, 5, 9]] * 3), "UINT2", "INT2")
-    made = broadaxe.export_finn(model)
+    made = broadaxe.interop.export_finn(model)
     (node,) = made.graph.node
     kind = next(helper.get_attribute_value(a).decode() for a in node.attribute if a.name == "accDataType")
-    assert broadaxe.audit(made).accumulators[0].spare_bits == 0
+    assert broadaxe.interop.audit(made).accumulators[0].spare_bits == 0
     node.attribute.remove(next(a for a in node.attribute if a.name == "accDataType"))
     assert made == model
     narrow = with_types(model, mv=f"INT{int(kind[3:]) - 1}")
-    assert broadaxe.audit(narrow).accumulators[0].verdict == "overflows"
+    assert broadaxe.interop.audit(narrow).accumulators[0].verdict == "overflows"
     matching = mvau(np.ones((8, 2)), np.array([[1, 2, 3]] * 2), "BIPOLAR", "BIPOLAR", binaryXnorMode=0)
-    (node,) = broadaxe.export_finn(matching).graph.node
+    (node,) = broadaxe.interop.export_finn(matching).graph.node
     assert [a.s for a in node.attribute if a.name == "accDataType"] == [b"UINT4"]
 
 
@@ -686,7 +691,7 @@ def test_a_model_that_starts_with_thresholds():
     steps = np.array([[-1.5, 0.25, 7.0]])
     x = net.node("MultiThreshold", "x", steps, domain="qonnx.custom_op.general", out_dtype="UINT2")
     model = net.finish(net.node("MatMul", x, net.quant(W1, 1.0, bits=4), name="fc"))
-    audit = broadaxe.audit(with_types(model, fc="INT5"))
+    audit = broadaxe.interop.audit(with_types(model, fc="INT5"))
     found = audit.accumulators[0].overflow
     codes = (audit.witness["x"][..., None] >= steps[0]).sum(axis=-1)
     assert (codes @ W1)[0, found.channel] == found.true_sum
@@ -696,4 +701,4 @@ def test_a_misspelt_variable_is_named():
     net = Network(4)
     model = net.finish(net.node("MatMul", net.quant("x", 0.25), net.weights(4, 3), name="fc"))
     config = {"Model": {"Precision": "fixed<32,16>"}, "LayerName": {"fc": {"Precision": {"acum": "fixed<8,4>"}}}}
-    assert broadaxe.audit(model, hls4ml=config).unknown == ("fc: Precision: acum",)
+    assert broadaxe.interop.audit(model, hls4ml=config).unknown == ("fc: Precision: acum",)

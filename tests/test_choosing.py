@@ -208,7 +208,7 @@ def test_cost_is_its_formula():
 
 
 def test_diagnosis(task):
-    d = broadaxe.diagnose(task.model, task.calib, task.val, acc_bits=9, weight_bits=3, act_bits=3)
+    d = broadaxe.search.diagnose(task.model, task.calib, task.val, acc_bits=9, weight_bits=3, act_bits=3)
     assert [layer.name for layer in d.layers] == ["fc0", "fc1", "fc2"]
     assert [m.of for m in d.layers[1].more] == ["P", "M", "N"]
     assert [m.bits for m in d.layers[1].more] == [10, 4, 4]

@@ -87,7 +87,8 @@ def test_the_first_page_has_every_command_once_in_the_order_of_the_work(run):
     assert [name for name in rows if name in COMMANDS] == [*COMMANDS]
     order = ("quantize", "diagnose", "sweep", "compile", "verify", "simulate", "dataflow", "report")
     assert [name for name in COMMANDS if name in order] == [*order]
-    assert run()[:2] == (0, page)  # without a command
+    assert run() == (0, page, "")  # without a command
+    assert run("config") == (0, run("config", "--help")[1], "")
 
 
 def test_choices_of_the_command_line_are_those_of_the_settings():

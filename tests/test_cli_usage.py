@@ -11,6 +11,10 @@ WRONG = {
         "broadaxe: no command 'compil'; did you mean `broadaxe compile`? `broadaxe --help` lists them",
     ),
     "a command like no other": (["zzz"], "broadaxe: no command 'zzz'; `broadaxe --help` lists them"),
+    "a command below another": (
+        ["config", "chek"],
+        "broadaxe config: no command 'chek'; did you mean `broadaxe config check`? `broadaxe config --help` lists them",
+    ),
     "an option of all": (
         ["--verson"],
         "broadaxe: no option '--verson'; did you mean --version? `broadaxe --help` lists them",

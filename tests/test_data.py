@@ -66,7 +66,7 @@ FOLDERS = {
     "an input and another file": (
         {"x": X, "more": X},
         ["x"],
-        "holds x.npy, an input, and more.npy, which is none; one file for each input, or batches with other names, are",
+        "holds x.npy, an input, and more.npy, which is none; take it away, or give all batches other names",
     ),
     "missing": ({"a": X, "c": X}, ["a", "b"], "has no b.npy, it holds a.npy, c.npy; save one file for each input"),
     "batches of two inputs": ({"p": X}, ["a", "b"], "has no a.npy, it holds p.npy; save one file for each input"),
@@ -167,10 +167,10 @@ BATCHES = {
         "batch 1 has shape (6, 2), batch 0 (6, 4); batches differ in their number of samples only",
     ),
     "names": ([{"a": X}, {"b": X}], "batch 1 has b, batch 0 has a; give all the same inputs"),
-    "lengths": ([{"a": X, "b": X[:2]}], "batch 0 has [2, 6] samples of its inputs; give the same number for each"),
+    "lengths": ([{"a": X, "b": X[:2]}], "batch 0 has 2 and 6 samples of its inputs; give the same number for each"),
     "words": (
         iter(["a", "b"]),
-        "batch 0 is a str that holds <U1; give arrays or tensors of numbers, tuples (x, label) or dicts by input name",
+        "batch 0 is a str, which holds no numbers; give arrays or tensors of numbers, tuples (x, label) or dicts by input name",
     ),
     "single numbers": (iter([1.0]), "batch 0 is a float without samples; give arrays, batch first"),
 }

@@ -104,8 +104,8 @@ def test_commands(build: broadaxe.Build, run) -> None:
     [
         (["--least"], "--least and --depth: change nothing without --run; add --run"),
         (["--run", "--depth", "abc"], "--depth abc: is not FIFO=N; write for example s_quant0=20"),
-        (["--run", "--frames", "0"], "frames: 0; send one at least"),
-        (["--run", "--depth", "s_conv0=0"], "depth: s_conv0: 0; a FIFO holds one word at least"),
+        (["--run", "--frames", "0"], "frames: is 0; send one at least"),
+        (["--run", "--depth", "s_conv0=0"], "depth: s_conv0: is 0; give one word or more"),
     ],
 )
 def test_what_cannot_be_run(build: broadaxe.Build, run, options: list[str], message: str) -> None:

@@ -58,8 +58,8 @@ def test_settings_hold_the_part_number() -> None:
     assert chosen.device is not None
     assert chosen.device.name == "Zynq-7020"
     assert settings().device is None
-    with pytest.raises(RequestError, match=r"^part: 'nonsense' is no known device"):
+    with pytest.raises(RequestError, match=r"^settings: part: 'nonsense' is no known device"):
         settings(part="nonsense")
     with pytest.raises(RequestError) as refused:
         settings(clock_ns=0)
-    assert str(refused.value) == "settings: clock_ns: 0 is not allowed; give 0.5 or more"
+    assert str(refused.value) == "settings: clock_ns: 0 is not allowed; give a number from 0.5 to 1000"

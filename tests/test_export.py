@@ -66,7 +66,7 @@ def narrower(kind):
 
 def test_integer_tensors_are_annotated_and_nothing_else_changes():
     model = integer_cnn()
-    made = broadaxe.export_finn(model)
+    made = broadaxe.interop.export_finn(model)
     kinds = annotations(made)
     assert sorted(kinds) == ["conv_out", "depthwise_out", "fc_out"]
     assert all(re.fullmatch(r"INT\d+", entry["finn_datatype"]) for entry in kinds.values())
@@ -78,7 +78,7 @@ def test_integer_tensors_are_annotated_and_nothing_else_changes():
 def test_a_bias_is_in_the_tensor():
     """The annotation describes the output of the Conv, bias included: numpy's own ends of it."""
     model = integer_cnn()
-    entry = broadaxe.audit(broadaxe.export_finn(model)).accumulators[0]
+    entry = broadaxe.interop.audit(broadaxe.interop.export_finn(model)).accumulators[0]
     w = onnx.numpy_helper.to_array(next(t for t in model.graph.initializer if list(t.dims) == [4, 2, 3, 3]))
     bias = np.array([3.0, 0, -9, 1])
     assert entry.greatest == (np.where(w > 0, 7 * w, -8 * w).sum(axis=(1, 2, 3)) + bias).max()
@@ -87,8 +87,8 @@ def test_a_bias_is_in_the_tensor():
 
 @pytest.mark.parametrize("build", [integer_cnn, dense, small_cnn, lambda: dense(0.25, 0.125)])
 def test_finn_export_is_proven_and_a_bit_less_is_not(build):
-    made = broadaxe.export_finn(build())
-    audit = broadaxe.audit(made)
+    made = broadaxe.interop.export_finn(build())
+    audit = broadaxe.interop.audit(made)
     assert audit.ok
     assert [entry.spare_bits for entry in audit.accumulators] == [0] * len(audit.accumulators)
     assert not audit.undeclared
@@ -98,7 +98,7 @@ def test_finn_export_is_proven_and_a_bit_less_is_not(build):
     seen = set()
     for pair in pairs:
         before, pair.value = pair.value, narrower(pair.value)
-        wrong = [entry.layer for entry in broadaxe.audit(made, seconds=0).accumulators if not entry.ok]
+        wrong = [entry.layer for entry in broadaxe.interop.audit(made, seconds=0).accumulators if not entry.ok]
         pair.value = before
         assert len(wrong) == 1
         seen.update(wrong)
@@ -107,7 +107,7 @@ def test_finn_export_is_proven_and_a_bit_less_is_not(build):
 
 def test_a_tensor_with_a_scale_gets_no_annotation():
     """Reals in steps of 1/32 are no INT9; the sum of integer products is, and says so under our own name."""
-    made = broadaxe.export_finn(dense(0.25, 0.125))
+    made = broadaxe.interop.export_finn(dense(0.25, 0.125))
     assert not made.graph.quantization_annotation
     assert {n.name: {p.key: p.value for p in n.metadata_props} for n in made.graph.node if n.metadata_props} == {
         "MatMul_0": {"broadaxe.acc_bits": "9"},
@@ -122,32 +122,32 @@ def test_what_a_node_or_tensor_has_is_replaced():
     entry = model.graph.quantization_annotation.add(tensor_name="fc_out")
     entry.quant_parameter_tensor_names.add(key="finn_datatype", value="FLOAT32")
     entry.quant_parameter_tensor_names.add(key="tensor_layout", value="['N', 'C']")
-    made = broadaxe.export_finn(model)
+    made = broadaxe.interop.export_finn(model)
     (node,) = (n for n in made.graph.node if n.name == "depthwise")
     (kind,) = (helper.get_attribute_value(a) for a in node.attribute if a.name == "accDataType")
     assert re.fullmatch(rb"INT1\d", kind)
     assert annotations(made)["fc_out"]["tensor_layout"] == "['N', 'C']"
     assert annotations(made)["fc_out"]["finn_datatype"].startswith("INT")
     assert sorted(annotations(made)) == ["conv_out", "fc_out"]
-    assert broadaxe.export_finn(made) == made
+    assert broadaxe.interop.export_finn(made) == made
 
 
 def parsed(model):
-    return yaml.safe_load(broadaxe.export_hls4ml(model))
+    return yaml.safe_load(broadaxe.interop.export_hls4ml(model))
 
 
 @pytest.mark.parametrize("bias", [None, [0.5, -1.25, 3.0]])
 def test_hls4ml_export_is_proven_and_a_bit_less_is_not(bias):
     model = dense(0.25, 0.125, bias=bias)
     config = parsed(model)
-    audit = broadaxe.audit(model, config)
+    audit = broadaxe.interop.audit(model, config)
     assert audit.ok
     assert [entry.spare_bits for entry in audit.accumulators] == [0, 0]
     assert not audit.unknown
     for name in ("MatMul_0", "MatMul_1"):
         kind = config["LayerName"][name]["Precision"]
         before, kind["accum"] = kind["accum"], narrower(kind["accum"])
-        wrong = [entry.layer for entry in broadaxe.audit(model, config, seconds=0).accumulators if not entry.ok]
+        wrong = [entry.layer for entry in broadaxe.interop.audit(model, config, seconds=0).accumulators if not entry.ok]
         kind["accum"] = before
         assert wrong == [f"{name} (MatMul)"]
 
@@ -158,21 +158,21 @@ def test_scales_that_hls4ml_moves_leave_integers():
 
 
 def test_what_no_fixed_point_type_holds_is_said():
-    written = broadaxe.export_hls4ml(small_cnn())
+    written = broadaxe.interop.export_hls4ml(small_cnn())
     lines = [line.strip() for line in written.splitlines()]
     at = lines.index("gemm1:")
     assert lines[at - 1].startswith("# inexact: a scale that is no power of two stays in front of the sum")
     kind = yaml.safe_load(written)["LayerName"]["gemm1"]["Precision"]["accum"]
     width, integer = map(int, re.findall(r"\d+", kind))
     assert width - integer == 10  # the fraction bits of fixed<16,6>
-    entry = broadaxe.audit(small_cnn(), yaml.safe_load(written)).accumulators[1]
+    entry = broadaxe.interop.audit(small_cnn(), yaml.safe_load(written)).accumulators[1]
     assert entry.verdict == "proven"  # of the range
     assert not entry.ok
     assert entry.notes[0].startswith("inexact: ")
 
 
 def test_a_bias_finer_than_the_default_precision_is_said():
-    written = broadaxe.export_hls4ml(dense(0.25, 0.125, bias=[0.1, 0, 0]))
+    written = broadaxe.interop.export_hls4ml(dense(0.25, 0.125, bias=[0.1, 0, 0]))
     assert "# inexact: its bias has 27 bits behind the point, more than the default precision" in written
     assert yaml.safe_load(written)["LayerName"]["MatMul_0"]["Precision"]["accum"] == "fixed<14,4>"
 
@@ -181,12 +181,12 @@ def test_names_never_break_yaml():
     name = "a: [1]\n# b\"'\x1b{c}"
     config = parsed(dense(0.25, 0.125, names=(name, "fc")))
     assert name in config["LayerName"]
-    assert broadaxe.audit(dense(0.25, 0.125, names=(name, "fc")), config).ok
+    assert broadaxe.interop.audit(dense(0.25, 0.125, names=(name, "fc")), config).ok
 
 
 def test_layers_that_hls4ml_could_not_tell_apart():
     with pytest.raises(RequestError) as raised:
-        broadaxe.export_hls4ml(dense(names=("fc", "FC")))
+        broadaxe.interop.export_hls4ml(dense(names=("fc", "FC")))
     assert str(raised.value) == "FC: two nodes have this name, and hls4ml tells layers by name; rename one"
 
 
@@ -198,16 +198,19 @@ def test_nodes_without_names_have_those_of_the_cleaning(convert):
     assert sorted(config["LayerName"]) == ["MatMul_0", "MatMul_1"]
     kinds = {f"Dense_{name}": entry["Precision"]["accum"][:-1] for name, entry in config["LayerName"].items()}
     assert {name: kind[: len(kinds[name])] for name, kind in accums(convert(model, config)).items()} == kinds
-    assert broadaxe.audit(model, config).ok
+    assert broadaxe.interop.audit(model, config).ok
 
 
 def test_a_model_without_products():
     net = Network(4, batch=1)
     model = net.finish(net.quant(net.node("Relu", net.quant("x", 1.0)), 1.0))
-    for made in (broadaxe.export_finn, broadaxe.export_hls4ml):
+    for made in (broadaxe.interop.export_finn, broadaxe.interop.export_hls4ml):
         with pytest.raises(RequestError) as raised:
             made(model)
-        assert str(raised.value) == "model: has no multiply-accumulate node; there is no accumulator to export"
+        assert (
+            str(raised.value)
+            == "model: has no multiply-accumulate node; give one with a Conv, Gemm or MatMul of quantized weights"
+        )
 
 
 def test_commands(run, tmp_path):
@@ -288,7 +291,10 @@ def test_hls4ml_takes_the_types_and_infers_those_that_we_say(case, convert):
         if "accum" in entry["Precision"]:
             entry["Precision"]["accum"] = "auto"
     inferred = accums(convert(model, config))
-    said = {f"Dense_{entry.layer.split()[0]}": entry.declared for entry in broadaxe.audit(model, config).accumulators}
+    said = {
+        f"Dense_{entry.layer.split()[0]}": entry.declared
+        for entry in broadaxe.interop.audit(model, config).accumulators
+    }
     assert {name: re.sub(r",TRN.*", ">", kind) for name, kind in inferred.items()} == said
 
 
@@ -301,7 +307,7 @@ def test_hls4ml_computes_what_the_audit_says(case, convert):
     right = convert(model, config)
     kind = config["LayerName"]["MatMul_0"]["Precision"]
     kind["accum"] = narrower(kind["accum"])
-    audit = broadaxe.audit(model, config)
+    audit = broadaxe.interop.audit(model, config)
     found = audit.accumulators[0].overflow
     wrong = convert(model, config)
     outputs = []

@@ -235,7 +235,7 @@ def test_what_is_wrong_with_thresholds() -> None:
 
     assert refused(model([[0.0], [1.0]])) == (
         "multithreshold0 (MultiThreshold): its thresholds of shape (2, 1) in data_layout 'NC' do not fit an input of shape"
-        " (1, 4)"
+        " (1, 4); give a row for each channel, or one for all"
     )
     assert refused(model([[0.0]], out_scale=0.0)) == (
         "multithreshold0 (MultiThreshold): its out_scale is 0, which makes all its outputs equal; repair the model"
@@ -722,7 +722,7 @@ def test_labels() -> None:
 HARD: dict[str, tuple[Callable[[Finn], str], str]] = {
     "unknown": (
         lambda net: net.node("Lookup", "x", domain=HARDWARE),
-        "lookup0 (Lookup): FINN's operator Lookup is not supported; supported are AddStreams, ",
+        "lookup0 (Lookup): FINN's operator Lookup is not supported; lower it to standard ONNX before the export",
     ),
     "weights": (
         lambda net: mvau(net, "x", np.ones((4, 2), f32), MW=5),
@@ -738,7 +738,7 @@ HARD: dict[str, tuple[Callable[[Finn], str], str]] = {
     ),
     "attribute": (
         lambda net: net.node("MVAU", "x", np.ones((4, 2), f32), domain=HARDWARE, MW=4),
-        "mvau0 (MVAU): its attribute MH is None; a whole number is needed",
+        "mvau0 (MVAU): its attribute MH is missing; a whole number is needed",
     ),
     "comparison": (
         lambda net: net.node("ChannelwiseOp", "x", np.ones(4, f32), domain=HARDWARE, Func="cmp_le"),

@@ -620,7 +620,7 @@ DATA_ERRORS = {
     "empty": (np.ones((0, 6), f32), "calibration x: holds no sample, shape (0, 6); give at least one"),
     "name": ({"y": samples((6,))}, "calibration y: the model has no such input; it has x"),
     "none": ({}, "calibration x: has no data; give samples for x"),
-    "text": (np.full((2, 6), "a"), "calibration x: holds <U1, not numbers; give a numeric array"),
+    "text": (np.full((2, 6), "a"), "calibration x: holds text; numbers are needed, give a numeric array"),
 }
 
 
@@ -686,8 +686,8 @@ MODEL_ERRORS = {
     no_layer: "model: has no Conv, Gemm or MatMul with constant weights that depends on an input; there is nothing to"
     " quantize",
     gate: "gate (Mul): combines two activations; only a constant on one side is supported, replace the gate",
-    normalized: "unit (LpNormalization): operator LpNormalization cannot be compiled; before a quantized operator there"
-    " can be ",
+    normalized: "unit (LpNormalization): operator LpNormalization cannot be compiled; replace it, or put it behind the last"
+    " Conv, Gemm or MatMul",
     attention: "scores (MatMul): its right operand is no constant, or its left one is; only constant weights on the right"
     " are supported",
     infinite: "fc (MatMul): its weight holds values that are not finite numbers; finite float32 numbers are needed",

@@ -566,7 +566,7 @@ def test_an_undecided_code_names_its_node() -> None:
 def test_what_reaches_how_far() -> None:
     chain = (Affine((F(1, 4),), ZERO), Function("hardswish"))
     assert reach(chain, [Interval(-16, 8)]) == (F(-3, 8), F(5, 3))
-    with pytest.raises(ProofError, match=r"^log is taken of a number that may be 0; clip it before$"):
+    with pytest.raises(ProofError, match=r"^log: is taken of a number that may be 0; clip it before$"):
         codes((Affine(ONE, ZERO), Function("log")), Quantizer(ONE, ZERO, 0, 1), np.array([[0]], dtype=object))
 
 

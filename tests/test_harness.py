@@ -33,7 +33,7 @@ from broadaxe.prove.requantizers import shift_candidates
 from broadaxe.reference import run
 from broadaxe.reports.reading import read_report
 from broadaxe.staircase import Staircase
-from broadaxe.verification import Verification, _check_folder, _compare
+from broadaxe.verification import Findings, _check_folder, _compare
 
 MACS = ("conv0", "conv1", "gemm0")
 FOLDING = {"conv0": {"pe": 2, "simd": 2}, "conv1": {"pe": 2, "simd": 4}, "gemm0": {"pe": 3, "simd": 4}}
@@ -147,7 +147,7 @@ def witness(folder: Path, mode: Mode = Mode.NATIVE) -> tuple[int, str]:
 def mismatches(build: Build, folder: Path, codes: dict[str, np.ndarray], mode: Mode = Mode.NATIVE) -> list[str]:
     """What comparing every stream of the C simulation with the reference reports."""
     simulator = Simulator.of(folder, build.top, build.graph, build.flow, mode, traced=True)
-    result = Verification()
+    result = Findings()
     expected = run(build.graph, codes, every_value=True)
     traced = {name: x for name, x in simulator.trace(codes).items() if name in expected}
     _compare(build.graph, expected, traced, f"C simulation ({mode.value})", 0, result)
@@ -388,7 +388,7 @@ def test_verify_reports_every_check_that_fails(build: Build, copy: Path, monkeyp
 
 
 def folder_report(build: Build, folder: Path) -> list[str]:
-    result = Verification()
+    result = Findings()
     _check_folder(replace(build, path=folder), result)
     return [str(m) for m in result.mismatches]
 

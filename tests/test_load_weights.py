@@ -54,7 +54,7 @@ def test_the_module_computes_what_the_model_computes(x, options):
     torch.manual_seed(0)
     module = trained(Net(), x)
     result = broadaxe.quantize(module, x, **options)
-    assert broadaxe.load_weights(module, result) is module
+    assert broadaxe.training.load_weights(module, result) is module
     with torch.no_grad():
         assert np.array_equal(module(torch.from_numpy(x)).numpy(), outputs(result.model, x))
 
@@ -79,7 +79,7 @@ def test_layers_that_share_weights_are_refused_and_left_as_they_were():
     with torch.no_grad():
         before = module(torch.from_numpy(x))
         with pytest.raises(RequestError, match="load_weights: a: its quantizer does not give the model's weights"):
-            broadaxe.load_weights(module, result.model)
+            broadaxe.training.load_weights(module, result.model)
         assert torch.equal(module(torch.from_numpy(x)), before)
 
 
@@ -88,8 +88,8 @@ def test_a_wrong_module_is_named(x):
     module = trained(Net(), x)
     result = broadaxe.quantize(module, x, acc_bits=9)
     with pytest.raises(RequestError) as error:
-        broadaxe.load_weights(nn.Sequential(nn.Linear(3, 3)), result)
+        broadaxe.training.load_weights(nn.Sequential(nn.Linear(3, 3)), result)
     assert str(error.value) == "load_weights: conv: the module has no such layer; give the module that was quantized"
     with pytest.raises(RequestError) as error:
-        broadaxe.load_weights(result, module)
+        broadaxe.training.load_weights(result, module)
     assert str(error.value) == "load_weights: a Quantized in place of the module; give module, then model"

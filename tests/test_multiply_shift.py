@@ -397,8 +397,8 @@ def test_an_unknown_form_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError) as error:
         broadaxe.compile(dyadic(), tmp_path / "build", requantizers={"*": "lookup"})
     assert str(error.value) == (
-        "settings: requantizers.*: 'lookup' is not allowed; use 'constant', 'shift', 'multiply-shift',"
-        " 'thresholds', 'threshold-search' or 'table'"
+        "settings: requantizers.*: 'lookup' is not allowed; use constant, shift, multiply-shift, thresholds,"
+        " threshold-search or table"
     )
 
 

@@ -77,15 +77,15 @@ def test_a_sound_graph_checks() -> None:
 VIOLATIONS: dict[str, tuple[Callable[[Graph], Graph], str]] = {
     "wrong shape": (
         lambda g: with_value(g, "v0", shape=(1, 2)),
-        "n0 (matvec): shape is (1, 2); its inputs give (2,)",
+        "n0 (matvec): shape is (1, 2), its inputs give (2,); infer it again",
     ),
     "bounds too tight above": (
         lambda g: with_value(g, "v0", bounds=(Interval(-10, 6), g.values["v0"].bounds[1])),
-        "n0 (matvec): channel 0 is bounded by [-10, 6]; its inputs allow [-10, 7]",
+        "n0 (matvec): channel 0 is bounded by [-10, 6], its inputs allow [-10, 7]; infer it again",
     ),
     "bounds too tight below": (
         lambda g: with_value(g, "v0", bounds=(g.values["v0"].bounds[0], Interval(-1, 14))),
-        "n0 (matvec): channel 1 is bounded by [-1, 14]; its inputs allow [-2, 14]",
+        "n0 (matvec): channel 1 is bounded by [-1, 14], its inputs allow [-2, 14]; infer it again",
     ),
     "type too narrow": (
         lambda g: with_value(g, "v0", dtype=IntType(4, signed=True)),
@@ -129,11 +129,11 @@ VIOLATIONS: dict[str, tuple[Callable[[Graph], Graph], str]] = {
     ),
     "scales for another number of channels": (
         lambda g: with_value(g, "v0", scale=(F(1),) * 3),
-        "n0 (matvec): 3 entries of scale for 2 channels",
+        "n0 (matvec): 3 entries of scale for 2 channels; give one each",
     ),
     "shifts for another number of channels": (
         lambda g: with_value(g, "v1", shift=(F(1),) * 5),
-        "n1 (requantize): 5 entries of shift for 2 channels",
+        "n1 (requantize): 5 entries of shift for 2 channels; give one each",
     ),
 }
 
@@ -167,7 +167,9 @@ def test_check_names_missing_values_and_bounds(broken: Callable[[Graph], Graph])
 def test_a_shape_that_does_not_fit_its_operator() -> None:
     graph = small()
     narrow = replace(graph, nodes=(replace(graph.nodes[0], op=layer([[1, 2, 3]])), *graph.nodes[1:]))
-    with pytest.raises(GraphError, match=r"^matvec: 3 weights per output for vectors of 2$"):
+    with pytest.raises(
+        GraphError, match=r"^after construction: n0 \(matvec\): 3 weights per output for vectors of 2; give as many$"
+    ):
         narrow.check()
 
 
@@ -415,7 +417,8 @@ def test_no_form_is_an_error_that_names_the_requantizer(monkeypatch: pytest.Monk
     monkeypatch.setattr(sys.modules[choose_requantizers.__module__], "candidates", wrong)
     graph = chain_graph(value((0, 9)), requantize())
     with pytest.raises(
-        ProofError, match=r"^choose_requantizers: n0, m0 \(Op\): no form of requantizer could be proven$"
+        ProofError,
+        match=r"^choose_requantizers: n0, m0 \(Op\): no form of requantizer could be proven; report this as a bug$",
     ):
         run_passes(graph, [choose_requantizers])
 

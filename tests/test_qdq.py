@@ -313,6 +313,20 @@ def test_a_clip_on_stored_integers_narrows_weights():
     assert (operators(converted), quants(converted)) == (["Quant", "Quant", "MatMul"], [(3, 1, 1), (8, 0, 0)])
 
 
+def test_constants_that_are_listed_as_inputs_are_none():
+    """As Brevitas' QCDQ export writes its files: scales, zero points and weights are inputs with a default."""
+    model = Model(2)
+    y = model.node("MatMul", model.pair("x", 1.0), model.stored([[-3, 3], [-3, 1]], 0.3))
+    plain = model.finish(y)
+    listed = onnx.ModelProto()
+    listed.CopyFrom(plain)
+    for tensor in plain.graph.initializer:
+        listed.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    graphs = [lower(quant_from_qdq(given)).graph for given in (plain, listed)]
+    assert graphs[0].inputs == graphs[1].inputs == ("input0",)
+    assert [n.name for n in graphs[0].nodes] == [n.name for n in graphs[1].nodes]
+
+
 def test_symmetric_weights_are_narrow():
     model = Model(2)
     y = model.node("MatMul", model.pair("x", 1.0), model.stored([[-127, 3], [5, 127]], 0.3))

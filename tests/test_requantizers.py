@@ -122,7 +122,7 @@ def test_a_wrong_constant_is_refused() -> None:
     assert check(Constant(constant_array([3, 3])), QUARTERS, flat).comparisons == 4
     with pytest.raises(ProofError) as error:
         check(Constant(constant_array([3, 4])), QUARTERS, flat)
-    assert str(error.value) == "constant requantizer: channel 1, input -30: gives 4, exactly 3"
+    assert str(error.value) == "constant requantizer: channel 1, input -30: gives 4, exactly 3; choose another form"
 
 
 def test_a_table_wrong_between_two_steps_is_refused() -> None:
@@ -143,7 +143,7 @@ def test_the_error_names_channel_input_and_both_values() -> None:
     half_up = Shift(constant_array([4]), 2, False, 0, 1, Interval(-1, 2))
     with pytest.raises(ProofError) as error:
         check(half_up, chain, CODES, [Interval(-1, 2)])
-    assert str(error.value) == "shift requantizer: channel 0, input 0: gives 1, exactly 0"
+    assert str(error.value) == "shift requantizer: channel 0, input 0: gives 1, exactly 0; choose another form"
 
 
 def test_flooring_is_enough_where_no_tie_can_be_met() -> None:

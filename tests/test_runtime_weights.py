@@ -418,10 +418,10 @@ def test_settings_that_cannot_be(tmp_path: Path) -> None:
         return refusal(lambda: broadaxe.compile(model, tmp_path / "no", **options), BroadaxeError)
 
     assert compiled(mlp(), weights="runtime", control="ap_ctrl_none") == (
-        "control: ap_ctrl_none has no register that starts a load; with weights: runtime use s_axilite"
+        "settings: control: ap_ctrl_none has no register that starts a load; with weights runtime use s_axilite"
     )
     assert compiled(mlp(), accumulators={"*": 9}) == (
-        "accumulators: are sized to fixed weights; give weights: runtime to choose their widths"
+        "settings: accumulators: are sized to fixed weights; give weights runtime to choose their widths"
     )
     assert compiled(mlp(), weights="runtime", accumulators={"conv9": 9}) == (
         "accumulators: there is no 'conv9'; there are matmul0, gemm0"
@@ -494,7 +494,7 @@ def test_load_writes_parameters_and_what_the_host_needs(
 def test_parameters_of_a_fixed_design_are_not_written(tmp_path: Path) -> None:
     fixed = broadaxe.compile(mlp(), tmp_path / "fixed")
     assert refusal(lambda: write_parameters(fixed, tmp_path / "p.bin")) == (
-        f"{tmp_path / 'fixed'}: its weights are fixed, so that there are no parameters to write"
+        f"{tmp_path / 'fixed'}: its weights are fixed, there are no parameters; compile it with weights: runtime"
     )
     assert not (fixed.path / "parameters.bin").exists()
     assert csim.compiler()

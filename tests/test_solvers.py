@@ -444,7 +444,7 @@ def test_a_solver_out_of_budget_is_caught(monkeypatch):
     budget = Budget(3, torch.zeros(4, dtype=torch.int64), torch.full((4,), 15))
     with pytest.raises(ProofError) as caught:
         solve(torch.ones(1, 4), Moments.of(torch.eye(4, dtype=torch.float64)), GRID, budget, PRESETS["rtn"])
-    assert str(caught.value) == "solver: integers exceed 3 accumulator bits, 9 needed"
+    assert str(caught.value) == "solver: integers exceed 3 accumulator bits, 9 needed; report this as a bug"
 
 
 # the guarantee

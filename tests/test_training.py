@@ -125,7 +125,7 @@ def proven(model, kind):
 def test_every_layer_keeps_its_budget_after_every_step(kind, quant, options):
     torch.manual_seed(0)
     module = calibrated(Cnn(quant, **options), 2, 6, 6)
-    budget = broadaxe.AccumulatorBudget(module, data(1, 2, 6, 6), acc_bits=9, budget=kind, layers={"wise": 6})
+    budget = broadaxe.training.AccumulatorBudget(module, data(1, 2, 6, 6), acc_bits=9, budget=kind, layers={"wise": 6})
     bits = {"conv": 9, "wise": 6, "linear": 9}
 
     def widths():
@@ -156,7 +156,7 @@ def test_every_layer_keeps_its_budget_after_every_step(kind, quant, options):
 def test_the_exported_model_compiles_within_the_budget_and_verifies(tmp_path):
     torch.manual_seed(0)
     module = calibrated(mlp(), 12)
-    budget = broadaxe.AccumulatorBudget(module, data(1, 12), acc_bits=6)
+    budget = broadaxe.training.AccumulatorBudget(module, data(1, 12), acc_bits=6)
     train(module, (12,), hook=budget)
     build = broadaxe.compile(budget.export(), tmp_path / "build")
     assert all(a.width <= 6 for a in accumulators(build.graph))
@@ -228,7 +228,7 @@ def test_a_huge_step_and_rows_of_zeros_stay_within_the_budget():
     with torch.no_grad():
         module[1].weight[2:5] = 0
         module[3].weight.zero_()
-    budget = broadaxe.AccumulatorBudget(module, data(1, 12), acc_bits=5)
+    budget = broadaxe.training.AccumulatorBudget(module, data(1, 12), acc_bits=5)
     assert bool((module[1].weight[2:5] == 0).all())
     with torch.no_grad():
         for layer in (module[1], module[3]):
@@ -243,7 +243,7 @@ def test_a_huge_step_and_rows_of_zeros_stay_within_the_budget():
 def test_weights_that_are_no_numbers_are_refused_and_nothing_is_changed(value):
     torch.manual_seed(0)
     module = calibrated(mlp(), 12)
-    budget = broadaxe.AccumulatorBudget(module, data(1, 12), acc_bits=5)
+    budget = broadaxe.training.AccumulatorBudget(module, data(1, 12), acc_bits=5)
     with torch.no_grad():
         module[1].weight.mul_(50)
         module[3].weight[1, 2] = value
@@ -261,7 +261,7 @@ def test_weights_that_are_no_numbers_are_refused_and_nothing_is_changed(value):
 def test_steps_that_are_no_numbers_are_refused():
     torch.manual_seed(0)
     module = calibrated(mlp(), 12)
-    budget = broadaxe.AccumulatorBudget(module, data(1, 12), acc_bits=5)
+    budget = broadaxe.training.AccumulatorBudget(module, data(1, 12), acc_bits=5)
     with torch.no_grad():
         module[1].weight_quant.tensor_quant.scaling_impl.log2.fill_(500.0)
     with pytest.raises(RequestError, match="weight scales are not positive numbers, 1 of 1"):
@@ -271,7 +271,7 @@ def test_steps_that_are_no_numbers_are_refused():
 def test_learned_steps_move_only_when_settled_and_survive_a_state_dict():
     torch.manual_seed(0)
     module = calibrated(mlp(), 12)
-    budget = broadaxe.AccumulatorBudget(module, data(1, 12), acc_bits=6)
+    budget = broadaxe.training.AccumulatorBudget(module, data(1, 12), acc_bits=6)
     step = module[1].weight_quant.tensor_quant.scaling_impl
     assert step.log2 in set(module.parameters())
     kept = {k: v.clone() for k, v in module.state_dict().items()}
@@ -290,10 +290,10 @@ def test_scales_from_post_training_quantization_stay_and_training_starts_there()
     torch.manual_seed(0)
     x = data(64, 12).abs().numpy()
     module = calibrated(mlp(), 12).eval()
-    broadaxe.load_weights(module, broadaxe.quantize(module, x, acc_bits=6))
+    broadaxe.training.load_weights(module, broadaxe.quantize(module, x, acc_bits=6))
     with torch.no_grad():
         before = [layer.quant_weight().value.clone() for layer in (module[1], module[3])]
-    budget = broadaxe.AccumulatorBudget(module, x[:1], acc_bits=6)
+    budget = broadaxe.training.AccumulatorBudget(module, x[:1], acc_bits=6)
     with torch.no_grad():
         after = [layer.quant_weight().value for layer in (module[1], module[3])]
     assert all(layer.holds for layer in budget.check().values())
@@ -305,15 +305,15 @@ def test_layers_are_exempt_by_name_and_patterns_have_to_match():
     module = calibrated(mlp(), 12)
     with torch.no_grad():
         before = module[3].quant_weight().value.clone()
-    budget = broadaxe.AccumulatorBudget(module, data(1, 12), acc_bits=4, layers={"3": None})
+    budget = broadaxe.training.AccumulatorBudget(module, data(1, 12), acc_bits=4, layers={"3": None})
     assert set(budget.check()) == {"1"}
     with torch.no_grad():
         assert torch.equal(module[3].quant_weight().value, before)
     with pytest.raises(RequestError) as error:
-        broadaxe.AccumulatorBudget(module, data(1, 12), acc_bits=4, layers={"fc*": None})
+        broadaxe.training.AccumulatorBudget(module, data(1, 12), acc_bits=4, layers={"fc*": None})
     assert str(error.value) == "AccumulatorBudget: layers: fc*: no layer has such a name; there are 1, 3"
     with pytest.raises(RequestError) as error:
-        broadaxe.AccumulatorBudget(module, data(1, 12))
+        broadaxe.training.AccumulatorBudget(module, data(1, 12))
     assert str(error.value) == "AccumulatorBudget: no layer has a budget; give acc_bits, or bits by layer"
 
 
@@ -336,7 +336,7 @@ class Residual(nn.Module):
 def test_layers_before_an_addition_are_counted_from_zero():
     torch.manual_seed(0)
     module = calibrated(Residual(), 8)
-    budget = broadaxe.AccumulatorBudget(module, data(1, 8), acc_bits=6)
+    budget = broadaxe.training.AccumulatorBudget(module, data(1, 8), acc_bits=6)
     assert widest(module.one, -8, 7, "offset") <= 6
     assert widest(module.two, -8, 7, "signed") <= 6
     model = budget.export()
@@ -396,21 +396,21 @@ def linear(**options):
 def test_layers_that_cannot_have_a_budget_are_named(build, message):
     torch.manual_seed(0)
     with pytest.raises(RequestError) as error:
-        broadaxe.AccumulatorBudget(calibrated(build(), 12), data(1, 12), acc_bits=8)
+        broadaxe.training.AccumulatorBudget(calibrated(build(), 12), data(1, 12), acc_bits=8)
     assert str(error.value) == message
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"acc_bits": 0}, "AccumulatorBudget: acc_bits: 0; give bits from 1 to 48, or None"),
-        ({"layers": {"1": 8.0}}, "AccumulatorBudget: layers: 1: 8.0; give bits from 1 to 48, or None"),
-        ({"acc_bits": 8, "budget": "l1"}, "AccumulatorBudget: budget is 'l1'; offset and signed are possible"),
+        ({"acc_bits": 0}, "AccumulatorBudget: acc_bits: 0; give bits from 1 to 48"),
+        ({"layers": {"1": 8.0}}, "AccumulatorBudget: layers: 1: 8.0; give bits from 1 to 48"),
+        ({"acc_bits": 8, "budget": "l1"}, "AccumulatorBudget: budget is 'l1'; use offset or signed"),
     ],
 )
 def test_wrong_requests(options, message):
     with pytest.raises(RequestError) as error:
-        broadaxe.AccumulatorBudget(mlp(), data(1, 12), **options)
+        broadaxe.training.AccumulatorBudget(mlp(), data(1, 12), **options)
     assert str(error.value) == message
 
 

@@ -317,3 +317,26 @@ SUMMARY = f"""
 == HW Interfaces
 {RULE}
 """
+
+
+UTILIZATION_SITES = {
+    "1. Slice Logic": [
+        ["Slice LUTs", "120"],
+        ["  LUT as Logic", "100"],
+        ["  LUT as Memory", "20"],
+        ["    LUT as Shift Register", "8"],
+        ["Slice Registers", "240"],
+    ],
+    "2. Memory": [["Block RAM Tile", "1.5"]],
+    "3. DSP": [["DSPs", "7"]],
+}
+UTILIZATION = "\n".join(
+    [
+        "| Tool Version : Vivado v.2022.2",
+        "| Device       : 7z020clg400-1",
+        "| Design State : Synthesized",
+        "",
+        *("Table of Contents", "-----------------", *UTILIZATION_SITES, ""),
+        *(f"{title}\n---\n\n{drawn(['Site Type', 'Used'], rows)}" for title, rows in UTILIZATION_SITES.items()),
+    ]
+)

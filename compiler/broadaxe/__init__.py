@@ -1,7 +1,17 @@
 """Broadaxe compiles quantized neural networks to HLS C++ whose every accumulator is proven wide enough.
 
-The public API is what this module exports; everything else may change. A name is imported when it is first used, so that
-`import broadaxe` and a command that needs little take little.
+    import broadaxe
+
+    quantized = broadaxe.quantize(model, x_train, acc_bits=14)
+    build = broadaxe.compile(quantized, "build")
+    print(broadaxe.report(build))
+    print(broadaxe.verify(build, x_test))
+    outputs = broadaxe.simulate(build, x_test)
+
+Public are the names of this module and those of `broadaxe.search` (sweep, diagnose), `broadaxe.training` (AccumulatorBudget,
+load_weights), `broadaxe.interop` (audit, export_finn, export_hls4ml) and `broadaxe.runtime` (load_parameters,
+write_parameters); everything else may change. A name is imported when it is first used, so that `import broadaxe` and a
+command that needs little take little.
 """
 
 from __future__ import annotations
@@ -9,71 +19,62 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from broadaxe.errors import BroadaxeError
+from broadaxe.errors import (
+    BroadaxeError,
+    MissingToolError,
+    RequestError,
+    UnsupportedModelError,
+    VerificationError,
+)
 from broadaxe.version import __version__
 
 if TYPE_CHECKING:
-    from broadaxe.auditing.audit import Audit, audit
-    from broadaxe.auditing.export import export_finn, export_hls4ml
+    from broadaxe import interop as interop
+    from broadaxe import runtime as runtime
+    from broadaxe import search as search
+    from broadaxe import training as training
     from broadaxe.build import Build, compile, load
     from broadaxe.config import CompileSettings
-    from broadaxe.loading import load_parameters, write_parameters
     from broadaxe.quantization.config import QuantConfig
-    from broadaxe.quantization.diagnose import Diagnosis, diagnose
-    from broadaxe.quantization.load_weights import load_weights
     from broadaxe.quantization.quantize import Quantized, quantize
-    from broadaxe.quantization.training import AccumulatorBudget
+    from broadaxe.reports.explain import explain
+    from broadaxe.reports.explanation import Explanation
     from broadaxe.reports.model import report_of as report
     from broadaxe.reports.schema import Report
-    from broadaxe.sweeps.config import SweepConfig
-    from broadaxe.sweeps.sweep import Sweep, sweep
     from broadaxe.verification import Verification, simulate, verify
 
 __all__ = [
-    "AccumulatorBudget",
-    "Audit",
     "BroadaxeError",
     "Build",
     "CompileSettings",
-    "Diagnosis",
+    "Explanation",
+    "MissingToolError",
     "QuantConfig",
     "Quantized",
     "Report",
-    "Sweep",
-    "SweepConfig",
+    "RequestError",
+    "UnsupportedModelError",
     "Verification",
+    "VerificationError",
     "__version__",
-    "audit",
     "compile",
-    "diagnose",
-    "export_finn",
-    "export_hls4ml",
+    "explain",
     "load",
-    "load_parameters",
-    "load_weights",
     "quantize",
     "report",
     "simulate",
-    "sweep",
     "verify",
-    "write_parameters",
 ]
 
 _PLACES = {
-    "auditing.audit": ("Audit", "audit"),
-    "auditing.export": ("export_finn", "export_hls4ml"),
     "build": ("Build", "compile", "load"),
     "config": ("CompileSettings",),
-    "loading": ("load_parameters", "write_parameters"),
     "quantization.config": ("QuantConfig",),
-    "quantization.diagnose": ("Diagnosis", "diagnose"),
-    "quantization.load_weights": ("load_weights",),
     "quantization.quantize": ("Quantized", "quantize"),
-    "quantization.training": ("AccumulatorBudget",),
+    "reports.explain": ("explain",),
+    "reports.explanation": ("Explanation",),
     "reports.model": (("report", "report_of"),),
     "reports.schema": ("Report",),
-    "sweeps.config": ("SweepConfig",),
-    "sweeps.sweep": ("Sweep", "sweep"),
     "verification": ("Verification", "simulate", "verify"),
 }
 """Names by the module that has them; a pair is our name and the module's. No module of this package itself may have a name
@@ -83,11 +84,21 @@ _SOURCES = {
     for module, names in _PLACES.items()
     for name in names
 }
+_MODULES = {
+    "interop": ("Audit", "audit", "export_finn", "export_hls4ml"),
+    "runtime": ("load_parameters", "write_parameters"),
+    "search": ("Diagnosis", "Sweep", "SweepConfig", "diagnose", "sweep"),
+    "training": ("AccumulatorBudget", "load_weights"),
+}
+"""Public modules and their names."""
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"broadaxe.{name}")
     if name not in _SOURCES:
-        raise AttributeError(f"module 'broadaxe' has no attribute {name!r}")
+        places = "".join(f"; it is broadaxe.{module}.{name}" for module, names in _MODULES.items() if name in names)
+        raise AttributeError(f"module 'broadaxe' has no attribute {name!r}{places}")
     module, original = _SOURCES[name]
     value = getattr(import_module(f"broadaxe.{module}"), original)
     globals()[name] = value
@@ -95,4 +106,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

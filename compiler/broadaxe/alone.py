@@ -71,7 +71,10 @@ def run_alone(build: Build, node: Node, op: Accumulating, channel: int, mode: Mo
     folder, program = _compiled(build, files, mode)
     status, output = run_program(program, str(folder / "given.dat"))
     if status:
-        raise VerificationError(f"{node.name}: does not run alone ({output.strip() or status}); compile again")
+        why = (output.strip().splitlines() or [f"status {status}"])[-1].replace("; ", ", ")
+        raise VerificationError(
+            f"{node.name}: does not run alone, {why}; compile again, and report it if it fails again"
+        )
     found = [tuple(map(int, line.split())) for line in output.splitlines()]
     expected = [_expected(build, node, of, reader, channel, row) for of, row in zip(filled, rows, strict=True)]
     return Alone(

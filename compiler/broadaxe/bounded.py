@@ -149,7 +149,7 @@ class BoundedSimulator:
             run, lines = self._run(unbounded, {}, 1, file)
             values = np.fromfile(file, dtype=np.int64)
         if not run.completed:
-            raise VerificationError(f"bounded simulation: {run}; a kernel reads more than is written")
+            raise VerificationError(f"bounded simulation: {run}; have each kernel read as many words as are written")
         trips: dict[str, int] = {}
         parts: dict[tuple[str, str], IntArray] = {}
         at = 0
@@ -191,7 +191,8 @@ class BoundedSimulator:
         lines = [line.split("\t") for line in text.splitlines()]
         kinds = {line[0] for line in lines}
         if status not in (0, 1) or not kinds & {"frames", "blocked"}:
-            raise VerificationError(f"bounded simulation: {text.strip() or f'ended with status {status}'}")
+            why = (text.strip().splitlines() or [f"ended with status {status}"])[-1].replace("; ", ", ")
+            raise VerificationError(f"bounded simulation: {why}; compile again, and report it if it fails again")
         beats: dict[str, list[tuple[int, int]]] = {name: [] for name in process_names(self.flow)}
         blocked: list[Blocked] = []
         fill = {stream.name: 0 for stream in self.flow.streams}
@@ -222,12 +223,12 @@ class BoundedSimulator:
                 raise RequestError(f"holdback: there is no process {name!r}; processes are {', '.join(processes)}")
         for name, depth in (known | dict(depths)).items():
             if depth is not None and depth < 1:
-                raise RequestError(f"depths: {name}: {depth}; a stream holds one word at least")
+                raise RequestError(f"depths: {name}: is {depth}; give one word or more")
             if depth is not None:
                 yield f"fifo\t{name}\t{depth}"
         for name, beats in holdback.items():
             if beats < 0:
-                raise RequestError(f"holdback: {name}: {beats}; a process holds back 0 beats or more")
+                raise RequestError(f"holdback: {name}: is {beats}; give 0 beats or more")
             yield f"process\t{name}\t{beats}"
 
     def _loading(self, load: int | None) -> Iterator[str]:
@@ -278,9 +279,7 @@ def with_processes(text: str, names: list[str], where: str) -> str:
     head, _, body = text.partition("#pragma HLS DATAFLOW\n")
     calls = CALL.findall(body)
     if len(calls) != len(names):
-        raise VerificationError(
-            f"{where}: has {len(calls)} calls in its dataflow body, not {len(names)}; compile again"
-        )
+        raise VerificationError(f"{where}: its dataflow body makes {len(calls)} of {len(names)} calls; compile again")
     numbered = enumerate(names)
     body = CALL.sub(lambda found: '  BROADAXE_PROCESS(process{}, "{}", {});'.format(*next(numbered), found[1]), body)
     body = body.replace("design::deal(parameters, load,", "design::deal(parameters, BROADAXE_LOADS(),")

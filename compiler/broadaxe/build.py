@@ -33,7 +33,7 @@ from broadaxe.hardware import DSP48E1, Resources
 from broadaxe.host import Host
 from broadaxe.ir import Fold, Graph, IntArray, Lanes
 from broadaxe.lower import Lowered, lower
-from broadaxe.manifest import read_manifest
+from broadaxe.manifest import check_file, read_manifest, settings_of
 from broadaxe.ops.mac import Accumulating
 from broadaxe.parameters import packed, parameters_of, turned_over
 from broadaxe.passes import loadable_pipeline, pipeline, run_passes
@@ -66,11 +66,21 @@ TEST_ELEMENTS = 1 << 22
 
 @dataclass(frozen=True, eq=False)
 class Build:
-    """A compiled design. `path` is its folder.
+    """A compiled design.
 
-    Of a design whose weights are loaded at run time, `parameters` are the words that fill its memories with the weights of
-    `model`, and `resident` is the design as compiled if those are others. `command` is the command line that asked for it,
-    and `observed` is what calibration data did to the accumulators; None where there was none.
+    Attributes:
+        path: its folder.
+        top: name of the top-level function in C++.
+        model: QONNX, as it was compiled.
+        settings: what it was compiled with.
+        graph: the integer graph behind the C++.
+        parameters: of a design whose weights are loaded at run time, the words that fill its memories with the weights of
+            `model`; else None.
+        resident: of such a design the one that was compiled, where `model` is another; else None.
+        command: the command line that asked for it, or None.
+        observed: what calibration data did to the accumulators; None where there were none.
+
+    The other fields belong to the compiler and may change.
     """
 
     path: Path
@@ -92,6 +102,20 @@ class Build:
 
     def __repr__(self) -> str:
         return f"Build({str(self.path)!r}, top={self.top!r}, {len(self.graph.nodes)} nodes)"
+
+    def __str__(self) -> str:
+        from broadaxe.reports.folding import told
+        from broadaxe.reports.model import report_of
+        from broadaxe.reports.terminal import text
+
+        return "\n".join([text(report_of(self)), *told(self.decided, self.settings.clock_ns)])
+
+    def _repr_html_(self) -> str:
+        from broadaxe.notebook import html
+        from broadaxe.reports.model import report_of
+        from broadaxe.reports.terminal import ReportTable
+
+        return html(ReportTable(report_of(self)))
 
     def codes(self, data: Array | Mapping[str, Array]) -> dict[str, IntArray]:
         """Integer inputs in stream order for the model's inputs; a single array stands for a single input."""
@@ -121,6 +145,14 @@ def compile(
         settings, options: see `broadaxe.config.CompileSettings`; options are its fields.
         progress: called with what is being done.
 
+    Example:
+        >>> build = broadaxe.compile("model.onnx", "build", target_fps=100_000)
+        >>> build
+        Build('build', top='model_top', 8 nodes)
+
+    Returns:
+        The build, which `report`, `verify` and `simulate` take as they take its folder.
+
     Raises:
         UnsupportedModelError: names the node that cannot be compiled, why, and what would help.
         RequestError: a file, folder or option is wrong. Nothing is written then.
@@ -143,12 +175,31 @@ def compile(
 
 
 def load(path: str | os.PathLike[str], *, progress: Progress | None = None) -> Build:
-    """Open a build folder: its model is lowered again with its settings. `progress` is called with what is being done."""
+    """Open a build folder: its model is lowered again with its settings.
+
+    Args:
+        path: a folder that `compile` wrote.
+        progress: called with what is being done.
+
+    Example:
+        >>> broadaxe.load("build").top
+        'model_top'
+
+    Returns:
+        The build as `compile` returned it.
+
+    Raises:
+        RequestError: it is no build folder.
+    """
     folder = Path(path)
     manifest, said = read_manifest(folder), progress or (lambda _: None)
     said("reading the build")
-    model, _ = load_model(folder / "model.onnx")
-    chosen = settings(**{**manifest["settings"], "name": manifest["top"].removesuffix("_top")})
+    chosen = settings_of(folder, name=manifest["top"].removesuffix("_top"))
+    try:
+        model, _ = load_model(folder / "model.onnx")
+    except RequestError:
+        check_file(folder, "model.onnx", manifest["files"])
+        raise
     decided = settings(folding=manifest.get("folding", {})).folded_by(folder / "build.json")
     design = _design(folder, model, chosen, "", said, decided.given)
     return _as_reported(design)
@@ -330,7 +381,7 @@ def _faster(
     assert asked.cycles is not None
     for share in FASTER:
         with suppress(RequestError):
-            made, spent = fitting(replace(asked, cycles=int(share * asked.cycles)))
+            made, spent = fitting(replace(asked, cycles=max(1, int(share * asked.cycles))))
             if spent is None:
                 return made
     with suppress(RequestError):

@@ -16,13 +16,14 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from broadaxe.commands import output
+from broadaxe.commands import config, output
 from broadaxe.commands.audit import audit
 from broadaxe.commands.compile import compile
 from broadaxe.commands.cosim import cosim
 from broadaxe.commands.dataflow import dataflow
 from broadaxe.commands.demo import demo
 from broadaxe.commands.diagnose import diagnose
+from broadaxe.commands.doctor import doctor
 from broadaxe.commands.explain import explain
 from broadaxe.commands.export import export
 from broadaxe.commands.load import load
@@ -34,7 +35,7 @@ from broadaxe.commands.simulate import simulate
 from broadaxe.commands.sweep import sweep
 from broadaxe.commands.usage import USAGE, translated
 from broadaxe.commands.verify import verify
-from broadaxe.errors import BroadaxeError, RequestError
+from broadaxe.errors import BroadaxeError, MissingToolError, RequestError
 from broadaxe.version import __version__
 
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
@@ -42,9 +43,11 @@ GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Compile it and check what came of it": (compile, verify, simulate, dataflow),
     "Read the accumulator report": (report, explain),
     "Hand it over": (cosim, load, export, audit),
-    "Begin": (demo,),
+    "Begin": (demo, doctor),
 }
 """In the order of the work."""
+SETTINGS: tuple[Callable[..., None], ...] = (config.new, config.check)
+"""Below `config`."""
 INTERRUPTED, UNREAD = 130, 141
 """Exit codes as a shell gives them for SIGINT and SIGPIPE."""
 
@@ -99,6 +102,10 @@ def _log_request(name: str, values: dict[str, Any]) -> None:
 for title, commands in GROUPS.items():
     for one in commands:
         app.command(cls=Command, rich_help_panel=title)(spoken(one))
+settings = typer.Typer(name="config", cls=Commands, help=config.__doc__, no_args_is_help=True, rich_markup_mode=None)
+for one in SETTINGS:
+    settings.command(cls=Command)(spoken(one))
+app.add_typer(settings, rich_help_panel="Begin")
 
 
 @app.callback(invoke_without_command=True)
@@ -145,6 +152,13 @@ def _status() -> int:
         return _failed(error)
     except USAGE as error:
         return _failed(translated(error))
+    except ModuleNotFoundError as error:
+        from broadaxe.doctor import needed_package
+
+        package = needed_package(error.name)
+        if package is None:
+            raise
+        return _failed(MissingToolError(f"{package}: is not installed; broadaxe doctor says how to get it"))
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except OSError as error:
@@ -152,7 +166,8 @@ def _status() -> int:
 
 
 def _failed(error: BroadaxeError) -> int:
-    output.fail(str(error))
+    for line in error.lines:
+        output.fail(line)
     return error.exit_code
 
 

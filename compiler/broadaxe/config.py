@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -87,7 +87,7 @@ OPTIONS = {"inputs": "--input", "requantizers": "--requantizer"}
 class CompileSettings(Settings):
     """What `broadaxe compile` can be told, beside the model."""
 
-    sections: ClassVar[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    sections = (
         ("The model", ("name", "inputs")),
         ("What it is built for", ("part", "clock_ns", "tool", "control")),
         ("How fast and how large", ("target_fps", "target_ii", *BUDGETS, "multipliers", "folding")),
@@ -125,8 +125,8 @@ class CompileSettings(Settings):
         Field(
             ge=1,
             le=MOST,
-            description=f"lanes of the busiest layer in the default folding, {DEFAULT_MULTIPLIERS} unless given; with a part"
-            " alone it keeps that rule, instead of the fastest folding that fits the part",
+            description="lanes of the busiest layer in the default folding; given with a part, that folding is kept instead"
+            f" of the fastest that fits; default: {DEFAULT_MULTIPLIERS}",
             examples=[DEFAULT_MULTIPLIERS],
             json_schema_extra={"unit": "multipliers"},
         ),
@@ -160,26 +160,42 @@ class CompileSettings(Settings):
     max_ff: Annotated[
         int | None,
         Field(
-            ge=0, le=MOST, description="what it may take", examples=[100000], json_schema_extra={"unit": "flip-flops"}
+            ge=0,
+            le=MOST,
+            description="what the design may take",
+            examples=[100000],
+            json_schema_extra={"unit": "flip-flops"},
         ),
     ] = None
     max_dsp: Annotated[
         int | None,
-        Field(ge=0, le=MOST, description="what it may take", examples=[220], json_schema_extra={"unit": "DSP blocks"}),
+        Field(
+            ge=0,
+            le=MOST,
+            description="what the design may take",
+            examples=[220],
+            json_schema_extra={"unit": "DSP blocks"},
+        ),
     ] = None
     max_bram: Annotated[
         int | None,
         Field(
             ge=0,
             le=MOST,
-            description="what it may take",
+            description="what the design may take",
             examples=[280],
             json_schema_extra={"unit": "block RAMs of 18 Kb"},
         ),
     ] = None
     max_uram: Annotated[
         int | None,
-        Field(ge=0, le=MOST, description="what it may take", examples=[96], json_schema_extra={"unit": "UltraRAMs"}),
+        Field(
+            ge=0,
+            le=MOST,
+            description="what the design may take",
+            examples=[96],
+            json_schema_extra={"unit": "UltraRAMs"},
+        ),
     ] = None
     requantizers: Annotated[
         dict[str, RequantizerForm],
@@ -192,8 +208,8 @@ class CompileSettings(Settings):
     weights: Annotated[
         Literal["fixed", "runtime"],
         Field(
-            description="fixed: hardware for these weights; runtime: for all weights within each layer's budget, which are"
-            " loaded like data"
+            description="whether hardware is for these weights (fixed) or for all weights within each layer's budget, which are"
+            " loaded like data (runtime)"
         ),
     ] = "fixed"
     accumulators: Annotated[
@@ -268,6 +284,7 @@ class CompileSettings(Settings):
 
     @property
     def input_types(self) -> dict[str, IntType | None]:
+        """`inputs`, by name; None for one that carries reals."""
         return {name: input_type(name, text) for name, text in self.inputs.items()}
 
     def folding_place(self, kernel: str) -> str:

@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, defs, helper, numpy_helper, shape_inference
 
-from broadaxe.errors import UnsupportedModelError
+from broadaxe.errors import UnsupportedModelError, said_by
 from broadaxe.ops.importing import MAX_ELEMENTS, Array, ModelNode, printable
 
 FOLDED = {
@@ -154,8 +154,7 @@ def all_inferred(
             schema, plain, dict(types), data, opset_imports=[helper.make_opsetid("", node.opset)]
         )
     except Exception as error:
-        reason = printable(str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__)
-        raise node.fail(f"has inputs or attributes that do not fit it: {reason}; repair the model") from None
+        raise node.fail(f"has inputs or attributes that do not fit it, {said_by(error)}; repair the model") from None
     for name, kind in made.items():
         shape = kind.tensor_type.shape
         if kind.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in shape.dim):
@@ -206,6 +205,5 @@ def evaluate_all(node: ModelNode, proto: onnx.NodeProto, arrays: Mapping[str, Ar
     try:
         results = run_float(model, dict(arrays))
     except Exception as error:
-        reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__)
-        raise node.fail(f"cannot be computed from its constants: {reason}") from None
+        raise node.fail(f"cannot be computed from its constants, {said_by(error)}; repair the model") from None
     return {name: np.asarray(result) for name, result in results.items()}

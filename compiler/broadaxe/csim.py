@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ import numpy as np
 from broadaxe.emit import Dataflow, Port, Stream
 from broadaxe.errors import MissingToolError, RequestError, VerificationError
 from broadaxe.ir import Graph, IntArray, carrier
+from broadaxe.resources import ap_types
 
 FLAGS = ("-std=c++11", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-unused-label")
 MESSAGE_BYTES = 512
@@ -30,24 +30,11 @@ class Mode(str, Enum):
     EXACT = "exact"
 
 
-def ap_types() -> Path | None:
-    """The folder of Xilinx's Apache-2.0 ap_int headers, or None: $BROADAXE_AP_TYPES, or the ones hls4ml installs."""
-    named = os.environ.get("BROADAXE_AP_TYPES")
-    if named:
-        return Path(named) if (Path(named) / "ap_int.h").is_file() else None
-    found = importlib.util.find_spec("hls4ml")
-    for root in (found.submodule_search_locations or []) if found else []:
-        candidate = Path(root) / "templates" / "vivado" / "ap_types"
-        if (candidate / "ap_int.h").is_file():
-            return candidate
-    return None
-
-
 def compiler() -> str:
     """The C++ compiler: $CXX or g++."""
     name = os.environ.get("CXX", "g++")
     if shutil.which(name) is None:
-        raise MissingToolError(f"{name}: not found; install g++ (Debian: apt-get install g++) or set CXX")
+        raise MissingToolError(f"{name}: not found on PATH; install g++ (Debian: apt-get install g++) or set CXX")
     return name
 
 
@@ -58,6 +45,12 @@ def mode_flags(build: Path, mode: Mode) -> list[str]:
         return ["-O3", *flags, "-DBROADAXE_NATIVE", f"-I{build / 'tb' / 'sim' / 'native'}", f"-I{build / 'tb' / 'sim'}"]
     headers = ap_types()
     if headers is None:
+        named = os.environ.get("BROADAXE_AP_TYPES")
+        if named:
+            raise MissingToolError(
+                f"BROADAXE_AP_TYPES: {named} holds no ap_int.h; set it to a folder that does, or unset it and pip install"
+                " hls4ml==1.3.0"
+            )
         raise MissingToolError(
             "ap_int headers: not found, so there is no exact C simulation; pip install hls4ml==1.3.0, or set"
             " BROADAXE_AP_TYPES to a folder with ap_int.h"
@@ -86,7 +79,10 @@ def compile_sources(build: Path, mode: Mode, sources: Sequence[str], name: str, 
         done = subprocess.run([*command, *paths, "-o", str(partial)], capture_output=True, text=True, check=False)
         if done.returncode:
             errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["?"]
-            raise VerificationError(f"g++: {name} ({mode.value}) does not compile: {errors[0]}")
+            raise VerificationError(
+                f"{command[0]}: {name} ({mode.value}) does not compile, {errors[0].strip()}; compile the model again, or set CXX"
+                " to another g++"
+            )
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
@@ -156,7 +152,7 @@ class Simulator:
             ctypes.c_int(frames), _pointers(feeds), _pointers(results), message, ctypes.c_int(MESSAGE_BYTES)
         )
         if status:
-            raise VerificationError(f"C simulation ({self.mode.value}): {message.value.decode(errors='replace')}")
+            raise _failed(self.mode, message.value)
         return {p.value: self._shaped(p, r) for p, r in zip(self.flow.outputs, results, strict=True)}
 
     def run_bytes(self, frames: int, beats: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -165,7 +161,7 @@ class Simulator:
         for port in self.flow.inputs:
             size = frames * port.beats * port.bits // 8
             if len(beats[port.name]) != size:
-                raise RequestError(f"{port.name}: {len(beats[port.name])} bytes; {frames} frames have {size}")
+                raise RequestError(f"{port.name}: got {len(beats[port.name])} bytes for {frames} frames; give {size}")
             given.append(np.frombuffer(beats[port.name], dtype=np.uint8))
         results = [np.zeros(frames * port.beats * port.bits // 8, dtype=np.uint8) for port in self.flow.outputs]
         message = ctypes.create_string_buffer(MESSAGE_BYTES)
@@ -173,7 +169,7 @@ class Simulator:
             ctypes.c_int(frames), _pointers(given), _pointers(results), message, ctypes.c_int(MESSAGE_BYTES)
         )
         if status:
-            raise VerificationError(f"C simulation ({self.mode.value}): {message.value.decode(errors='replace')}")
+            raise _failed(self.mode, message.value)
         return {port.name: result.tobytes() for port, result in zip(self.flow.outputs, results, strict=True)}
 
     def _shaped(self, port: Port, flat: IntArray) -> IntArray:
@@ -199,6 +195,12 @@ class Simulator:
         if self.mode is Mode.EXACT:
             words = _lanes(words, stream.lanes, dtype.width, dtype.signed)
         return words.astype(carrier(dtype))
+
+
+def _failed(mode: Mode, reason: bytes) -> VerificationError:
+    """What the library says of a run that it gave up: kernels that do not agree on how many words a stream carries."""
+    text = reason.decode(errors="replace").replace("; ", ", ")
+    return VerificationError(f"C simulation ({mode.value}): {text}; compile again, and report it if it fails again")
 
 
 def _pointers(arrays: Sequence[IntArray]) -> ctypes.Array[ctypes.c_void_p]:

@@ -64,7 +64,9 @@ def read_labelled(path: Path, inputs: list[str], *, strict: bool = False) -> tup
 def _load(path: Path) -> Array | dict[str, Array]:
     """The array of a .npy file, which stays on disk until it is read, or those of a .npz file."""
     if path.exists() and not path.is_file():
-        raise RequestError(f"{path}: is no regular file; name a .npz or .npy file, or a folder of .npy files")
+        raise RequestError(
+            f"{path}: is neither a file nor a folder; name a .npz or .npy file, or a folder of .npy files"
+        )
     try:
         try:
             loaded = np.load(path, allow_pickle=False, mmap_mode="r")
@@ -106,8 +108,7 @@ def _read_folder(folder: Path, inputs: list[str]) -> tuple[dict[str, Array], Arr
     if spare is not None:
         first = f"{stems[inputs[0]]}.npy"
         raise RequestError(
-            f"{folder}: holds {first}, an input, and {spare}, which is none; one file for each input, or batches with"
-            " other names, are possible"
+            f"{folder}: holds {first}, an input, and {spare}, which is none; take it away, or give all batches other names"
         )
     return {name: _array(files[stem]) for name, stem in stems.items()}, labels
 
@@ -215,7 +216,9 @@ def _batch(batch: Any, where: str) -> dict[str, Array]:
             raise RequestError(f"{where} is a {type(batch).__name__} without samples; give arrays, batch first")
     lengths = {len(array) for array in arrays.values()}
     if len(lengths) != 1:
-        raise RequestError(f"{where} has {sorted(lengths)} samples of its inputs; give the same number for each")
+        raise RequestError(
+            f"{where} has {' and '.join(map(str, sorted(lengths)))} samples of its inputs; give the same number for each"
+        )
     return arrays
 
 
@@ -227,7 +230,7 @@ def _numbers(value: Any, where: str) -> Array:
         raise RequestError(f"{where} is a {type(value).__name__} of uneven shape; give arrays, batch first") from None
     if array.dtype.kind not in "fiub":
         raise RequestError(
-            f"{where} is a {type(value).__name__} that holds {array.dtype}; give arrays or tensors of numbers, tuples"
+            f"{where} is a {type(value).__name__}, which holds no numbers; give arrays or tensors of numbers, tuples"
             " (x, label) or dicts by input name"
         )
     return array

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 LONGEST_MESSAGE = 2000
+LONGEST_QUOTE = 100
 
 
 def one_line(message: str) -> str:
@@ -26,6 +30,20 @@ class BroadaxeError(Exception):
     def lines(self) -> tuple[str, ...]:
         """What the command line prints: the message, and one line for each further mistake where several were found."""
         return (str(self),)
+
+
+def elements_of(dtype: Any) -> str:
+    """What an array of a numpy type holds, in words: numpy itself writes text as <U5."""
+    return {"U": "text", "S": "text", "O": "objects", "M": "dates"}.get(dtype.kind, str(dtype))
+
+
+def said_by(error: Exception) -> str:
+    """What the exception of another library says, for a message of ours: one line, without its codes, shortened."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = lines[-1] if "InferenceError]" in lines[-1] else lines[0]
+    line = re.sub(r"^(\[\w+\]\s*:?\s*)+(\d+ : \w+ : )?", "", line)
+    line = line.rpartition("Status Message: ")[2].replace("; ", ", ").rstrip(" .")
+    return line if len(line) <= LONGEST_QUOTE else f"{line[: LONGEST_QUOTE - 3]}..."
 
 
 class RequestError(BroadaxeError):

@@ -88,7 +88,7 @@ def rows_from(given: Data, model: onnx.ModelProto, role: str) -> Rows:
     inputs: Any = given
     if isinstance(given, tuple):
         if len(given) != 2:
-            raise RequestError(f"{role}: a tuple of {len(given)}; give (inputs, labels)")
+            raise RequestError(f"{role}: is a tuple of {len(given)} parts; give two, (inputs, labels)")
         inputs, labels = given
     elif isinstance(given, Mapping) and LABELS in given and LABELS not in input_names(model):
         inputs, labels = {k: v for k, v in given.items() if k != LABELS}, given[LABELS]

@@ -97,7 +97,7 @@ class Power(Step):
         if b == 1:
             return _powers(x, a)
         if (x.lo < 0).any() or (a < 0 and (x.lo == 0).any()):
-            raise ProofError(f"x ** {self.exponent} is taken of a number that may be too small; clip it before")
+            raise ProofError(f"x ** {self.exponent}: is taken of a number that may be too small; clip it before")
 
         def root(num: int, den: int, precision: int) -> Parts:
             common = math.gcd(num, den)  # perfect powers are perfect in lowest terms
@@ -146,7 +146,7 @@ def _powers(x: Reals, a: int) -> Reals:
     lo, hi, den = x.lo, x.hi, x.den
     if a < 0:
         if ((lo <= 0) & (hi >= 0)).any():
-            raise ProofError("a divisor may be 0; clip it before")
+            raise ProofError("division: its divisor may be 0; clip it before")
         if x.exact:
             sign = np.where(lo < 0, -1, 1).astype(object)
             den, lo = lo * sign, den * sign
@@ -252,7 +252,7 @@ class Function(Step):
 
     def exact(self, x: Reals, precision: int) -> Reals:
         if self.kind == "log" and (x.lo <= 0).any():
-            raise ProofError("log is taken of a number that may be 0; clip it before")
+            raise ProofError("log: is taken of a number that may be 0; clip it before")
         known = KINDS[self.kind]
         if known.turn is None:
             return _monotone(known.enclose, x, precision, True)

@@ -19,7 +19,7 @@ from onnx import helper
 
 from broadaxe.chain import Floats
 from broadaxe.constants import run_float
-from broadaxe.errors import RequestError
+from broadaxe.errors import RequestError, elements_of, said_by
 from broadaxe.frontend.batch import symbolic_batch
 from broadaxe.frontend.finn import qonnx_from_finn
 from broadaxe.frontend.standard import expand_quant, session
@@ -91,9 +91,8 @@ class Host:
             try:
                 results = self._session.run(names, {i.name: reals[i.name] for i in self._session.get_inputs()})
             except Exception as error:  # onnxruntime's exceptions share no base of their own
-                reason = str(error).splitlines()[0]
                 raise RequestError(
-                    f"data: onnxruntime cannot compute the quantized inputs: {reason}; check the model"
+                    f"data: onnxruntime cannot compute the quantized inputs, {said_by(error)}; check the model"
                 ) from None
             floats = dict(zip(names, results, strict=True))
         return {i.value: self._integers(i, floats.get(i.quantized or "", reals[i.tensor])) for i in self.lowered.inputs}
@@ -152,11 +151,11 @@ def _placed(output: HostOutput, x: Floats, batch: int) -> Floats:
 def _checked(info: onnx.ValueInfoProto, data: Mapping[str, Array]) -> Array:
     name, declared = info.name, info.type.tensor_type
     if name not in data:
-        raise RequestError(f"input {name}: missing; the data hold {', '.join(sorted(data)) or 'nothing'}")
+        raise RequestError(f"input {name}: is missing, the data hold {', '.join(sorted(data)) or 'nothing'}; name it")
     x = np.asarray(data[name])
     shape = tuple(int(d.dim_value) for d in declared.shape.dim[1:])
     if x.dtype.kind not in "fiub":
-        raise RequestError(f"input {name}: holds {x.dtype}; numbers are needed")
+        raise RequestError(f"input {name}: holds {elements_of(x.dtype)}; numbers are needed")
     if x.shape[1:] != shape or len(x) == 0:
         raise RequestError(f"input {name}: shape {x.shape}; give (samples, {', '.join(map(str, shape))})")
     kind = np.dtype(helper.tensor_dtype_to_np_dtype(declared.elem_type))

@@ -7,7 +7,8 @@ That is the order in which hardware streams them, channels fastest. Every pass i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -288,18 +289,32 @@ class Graph:
             if node.output in known:
                 raise GraphError(f"{where}: writes {node.output}, which is written already; rename it")
             value, inputs = self.values[node.output], self.inputs_of(node)
-            shape = node.op.shape(*inputs)
+            with _naming(where, node.op):
+                shape = node.op.shape(*inputs)
             if shape != value.shape:
-                raise GraphError(f"{where}: shape is {value.shape}; its inputs give {shape}")
+                raise GraphError(f"{where}: shape is {value.shape}, its inputs give {shape}; infer it again")
             _check_bounds_length(value, where)
-            for channel, (proven, stored) in enumerate(zip(node.op.bounds(*inputs), value.bounds, strict=True)):
+            with _naming(where, node.op):
+                bounds = node.op.bounds(*inputs)
+            for channel, (proven, stored) in enumerate(zip(bounds, value.bounds, strict=True)):
                 if proven not in stored:
-                    raise GraphError(f"{where}: channel {channel} is bounded by {stored}; its inputs allow {proven}")
+                    raise GraphError(
+                        f"{where}: channel {channel} is bounded by {stored}, its inputs allow {proven}; infer it again"
+                    )
             _check_value(value, where)
             known.add(node.output)
         for name in self.outputs:
             if name not in known:
                 raise GraphError(f"after {after}: output {name} is never computed; remove it")
+
+
+@contextmanager
+def _naming(where: str, op: Op) -> Iterator[None]:
+    """What an operator refuses, with its node."""
+    try:
+        yield
+    except GraphError as error:
+        raise GraphError(f"{where}: {str(error).removeprefix(f'{op.kind}: ')}") from None
 
 
 def _check_bounds_length(value: Value, where: str) -> None:
@@ -315,7 +330,7 @@ def _check_value(value: Value, where: str) -> None:
         raise GraphError(f"{where}: {value.dtype} is wider than {WIDEST} bits; quantize its inputs more coarsely")
     for label, column in (("scale", value.scale), ("shift", value.shift)):
         if len(column) not in (1, value.channels):
-            raise GraphError(f"{where}: {len(column)} entries of {label} for {value.channels} channels")
+            raise GraphError(f"{where}: {len(column)} entries of {label} for {value.channels} channels; give one each")
 
 
 def hull(bounds: Bounds) -> Interval:
@@ -333,7 +348,7 @@ def carrier(dtype: IntType) -> np.dtype[Any]:
     for width in (8, 16, 32, 64):
         if dtype.width <= width:
             return np.dtype(f"{'int' if dtype.signed else 'uint'}{width}")
-    raise GraphError(f"{dtype} is wider than 64 bits; quantize its inputs more coarsely")
+    raise GraphError(f"type {dtype}: is wider than 64 bits; quantize its inputs more coarsely")
 
 
 def divisors(n: int) -> list[int]:

@@ -48,6 +48,11 @@ def load_parameters(
         model: a QONNX file or model.
         progress: called with what is being done.
 
+    Example:
+        >>> design = broadaxe.compile("model.onnx", "loadable", weights="runtime")
+        >>> load_parameters(design, "model.onnx")
+        Build('loadable', top='model_top', 8 nodes)
+
     Returns:
         The same hardware with `parameters` that fill it, and the host's side of the new model; `simulate` and `verify` take it
         like any other.
@@ -78,7 +83,7 @@ def load_parameters(
     try:
         checker.check_parameters(design.path, packed(words))
     except checker.CertificateError as error:
-        raise VerificationError(f"{design.path}: {error}") from None
+        raise VerificationError(f"{design.path}: {error}; compile again") from None
     host = Host.of(loaded, lowered, graph)
     return replace(design, model=loaded, lowered=lowered, graph=graph, host=host, parameters=words, resident=design)
 
@@ -86,12 +91,27 @@ def load_parameters(
 def write_parameters(build: Build, path: str | os.PathLike[str]) -> Path:
     """Write a design's parameters, and beside them as .json which they are and what the ports' integers mean.
 
-    Returns the place of the .json file. RequestError where one of both cannot be written.
+    Args:
+        build: a design of `weights="runtime"`, as compiled or from `load_parameters`.
+        path: file to write, such as PARAMETERS.bin.
+
+    Example:
+        >>> design = broadaxe.compile("model.onnx", "loadable", weights="runtime")
+        >>> print(write_parameters(design, "parameters.bin"))
+        parameters.json
+
+    Returns:
+        The place of the .json file.
+
+    Raises:
+        RequestError: the design's weights are fixed, or one of both files cannot be written.
     """
     from broadaxe.reports.model import report_of
 
     if build.parameters is None:
-        raise RequestError(f"{build.path}: its weights are fixed, so that there are no parameters to write")
+        raise RequestError(
+            f"{build.path}: its weights are fixed, there are no parameters; compile it with weights: runtime"
+        )
     place, content = Path(path), packed(build.parameters)
     beside = place.with_suffix(".json")
     if beside == place:

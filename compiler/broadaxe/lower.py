@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 
 from broadaxe.chain import Affine, Chain, read_as, spread
 from broadaxe.constants import NO_NUMBERS, computed, constant, elements, evaluate_all, inferred, stored, type_of
-from broadaxe.errors import RequestError, UnsupportedModelError
+from broadaxe.errors import GraphError, RequestError, UnsupportedModelError
 from broadaxe.frontend.annotations import WIDEST_INPUT, Datatype, annotated, declared_layouts
 from broadaxe.frontend.finn import qonnx_from_finn
 from broadaxe.frontend.standard import CUSTOM, QONNX, REFUSED, operators
@@ -390,11 +390,13 @@ class Walk:
             return self._tail(node, ends)
         if importer is None:
             raise node.fail(
-                f"operator {printable(node.op_type)} is not supported; README has a table of those that are; replace it, or end"
-                " the network before it"
+                f"operator {printable(node.op_type)} is not supported; docs/dialects.md has a table of those"
+                " that are; replace it, or end the network before it"
             )
         try:
             return importer(self.builder, node)
+        except GraphError as error:  # of an integer operator, which knows its own kind only
+            raise node.fail(str(error).partition(": ")[2]) from None
         except MALFORMED as error:
             raise node.fail(
                 f"has inputs or attributes that do not fit it ({type(error).__name__}); repair the model"
@@ -484,14 +486,12 @@ class Walk:
                         f"output {printable(info.name)}: does not come from a quantized tensor; there is nothing to compile"
                     )
         if not starts:
-            raise UnsupportedModelError("model: has no output; there is nothing to compile")
+            raise UnsupportedModelError("model: has no output; name one")
         for name, tensor in starts.items():
             if tensor.pools:
                 raise UnsupportedModelError(
                     f"{tensor.pools[-1].origin}: no Quant follows it before output {printable(name)}; put one there"
                 )
-        if not self.builder.inputs:
-            raise UnsupportedModelError("model: no output depends on an input; there is nothing to compile")
         outputs = tuple(HostOutput(n, t.value, t.index, t.chain, t.kind) for n, t in starts.items())
         graph = self.builder.finish(tuple(dict.fromkeys(o.value for o in outputs)))
         graph.check("lower")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from broadaxe.errors import RequestError, VerificationError
+from broadaxe.version import __version__
+
+if TYPE_CHECKING:
+    from broadaxe.config import CompileSettings
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -34,9 +38,29 @@ def check_files(folder: Path, names: Collection[str] | None = None) -> int:
         if name not in files or name not in expected:
             place = "does not list" if name in expected else "lists"
             raise VerificationError(f"{folder / 'build.json'}: {place} {name}; compile again")
-        if not (folder / name).is_file() or sha256(folder / name) != files[name]:
-            raise VerificationError(f"{folder / name}: is missing or was changed after compilation; compile again")
+        check_file(folder, name, files)
     return len(files)
+
+
+def check_file(folder: Path, name: str, files: Mapping[str, str]) -> None:
+    """Check that one file is as it was written; `files` are those of the manifest."""
+    if not (folder / name).is_file() or sha256(folder / name) != files.get(name):
+        raise VerificationError(f"{folder / name}: is missing or was changed after compilation; compile again")
+
+
+def settings_of(folder: Path, **changes: Any) -> CompileSettings:
+    """What a folder was compiled with; RequestError where another version wrote settings that this one has not."""
+    from broadaxe.config import settings
+
+    manifest = read_manifest(folder)
+    try:
+        return settings(**{**manifest["settings"], **changes})
+    except RequestError:
+        written = manifest.get("broadaxe", "of no version")
+        raise RequestError(
+            f"{folder / 'build.json'}: was written by broadaxe {written}, and {__version__} cannot read its settings; compile"
+            " again"
+        ) from None
 
 
 def sha256(path: Path) -> str:

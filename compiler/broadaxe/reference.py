@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from broadaxe.errors import RequestError
+from broadaxe.errors import RequestError, elements_of
 from broadaxe.ir import Graph, IntArray, carrier
 
 WORKING_SET = 1 << 20
@@ -53,10 +53,10 @@ def frames_at_once(graph: Graph, most: int) -> int:
 def _feed(graph: Graph, name: str, inputs: Mapping[str, IntArray]) -> IntArray:
     value = graph.values[name]
     if name not in inputs:
-        raise RequestError(f"input {name}: missing; the graph needs {', '.join(graph.inputs)}")
+        raise RequestError(f"input {name}: is missing; give {', '.join(graph.inputs)}")
     x = np.asarray(inputs[name])
     if x.dtype.kind not in "iu":
-        raise RequestError(f"input {name}: codes are integers, not {x.dtype}; quantize the data first")
+        raise RequestError(f"input {name}: holds {elements_of(x.dtype)}; codes are integers, quantize the data first")
     if x.shape[1:] != value.shape:
         raise RequestError(f"input {name}: shape {x.shape}; give (batch, {', '.join(map(str, value.shape))})")
     lo, hi = value.ends()

@@ -110,9 +110,9 @@ def rehearse(
         if name not in network.fifos:
             raise RequestError(f"depth: there is no FIFO {name!r}; `broadaxe dataflow {build.path}` lists them")
         if words < 1:
-            raise RequestError(f"depth: {name}: {words}; a FIFO holds one word at least")
+            raise RequestError(f"depth: {name}: is {words}; give one word or more")
     if frames < 1:
-        raise RequestError(f"frames: {frames}; send one at least")
+        raise RequestError(f"frames: is {frames}; send one at least")
     given = {**plan.least, **dict.fromkeys(plan.dealt, 1)} if depths == "least" else plan.depths | plan.dealt
     chosen = {**given, **other}
     holds = {process.name: process.holds for process in network.processes}

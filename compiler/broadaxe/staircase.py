@@ -91,7 +91,7 @@ def stairs_of(rows: Ints, domain: Sequence[Interval]) -> Staircase | None:
 def staircase(chain: Chain, quantizer: Ending, domain: Sequence[Interval]) -> Staircase:
     """The exact staircase of a chain that does not turn on a proven domain (one interval per channel; ends within 2**62)."""
     if None in direction_on(chain, domain):
-        raise ProofError("a staircase of a chain that is not known to be monotone; tabulate it")
+        raise ProofError("staircase: its chain is not known to be monotone; tabulate it")
     ends = np.array([[d.lo, d.hi] for d in domain], dtype=np.int64)
     at_ends = codes(chain, quantizer, ends.astype(object))
     first, last = at_ends[:, 0], at_ends[:, 1]

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from broadaxe.build import Array, Build, Progress, contents, named, opened, random_codes
-from broadaxe.csim import Mode, Simulator, ap_types, compile_sources, run_program
+from broadaxe.csim import Mode, Simulator, compile_sources, run_program
 from broadaxe.errors import VerificationError
 from broadaxe.ir import Graph, IntArray, Node
 from broadaxe.manifest import check_files
@@ -24,6 +24,7 @@ from broadaxe.ops.mac import Accumulating
 from broadaxe.prove.certificate import certificate
 from broadaxe.reference import frames_at_once, run
 from broadaxe.render import OnnxRun
+from broadaxe.resources import ap_types
 from broadaxe.segments import SegmentReport, compare_segments
 
 Codes: TypeAlias = dict[str, IntArray]
@@ -45,7 +46,7 @@ class Mismatch:
         return self.where
 
 
-@dataclass
+@dataclass(frozen=True)
 class Verification:
     """What was compared and what came out.
 
@@ -61,31 +62,38 @@ class Verification:
         notes: checks that could not be made, and why.
     """
 
-    files: int = 0
-    inputs: int = 0
-    nodes: int = 0
-    exact_inputs: int = 0
-    witnesses: int = 0
-    comparisons: int = 0
-    segments: SegmentReport | None = None
-    mismatches: list[Mismatch] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    files: int
+    inputs: int
+    nodes: int
+    exact_inputs: int
+    witnesses: int
+    comparisons: int
+    segments: SegmentReport | None
+    mismatches: tuple[Mismatch, ...]
+    notes: tuple[str, ...]
 
     @property
     def ok(self) -> bool:
+        """Whether everything agreed."""
         return not self.mismatches
+
+    def __repr__(self) -> str:
+        return (
+            f"Verification(ok={self.ok}, {self.inputs} inputs, {self.nodes} nodes, {len(self.mismatches)} mismatches)"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {"ok": self.ok, **asdict(self), "mismatches": [str(m) for m in self.mismatches]}
 
     def __str__(self) -> str:
-        lines = [str(m) for m in self.mismatches[:10]] + self.notes
+        lines = [*map(str, self.mismatches[:10]), *self.notes]
         lines.append(
             f"requantizers: {self.comparisons:,} exact comparisons; witnesses: {self.witnesses} layers alone at both ends"
         )
         if self.exact_inputs:
-            lines.append(f"C simulation with ap_int headers: {self.exact_inputs} inputs, every value equal")
+            equal = ", every value equal" if self.ok else ""
+            lines.append(f"C simulation with ap_int headers: {self.exact_inputs} inputs{equal}")
         if self.segments is not None:
             seen = self.segments
             lines.append(
@@ -102,6 +110,29 @@ class Verification:
         lines.append(f"{state}: {self.inputs:,} inputs, {self.nodes} nodes, {len(self.mismatches)} mismatches")
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        from broadaxe.notebook import html
+
+        return html(self)
+
+
+@dataclass
+class Findings:
+    """A verification in the making."""
+
+    files: int = 0
+    inputs: int = 0
+    nodes: int = 0
+    exact_inputs: int = 0
+    witnesses: int = 0
+    comparisons: int = 0
+    segments: SegmentReport | None = None
+    mismatches: list[Mismatch] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def settled(self) -> Verification:
+        return Verification(**{**vars(self), "mismatches": tuple(self.mismatches), "notes": tuple(self.notes)})
+
 
 def verify(
     build: Build | str | os.PathLike[str],
@@ -116,12 +147,21 @@ def verify(
         data: real inputs of the model, one array or a mapping, batch first; without it, synthetic integers only.
         progress: called with what is being done.
 
+    Example:
+        >>> verification = broadaxe.verify("build", x_test[:50])
+        >>> verification.ok
+        True
+
     Returns:
         The verification; `ok` tells whether everything agreed. A mismatch names node, index and values.
+
+    Raises:
+        RequestError: no build folder, or data that do not fit the model.
+        MissingToolError: there is no g++.
     """
     said = progress or (lambda _: None)
     build = opened(build, said)
-    result = Verification()
+    result = Findings()
     said("checking files and certificate")
     _check_folder(build.resident or build, result)
     inputs = random_codes(build.graph, SYNTHETIC_FRAMES, seed=1)
@@ -152,10 +192,10 @@ def verify(
     for simulator in simulators:
         said(f"driving every layer to both ends of its accumulator, {simulator.mode.value} C simulation")
         _harness(build, simulator.mode, result)
-    return result
+    return result.settled()
 
 
-def _check_folder(build: Build, result: Verification) -> None:
+def _check_folder(build: Build, result: Findings) -> None:
     """The certificate holds by itself; hashes of all files; it is the one that the folder's own model gives.
 
     What the stand-alone checker finds is a line of its own unless it only repeats that a file has changed.
@@ -181,7 +221,7 @@ def _check_folder(build: Build, result: Verification) -> None:
     result.comparisons = sum(getattr(node.op, "comparisons", 0) for node in build.graph.nodes)
 
 
-def _simulators(build: Build, result: Verification) -> list[Simulator]:
+def _simulators(build: Build, result: Findings) -> list[Simulator]:
     modes = [Mode.NATIVE]
     if ap_types() is not None:
         modes.append(Mode.EXACT)
@@ -198,7 +238,7 @@ def _compare_block(
     limit: int,
     onnx_run: OnnxRun,
     simulators: list[Simulator],
-    result: Verification,
+    result: Findings,
     said: Progress,
 ) -> None:
     expected = run(build.graph, block, every_value=True, progress=lambda node: said(f"{node} in numpy"))
@@ -226,7 +266,7 @@ def _compare_block(
     result.nodes = len(expected)
 
 
-def _compare(graph: Graph, expected: Codes, got: Codes, source: str, at: int, result: Verification) -> None:
+def _compare(graph: Graph, expected: Codes, got: Codes, source: str, at: int, result: Findings) -> None:
     """Record the first difference of each value, in the order of the graph."""
     for node in graph.nodes:
         if node.output not in got:
@@ -244,7 +284,7 @@ def _compare(graph: Graph, expected: Codes, got: Codes, source: str, at: int, re
         return
 
 
-def _harness(build: Build, mode: Mode, result: Verification) -> None:
+def _harness(build: Build, mode: Mode, result: Findings) -> None:
     """Testbench with back-to-back frames, and every layer alone on its witnesses."""
     layers = sum(isinstance(node.op, Accumulating) for node in build.graph.nodes)
     programs = {
@@ -273,16 +313,33 @@ def simulate(
     build: Build | str | os.PathLike[str],
     data: Array | Mapping[str, Array],
     *,
-    mode: Mode = Mode.NATIVE,
+    exact: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
-    """Run the generated C++ on real inputs; returns the model's outputs, float32, batch first.
+    """Run the generated C++ on real inputs.
 
-    VerificationError names a file of the folder that has changed since it was written.
+    Args:
+        build: what `compile` or `load` returned, or its folder.
+        data: real inputs of the model, one array or a mapping, batch first.
+        exact: compile against the vendor's ap_int headers instead of native integers: slower, the same result.
+        progress: called with what is being done.
+
+    Example:
+        >>> (logits,) = broadaxe.simulate("build", x_test[:50]).values()
+        >>> logits.shape
+        (50, 10)
+
+    Returns:
+        The model's outputs by name, float32, batch first.
+
+    Raises:
+        VerificationError: names a file of the folder that has changed since it was written.
+        RequestError: data do not fit the model.
+        MissingToolError: there is no g++, or with `exact` no ap_int headers.
     """
     build = opened(build)
     check_files(build.path)
-    said = progress or (lambda _: None)
+    said, mode = progress or (lambda _: None), Mode.EXACT if exact else Mode.NATIVE
     said("compiling the C simulation")
     simulator = Simulator.of(build.path, build.top, build.graph, build.flow, mode, parameters=build.parameters)
     codes = build.codes(data)

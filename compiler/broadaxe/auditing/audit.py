@@ -154,6 +154,16 @@ class Audit:
 
         return text(self)
 
+    def __repr__(self) -> str:
+        proven = sum(entry.ok for entry in self.accumulators)
+        return f"Audit({self.tool}, {proven} of {len(self.accumulators)} accumulators proven)"
+
+    def _repr_html_(self) -> str:
+        from broadaxe.auditing.table import AuditTable
+        from broadaxe.notebook import html
+
+        return html(AuditTable(self))
+
 
 def _plain(entry: AuditedAccumulator) -> dict[str, Any]:
     out = {name: getattr(entry, name) for name in ("layer", "declared", "bits", "where", "needed", "needed_bits")}
@@ -205,9 +215,18 @@ def audit(
         hls4ml: an hls4ml configuration or its YAML file; without one, accumulators are what the model declares in FINN's terms.
         inputs: integer types of inputs that carry integers, such as {"image": "uint8"}.
         data: real inputs that are tried first, batch first: an array, arrays by input name, or a .npz, .npy or folder.
+        example_input: a tensor of the module's input shape, batch first.
         seconds: for the search of one layer that does not read the network's inputs directly.
         seed: of that search.
         progress: called with what is being done.
+
+    Example:
+        >>> found = audit(export_finn("model.onnx"))
+        >>> found
+        Audit(FINN, 3 of 3 accumulators proven)
+
+    Returns:
+        A verdict for every declared accumulator; `ok` tells whether all are proven, `witness` is an input that overflows one.
 
     Raises:
         RequestError: nothing is declared, or a declaration, file or option is wrong.
@@ -224,7 +243,7 @@ def audit(
     declared, unjudged, unknown, undeclared = _declared(lowered, hls4ml)
     tool = "FINN" if hls4ml is None else "hls4ml"
     if not declared and not unjudged and hls4ml is not None:
-        absent = f"; no node of the model has the name {', '.join(unknown)}" if unknown else ""
+        absent = f", no node of the model has the name {', '.join(unknown)}" if unknown else ""
         raise RequestError(
             f"{printable(stem)}: the hls4ml configuration gives no layer an accumulator{absent}; give Model: Precision, or"
             " Precision: accum to layers in LayerName"

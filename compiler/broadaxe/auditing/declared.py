@@ -110,7 +110,7 @@ def finn_type(text: str) -> AccumulatorType | None:
     if (match := _FINN_FIXED.fullmatch(text)) and int(match[1]) <= WIDEST_DECLARED:
         kind = IntType(int(match[1]), signed=True)
         return AccumulatorType(text, kind, kind.range, _power(int(match[2]) - int(match[1])))
-    raise ValueError("is no data type of FINN; INT8, UINT8, FIXED<8,4>, BIPOLAR, TERNARY and BINARY are")
+    raise ValueError("is no data type of FINN; write one such as INT8, UINT8, FIXED<8,4>, BIPOLAR, TERNARY or BINARY")
 
 
 def hls_type(text: str) -> AccumulatorType:
@@ -136,7 +136,9 @@ def hls_type(text: str) -> AccumulatorType:
         if abs(int(integer)) > WIDEST_DECLARED:
             raise ValueError
     except (ValueError, IndexError):
-        raise ValueError("is no fixed-point type; fixed<16,6>, ufixed<16,6,RND,SAT>, int<16> and auto are") from None
+        raise ValueError(
+            "is no fixed-point type; write one such as fixed<16,6>, ufixed<16,6,RND,SAT>, int<16> or auto"
+        ) from None
     if overflow == "SAT_ZERO":
         raise ValueError("jumps to 0 on overflow (SAT_ZERO), which is not supported; use WRAP or SAT")
     adder = IntType(int(width), not unsigned)

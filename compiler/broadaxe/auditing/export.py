@@ -44,6 +44,17 @@ def export_finn(
     annotation finn_datatype on it. Where a scale makes it hold other numbers the annotation would be wrong; such a node gets
     the width of its sum of integer products as metadata broadaxe.acc_bits. Nothing else changes.
 
+    Args:
+        model: a QONNX or FINN model or file.
+        inputs: integer types of inputs that carry integers, such as {"image": "uint8"}.
+        progress: called with what is being done.
+
+    Example:
+        >>> sized = export_finn("model.onnx")
+
+    Returns:
+        The model with declarations.
+
     Raises:
         RequestError: the model has no multiply-accumulate node, or one that is not the file's own.
         UnsupportedModelError: the model cannot be lowered to integers.
@@ -64,7 +75,9 @@ def _design(
     types = {name: input_type(name, kind) for name, kind in (inputs or {}).items()}
     lowered = design(source, types, progress or (lambda _: None))
     if all(layer.pools for layer in lowered.layers):
-        raise RequestError("model: has no multiply-accumulate node; there is no accumulator to export")
+        raise RequestError(
+            "model: has no multiply-accumulate node; give one with a Conv, Gemm or MatMul of quantized weights"
+        )
     return lowered
 
 
@@ -77,7 +90,10 @@ def _declare(lowered: Design, layer: Layer, result: onnx.ModelProto, node: onnx.
     if existing is not None or finn.is_unit(node):
         span = _integers(lowered, layer, finn.accumulator(lowered, layer))
         if span is None:
-            raise RequestError(f"{layer.name}: its accumulator holds no integers; FINN has no type for it")
+            raise RequestError(
+                f"{layer.name}: its accumulator holds no integers, for which FINN has no type; give its input and weights"
+                " whole scales, or export with --hls4ml"
+            )
         kind = span.dtype if finn.counts_matches(layer) else span.signed_dtype
         if existing is not None:
             node.attribute.remove(existing)
@@ -127,6 +143,19 @@ def export_hls4ml(
     of two the type has the fraction bits of the model's default precision, and a comment says `inexact`. Layers whose
     arithmetic in hls4ml is not known stay at `auto`, with the reason in a comment. A node without a name has the one that
     qonnx's cleaning gives it, which hls4ml's guide asks for.
+
+    Args:
+        model: a QONNX or FINN model or file.
+        inputs: integer types of inputs that carry integers, such as {"image": "uint8"}.
+        progress: called with what is being done.
+
+    Example:
+        >>> configuration = export_hls4ml("model.onnx")
+        >>> "accum: " in configuration
+        True
+
+    Returns:
+        The text of a configuration file.
 
     Raises:
         RequestError: the model has no multiply-accumulate node, or two of its nodes have one name.

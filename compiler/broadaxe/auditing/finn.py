@@ -62,9 +62,7 @@ def declaration(design: Design, layer: Layer, tensors: dict[str, str]) -> Declar
     if ACC_BITS in metadata:
         text = metadata[ACC_BITS]
         if not text.isdecimal() or not 1 <= int(text) <= 64:
-            raise RequestError(
-                f"{layer.name}: {ACC_BITS} is {printable(text)!r}; a number of bits from 1 to 64 is needed"
-            )
+            raise RequestError(f"{layer.name}: {ACC_BITS} is {printable(text)!r}; write a number of bits from 1 to 64")
         return Declaration(integers(int(text), True, f"INT{int(text)}"), ACC_BITS, codes(layer))
     if is_unit(layer.proto):
         return _typed(layer, DEFAULT, "FINN's default", accumulator(design, layer))

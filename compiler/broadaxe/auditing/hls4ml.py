@@ -107,8 +107,14 @@ def _mapping(source: str, place: str, value: Any) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise RequestError(f"{source}: {printable(place)}: is {printable(repr(value))}; a mapping is needed")
+        raise RequestError(f"{source}: {printable(place)}: is {_brief(value)}; write a mapping, name: value")
     return value
+
+
+def _brief(value: Any) -> str:
+    """A value of a configuration as its file has it."""
+    text = "nothing" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return printable(text if len(text) <= 60 else f"{text[:57]}...")
 
 
 def _precision(source: str, place: str, entry: Mapping[str, Any]) -> dict[str, str]:
@@ -117,7 +123,7 @@ def _precision(source: str, place: str, entry: Mapping[str, Any]) -> dict[str, s
     for variable, text in given.items():
         if not isinstance(text, str):
             raise RequestError(
-                f"{source}: {place}: Precision: {printable(str(variable))}: {printable(repr(text))} is no type; write one"
+                f"{source}: {place}: Precision: {printable(str(variable))}: {_brief(text)} is no type; write one"
                 " such as fixed<16,6>"
             )
     return {str(variable): text for variable, text in given.items()}

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from broadaxe.auditing.declared import number
 from broadaxe.ops.importing import printable
+from broadaxe.printing import plain
 
 if TYPE_CHECKING:
     from broadaxe.auditing.audit import Audit, AuditedAccumulator
@@ -98,9 +99,6 @@ def summary(audit: Audit) -> str:
     return "; ".join(parts)
 
 
-def text(audit: Audit, width: int = 110) -> str:
+def text(audit: Audit) -> str:
     """The table as plain text."""
-    console = Console(width=width, color_system=None, force_terminal=False)
-    with console.capture() as capture:
-        console.print(AuditTable(audit))
-    return capture.get().rstrip()
+    return plain(AuditTable(audit))

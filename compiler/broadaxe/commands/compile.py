@@ -106,7 +106,7 @@ def compile(
         broadaxe report build
     """
     from broadaxe import build as builds
-    from broadaxe.config import read_folding, read_latencies, read_settings, settings
+    from broadaxe.config import compile_settings
     from broadaxe.reports.fit import fit_of
     from broadaxe.reports.folding import told
     from broadaxe.reports.reading import read_report
@@ -115,7 +115,6 @@ def compile(
     given = {
         "name": name,
         "inputs": typed_inputs(inputs),
-        "folding": read_folding(folding) if folding else None,
         "target_fps": target_fps,
         "target_ii": target_ii,
         "max_lut": max_lut,
@@ -128,10 +127,8 @@ def compile(
         "weights": weights,
         "part": part,
         "clock_ns": clock_ns,
-        "latencies": read_latencies(latencies) if latencies else None,
     }
-    chosen = read_settings(config, **given) if config else settings(**given)
-    chosen = chosen.folded_by(folding) if folding else chosen
+    chosen = compile_settings(config, folding=folding, latencies=latencies, options=given)
     with working() as progress:
         build = builds.compile(model, output, calibration=calib, settings=chosen, command=asked(), progress=progress)
     content = read_report(build.path)

@@ -31,9 +31,12 @@ def _named(section: str) -> Callable[[typer.Context, str], list[str]]:
 
     def offered(context: typer.Context, incomplete: str) -> list[str]:
         try:
-            report = json.loads((Path(str(context.params.get("build"))) / "report.json").read_text())
+            # where the option that is completed still has no value, no argument has been told from others
+            given = [context.params.get("build"), *getattr(context, "args", [])]
+            places = (Path(str(word)) / "report.json" for word in given)
+            report = json.loads(next(place for place in places if place.is_file()).read_text())
             return [entry["name"] for entry in report[section] if entry["name"].startswith(incomplete)]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, StopIteration):
             return []
 
     return offered

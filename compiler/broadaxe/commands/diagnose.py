@@ -19,7 +19,6 @@ from broadaxe.commands.options import (
     SettingsFile,
     Tile,
     WeightBits,
-    chosen_settings,
     opened_rows,
 )
 from broadaxe.commands.output import give, show, working
@@ -54,8 +53,9 @@ def diagnose(
     Next:
         broadaxe quantize float.onnx ... with more bits where they help most
     """
+    from broadaxe.configuration.settings import configured
     from broadaxe.evaluation import read_rows
-    from broadaxe.quantization.config import quant_config
+    from broadaxe.quantization.config import QuantConfig
     from broadaxe.quantization.diagnose import diagnose as run
     from broadaxe.quantization.table import DiagnosisTable
 
@@ -69,7 +69,7 @@ def diagnose(
         "method": method,
         "scales": scales,
     }
-    chosen = chosen_settings(quant_config, config, given)
+    chosen = configured(QuantConfig, config, given)
     with working() as progress:
         progress("reading model and data")
         loaded, rows = opened_rows(model, calib)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from broadaxe.build import Build, Progress
     from broadaxe.evaluation import Rows
 
-Settings = TypeVar("Settings")
 PRESETS = ("axe", "axe-search", "best", "rtn", "project", "project-search")
 METHODS = ("optq", "gpfq", "qronos", "rtn")
 
@@ -58,14 +56,6 @@ Method = Annotated[
 Scales = Annotated[
     Optional[str], typer.Option(metavar="KIND", help="What a step size may be: float, pow2 or dyadic:8.")
 ]
-
-
-def chosen_settings(settings: Callable[..., Settings], config: Path | None, given: dict[str, Any]) -> Settings:
-    """Settings of a file and of options, which go on top."""
-    from broadaxe.config import read_mapping
-
-    options = {k: v for k, v in given.items() if v is not None}
-    return settings(str(config), **read_mapping(config) | options) if config else settings("options", **options)
 
 
 def opened_rows(model: Path, calib: Path) -> tuple[onnx.ModelProto, Rows]:

@@ -19,13 +19,12 @@ import typer
 
 from broadaxe.commands import progress as stages
 from broadaxe.errors import RequestError
+from broadaxe.printing import WIDTH_OF_A_PIPE
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 PROGRAM = "broadaxe"
-WIDTH_OF_A_PIPE = 240
-"""Characters of a table that no terminal shows: more than any has."""
 
 
 @dataclass(frozen=True)

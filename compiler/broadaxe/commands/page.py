@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 from broadaxe.commands.usage import USAGE, no_command, placed
@@ -119,6 +120,9 @@ class Commands(TyperGroup):
         return str(super().get_help(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args and self.no_args_is_help and not ctx.resilient_parsing:
+            typer.echo(ctx.get_help())
+            raise typer.Exit
         try:
             return list(super().parse_args(ctx, args))
         except USAGE as error:

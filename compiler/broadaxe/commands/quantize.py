@@ -19,7 +19,6 @@ from broadaxe.commands.options import (
     SettingsFile,
     Tile,
     WeightBits,
-    chosen_settings,
     opened_rows,
 )
 from broadaxe.commands.output import give, say, working
@@ -76,8 +75,9 @@ def quantize(
         broadaxe compile q.onnx -o build
         broadaxe diagnose float.onnx ... where the accuracy is not enough
     """
+    from broadaxe.configuration.settings import configured
     from broadaxe.evaluation import read_rows
-    from broadaxe.quantization.config import quant_config
+    from broadaxe.quantization.config import QuantConfig
     from broadaxe.quantization.quantize import check_target
     from broadaxe.quantization.quantize import quantize as run
     from broadaxe.quantization.table import RecordTable
@@ -94,7 +94,7 @@ def quantize(
         "search": search or None,
         "max_drop": max_drop,
     }
-    chosen = chosen_settings(quant_config, config, given)
+    chosen = configured(QuantConfig, config, given)
     check_target(output)
     with working() as progress:
         progress("reading model and data")

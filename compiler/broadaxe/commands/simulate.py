@@ -40,14 +40,13 @@ def simulate(
     """
     from json import dumps
 
-    from broadaxe.csim import Mode
     from broadaxe.data import read_data, write_data
     from broadaxe.verification import simulate as run
 
     with working() as progress:
         design = filled(build, loaded, progress)
         arrays = read_data(data, list(dict.fromkeys(i.tensor for i in design.lowered.inputs)))
-        outputs = run(design, arrays, mode=Mode.EXACT if exact else Mode.NATIVE, progress=progress)
+        outputs = run(design, arrays, exact=exact, progress=progress)
     write_data(output, outputs)
     if json:
         made = {name: {"shape": value.shape, "type": str(value.dtype)} for name, value in outputs.items()}

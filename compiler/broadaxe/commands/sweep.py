@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from broadaxe.commands.options import DATA, Json, SettingsFile, chosen_settings
+from broadaxe.commands.options import DATA, Json, SettingsFile
 from broadaxe.commands.output import give, manner, messages, say, watched
 
 
@@ -75,8 +75,9 @@ def sweep(
     Next:
         broadaxe compile sweep/models/MODEL.onnx -o build
     """
+    from broadaxe.configuration.settings import configured
     from broadaxe.sweeps.bar import watching
-    from broadaxe.sweeps.config import sweep_config
+    from broadaxe.sweeps.config import SweepConfig
     from broadaxe.sweeps.sweep import sweep as run
     from broadaxe.sweeps.table import FrontierTable
 
@@ -88,7 +89,7 @@ def sweep(
         "apart": apart,
         "headroom": headroom,
     }
-    chosen = chosen_settings(sweep_config, config, given)
+    chosen = configured(SweepConfig, config, given)
     try:
         with watching(messages(), live=watched(), quiet=manner().quiet) as progress:
             result = run(

@@ -80,7 +80,8 @@ def words(schema: Schema) -> str:
         return "text"
     if kind == "array":
         return f"a list, each {words(schema.get('items', {}))}"
-    return "a mapping"
+    inside = schema.get("additionalProperties")
+    return f"by name {words(inside)}" if isinstance(inside, Mapping) else "a mapping"
 
 
 def _number(kind: str, schema: Schema) -> str:
@@ -88,9 +89,15 @@ def _number(kind: str, schema: Schema) -> str:
     most, below = schema.get("maximum"), schema.get("exclusiveMaximum")
     if least is not None and most is not None:
         return f"{kind} from {least:.12g} to {most:.12g}"
-    low = f"{least:.12g} or more" if least is not None else f"above {above:.12g}" if above is not None else ""
-    high = f"up to {most:.12g}" if most is not None else f"below {below:.12g}" if below is not None else ""
-    return " ".join([kind, ", ".join(part for part in (low, high) if part)]).strip()
+    if least is not None and below is not None:
+        return f"{kind} from {least:.12g} to below {below:.12g}"
+    parts = [
+        f", {least:.12g} or more" if least is not None else "",
+        f" above {above:.12g}" if above is not None else "",
+        f", up to {most:.12g}" if most is not None else "",
+        f" below {below:.12g}" if below is not None else "",
+    ]
+    return kind + "".join(parts)
 
 
 def listed(values: list[str]) -> str:

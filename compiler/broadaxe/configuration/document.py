@@ -28,7 +28,7 @@ DEEPEST = 50
 LONGEST_NUMBER = 100
 
 _PLAIN = "plain"
-_TEXT = "tag:yaml.org,2002:str"
+_TEXT, _LIST, _MAPPING = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))
 _NOTHING = {"", "~", "null", "Null", "NULL"}
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _AMBIGUOUS = re.compile(r"[-+]?0[0-9_]+")
@@ -98,7 +98,11 @@ def read_document(path: Path) -> Document:
     if root is None:
         return Document(path, {})
     line = root.start_mark.line + 1
+    reading = _Reading(path)
     if not isinstance(root, yaml.MappingNode):
+        reading.check_tag(root, (), _LIST if isinstance(root, yaml.SequenceNode) else _TEXT)
+        if reading.complaints:
+            raise _refused(path, line, reading.complaints[0].text)
         if isinstance(root, yaml.ScalarNode) and root.tag == _PLAIN:
             if root.value in _NOTHING:
                 return Document(path, {})
@@ -106,7 +110,6 @@ def read_document(path: Path) -> Document:
                 raise _refused(path, line, _spaced(joined))
         kind = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
         raise _refused(path, line, f"holds {kind}; write one `setting: value` a line")
-    reading = _Reading(path)
     try:
         values = reading.mapping(root, ())
     except _EndlessError as error:
@@ -162,7 +165,7 @@ class _Reading:
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
-            self._check_tag(node, path, "tag:yaml.org,2002:seq")
+            self.check_tag(node, path, _LIST)
             out = []
             for index, item in enumerate(node.value):
                 inside = (*path, index)
@@ -173,7 +176,7 @@ class _Reading:
         return self._scalar(node, path)
 
     def mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
-        self._check_tag(node, path, "tag:yaml.org,2002:map")
+        self.check_tag(node, path, _MAPPING)
         out: dict[str, Any] = {}
         first: dict[str, int] = {}
         for key_node, value_node in node.value:
@@ -200,14 +203,14 @@ class _Reading:
             out[key] = self.value(value_node, at)
         return out
 
-    def _check_tag(self, node: yaml.Node, path: KeyPath, own: str) -> None:
+    def check_tag(self, node: yaml.Node, path: KeyPath, own: str) -> None:
         if node.tag not in (own, _PLAIN, _TEXT):
             name = node.tag.removeprefix("tag:yaml.org,2002:")
             self._complain(path, node, f"the tag !!{name} is not allowed; leave it out")
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
         text = str(node.value)
-        self._check_tag(node, path, _TEXT)
+        self.check_tag(node, path, _TEXT)
         if node.tag != _PLAIN:
             return text
         if text in _NOTHING:
@@ -265,6 +268,11 @@ def _explained(error: yaml.MarkedYAMLError, lines: list[str]) -> tuple[int, str]
         return first, "the quote that is opened here is not closed; close it"
     if "escape" in problem or "escape" in context:
         return line, "\\ is special inside double quotes; use single quotes"
+    if "scanning an alias" in context or "scanning an anchor" in context:
+        return line, "text cannot start with * or & without quotes; put it into quotes, such as '*'"
+    if "stream end" in problem and "flow" in context:
+        opened_at = next((n for n in range(len(lines), 0, -1) if re.search(r"[\[{]", lines[n - 1])), line)
+        return opened_at, "a bracket is opened here and not closed; close it"
     if "flow" in context:
         bracket = "]" if "sequence" in context else "}"
         kind = "[" if bracket == "]" else "{"
@@ -273,7 +281,9 @@ def _explained(error: yaml.MarkedYAMLError, lines: list[str]) -> tuple[int, str]
     if missing is not None and ("mapping values" in problem or "could not find" in problem):
         return missing[0], _spaced(missing[1])
     if "mapping values" in problem:
-        return line, "a second colon, or a key deeper than the line before; align keys, put text with `: ` into quotes"
+        if re.match(r"\s*[^\s'\"#][^'\"]*?:\s.*:(\s|$)", here):
+            return line, "a second colon on one line; put text that holds `: ` into quotes"
+        return line, "is indented deeper than the line before, which has a value already; align keys of one mapping"
     if "could not find expected ':'" in problem:
         return first, "is no `setting: value`; write a colon and a space behind the key"
     if "expected <block end>" in problem or "expected the node content" in problem:

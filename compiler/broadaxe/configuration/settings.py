@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -22,7 +22,7 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from broadaxe.configuration.allowed import Schema, schema_at, words
+from broadaxe.configuration.allowed import Schema, listed, schema_at, words
 from broadaxe.configuration.complaints import Complaint, KeyPath, SettingsError
 from broadaxe.configuration.document import Document, read_document
 
@@ -109,6 +109,8 @@ class Settings(BaseModel):
     """Settings whose errors are `SettingsError`, one line a mistake, whether they come from Python, YAML or options."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    sections: ClassVar[tuple[tuple[str, tuple[str, ...]], ...]] = ()
+    """Title and settings of each part of a settings file, in the order of use."""
     _origin: Origin = PrivateAttr(default_factory=Origin)
 
     @model_validator(mode="wrap")
@@ -188,8 +190,9 @@ def checked(kind: type[Kind], values: Mapping[str, Any], origin: Origin) -> Kind
     try:
         made = kind.model_validate(dict(values), context=origin)
     except SettingsError as error:
-        known = {c.path for c in own}
-        raise origin.refusal([*own, *(c for c in error.complaints if c.path not in known)]) from None
+        broken = [c.path for c in own if c.path]  # what is no YAML there need not be missing elsewhere
+        others = (c for c in error.complaints if not any(c.path[: len(path)] == path for path in broken))
+        raise origin.refusal([*own, *others]) from None
     if own:
         raise origin.refusal(own)
     return made
@@ -267,27 +270,31 @@ WORDINGS: dict[str, Wording] = {
 
 def complaints_of(model: type[BaseModel], error: ValidationError, origin: Origin) -> list[Complaint]:
     """What pydantic found, in our words."""
-    out = []
+    out: dict[KeyPath, Complaint] = {}
     for entry in error.errors(include_url=False):
         kind, value = entry["type"], entry["input"]
         schema, path = schema_at(model, entry["loc"])
+        path = next((path[:at] for at, part in enumerate(path) if isinstance(part, int)), path)  # lists are short
         if kind == "extra_forbidden":
             holder, _ = schema_at(model, entry["loc"][:-1])
-            out.append(Complaint(path, unknown(str(path[-1]), list(holder.get("properties", {})))))
+            text = unknown(str(path[-1]), list(holder.get("properties", {})))
         elif entry["loc"] and entry["loc"][-1] == "[key]":
-            out.append(Complaint(path, f"the key {brief(value)} is no text; write it as text"))
+            text = f"the key {brief(value)} is no text; write it as text"
         elif kind == "value_error":
-            out.append(Complaint(path, str(entry.get("ctx", {})["error"])))
+            text = str(entry.get("ctx", {})["error"])
         else:
             wording = WORDINGS.get(kind, _not_allowed)
-            out.append(Complaint(path, wording(origin.spelled(path, value), value, schema)))
-    return out
+            text = wording(origin.spelled(path, value), value, schema)
+        out.setdefault(path, Complaint(path, text))
+    return list(out.values())
 
 
 def unknown(name: str, known: list[str]) -> str:
     """What to say of a setting that there is not."""
-    near = get_close_matches(name.lower().replace("-", "_"), known, n=1, cutoff=0.6)
-    return f"is unknown; the nearest is {near[0]}" if near else f"is unknown; known settings are {', '.join(known)}"
+    near = get_close_matches(name.lower().replace("-", "_"), known, n=3, cutoff=0.65)
+    if near:
+        return f"is unknown; the nearest {'is' if len(near) == 1 else 'are'} {listed(near)}"
+    return f"is unknown; known settings are {', '.join(known)}"
 
 
 def flow(value: Any) -> str:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from broadaxe.errors import RequestError, UnsupportedModelError
+from broadaxe.errors import RequestError, UnsupportedModelError, elements_of, said_by
 from broadaxe.frontend.standard import expand_quant, session
 from broadaxe.frontend.wiring import prepared, shown
 
@@ -173,9 +173,8 @@ class _Runner:
         try:
             outputs = self.session.run(self.computed, {i.name: feeds[i.name] for i in self.session.get_inputs()})
         except Exception as error:  # onnxruntime's exceptions share no base
-            reason = shown(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
             raise UnsupportedModelError(
-                f"model: onnxruntime cannot run it on the calibration data, {reason}; repair the model"
+                f"model: onnxruntime cannot run it on the calibration data, {said_by(error)}; repair the model"
             ) from error
         return dict(zip(self.computed, outputs, strict=True))
 
@@ -185,7 +184,7 @@ def _checked(info: onnx.ValueInfoProto, data: Array) -> Array:
     place = f"calibration {shown(info.name)}"
     array = np.asanyarray(data)
     if array.dtype.kind not in "fiub":
-        raise RequestError(f"{place}: holds {array.dtype}, not numbers; give a numeric array")
+        raise RequestError(f"{place}: holds {elements_of(array.dtype)}; numbers are needed, give a numeric array")
     dims = [dim.dim_value for dim in info.type.tensor_type.shape.dim]
     fits = array.ndim == len(dims) and all(d in (0, n) for d, n in zip(dims[1:], array.shape[1:], strict=True))
     if not fits or not dims:

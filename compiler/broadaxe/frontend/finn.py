@@ -87,10 +87,14 @@ class _Node:
         value = self.attributes.get(name, default)
         return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
+    def _shown(self, name: str) -> str:
+        value = self.attributes.get(name, "missing")
+        return repr(self.text(name)) if isinstance(value, bytes) else str(value)
+
     def number(self, name: str, default: int | None = None) -> int:
         value = self.attributes.get(name, default)
         if not isinstance(value, int):
-            raise self.fail(f"its attribute {name} is {value!r}; a whole number is needed")
+            raise self.fail(f"its attribute {name} is {self._shown(name)}; a whole number is needed")
         return value
 
     def numbers(self, name: str, count: int | None = None, default: Sequence[int] | None = None) -> tuple[int, ...]:
@@ -98,7 +102,7 @@ class _Node:
         value = self.attributes.get(name, default)
         value = [value] * (count or 1) if isinstance(value, int) else value
         if not isinstance(value, list | tuple) or not all(isinstance(v, int) for v in value):
-            raise self.fail(f"its attribute {name} is {value!r}; a list of whole numbers is needed")
+            raise self.fail(f"its attribute {name} is {self._shown(name)}; a list of whole numbers is needed")
         if count is not None and len(value) != count:
             raise self.fail(f"its attribute {name} is {list(value)}; {count} numbers are needed")
         return tuple(value)
@@ -126,8 +130,9 @@ class _Conversion:
             if proto.op_type == "MatMul" and not proto.domain and self.patches.keys() & set(proto.input[:1]):
                 convert = _matmul
             if convert is None and proto.domain in HARDWARE:
-                known = ", ".join(sorted(CONVERTERS))
-                raise node.fail(f"FINN's operator {_base(proto)[:40]} is not supported; supported are {known}")
+                raise node.fail(
+                    f"FINN's operator {_base(proto)[:40]} is not supported; lower it to standard ONNX before the export"
+                )
             held = [self.patches[name] for name in proto.input if name in self.patches]
             if held and (convert is None or convert not in ABSORBING):
                 raise UnsupportedModelError(

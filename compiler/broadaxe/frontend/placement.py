@@ -24,7 +24,6 @@ CONSTANT_OPERAND = ("Add", "Div", "Mul", "Sub")
 MOVERS_IN_HEAD = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 HEAD = (*CONSTANT_OPERAND, *MOVERS_IN_HEAD, "Abs", "Cast", "Clip", "Neg", "Relu")
 """What the compiler leaves to the host before a first quantizer."""
-SUPPORTED = tuple(sorted({*LINEAR, *POOLS, *MOVERS, *ONE_OPERAND, *CONSTANT_OPERAND, "Concat"}))
 
 
 @dataclass
@@ -224,8 +223,8 @@ def _check_supported(node: onnx.NodeProto, wiring: Wiring) -> None:
             )
     elif not standard(node, *CONSTANT_OPERAND):
         raise UnsupportedModelError(
-            f"{where(node)}: operator {shown(node.op_type)} cannot be compiled; before a quantized operator there can be"
-            f" {', '.join(SUPPORTED)}"
+            f"{where(node)}: operator {shown(node.op_type)} cannot be compiled; replace it, or put it behind the last"
+            " Conv, Gemm or MatMul"
         )
     elif node.op_type in ("Mul", "Div") and len(live) > 1:
         raise UnsupportedModelError(

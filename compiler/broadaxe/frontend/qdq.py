@@ -353,12 +353,9 @@ class _Conversion:
             )
         lo, hi = _ends(bits, signed, narrow)
         floats = self.wiring.values.get(codes.source)
-        stored = next((f for f in (floats, reals) if f is not None and _quantize(f, scale, lo, hi, reals)), None)
-        if stored is None:
-            raise UnsupportedModelError(
-                f"{where(node)}: its scale of {float(parameters.scale.min()):g} is too close to float32's smallest number;"
-                " use a larger one"
-            )
+        # The reals always quantize to their codes: those of a normal scale are off by 2**-24 of themselves at most, multiples
+        # of a subnormal one are exact.
+        stored = floats if floats is not None and _quantize(floats, scale, lo, hi, reals) else reals
         name = self._store(stored, f"{out}_value")
         self._write_quant(self.items.append, node, name, out, scale, bits, signed, narrow)
 
@@ -546,7 +543,8 @@ class _Conversion:
 
     def _clip(self, append: Callable[[onnx.NodeProto], None], step: _Step) -> str:
         """The tensor that a Quant reads, clipped to what its codes stand for; returns its name."""
-        ends = [np.float32(end) * np.float32(step.scale.reshape(-1)[0]) for end in (step.lo, step.hi)]
+        with np.errstate(over="ignore"):
+            ends = [np.float32(end) * np.float32(step.scale.reshape(-1)[0]) for end in (step.lo, step.hi)]
         if step.scale.ndim:
             raise UnsupportedModelError(
                 f"{where(step.node)}: has a scale per channel, and its codes minus their zero point go from {step.lo} to"
@@ -555,7 +553,7 @@ class _Conversion:
         found = [float(np.rint(end / np.float32(step.scale))) for end in ends]
         if found != [step.lo, step.hi]:
             raise UnsupportedModelError(
-                f"{where(step.node)}: its scale of {float(step.scale):g} is beyond what float32 can divide by; use another one"
+                f"{where(step.node)}: its scale of {float(step.scale):g} takes its codes beyond float32; use a smaller one"
             )
         target, name = self.wiring.fresh(f"{step.target}_clipped"), self.wiring.fresh(f"{label(step.node)}.clip")
         if self.wiring.opset < 11:

@@ -23,7 +23,7 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from broadaxe.errors import UnsupportedModelError
+from broadaxe.errors import UnsupportedModelError, said_by
 from broadaxe.frontend.finn import qonnx_from_finn
 
 QONNX = "qonnx.custom_op.general"
@@ -136,12 +136,12 @@ def session(
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors only
+    options.log_severity_level = 4  # what fails becomes an error of ours
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exception classes share no base
         raise UnsupportedModelError(
-            f"model: onnxruntime does not load it, {str(error).strip().splitlines()[0]}; "
+            f"model: onnxruntime does not load it, {said_by(error)}; "
             "every operator has to be standard ONNX once expand_quant has rewritten the quantizers"
         ) from error
 

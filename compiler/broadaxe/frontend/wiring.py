@@ -164,12 +164,15 @@ def shown(text: str | bytes) -> str:
 
 
 def drop_unused(graph: onnx.GraphProto) -> None:
-    """Drop initializers that nothing reads any more."""
+    """Drop initializers that nothing reads any more, and inputs of their names: a file may list its constants there, too."""
     read = {name for node in graph.node for name in node.input} | {info.name for info in graph.output}
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     if len(kept) < len(graph.initializer) and not any(_has_subgraph(node) for node in graph.node):
-        del graph.initializer[:]
+        dropped = {tensor.name for tensor in graph.initializer} - read
+        inputs = [info for info in graph.input if info.name not in dropped]
+        del graph.initializer[:], graph.input[:]
         graph.initializer.extend(kept)
+        graph.input.extend(inputs)
 
 
 def _has_subgraph(node: onnx.NodeProto) -> bool:

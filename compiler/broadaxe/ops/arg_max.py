@@ -49,7 +49,10 @@ class ArgMax(Op):
     def shape(self, *inputs: Value) -> Shape:
         (x,) = inputs
         if len(self.factor) not in (1, x.channels) or len(self.bias) != len(self.factor):
-            raise GraphError(f"arg_max: {len(self.factor)} factors, {len(self.bias)} biases for {x.channels} channels")
+            raise GraphError(
+                f"arg_max: {len(self.factor)} factors, {len(self.bias)} biases for {x.channels} channels; give one each, or"
+                " one for all"
+            )
         return (*x.shape[:-1], 1)
 
     def keys(self, x: Value) -> Bounds:

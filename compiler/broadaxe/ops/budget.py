@@ -70,10 +70,13 @@ class Budgeted(Mac):
         held = self.budget.outer_dtype.range
         for channel, interval in enumerate(self.attained(*inputs)):
             if interval not in held:
-                raise GraphError(f"{self.kind}: channel {channel} reaches {interval}; its budget is {held}")
+                raise GraphError(
+                    f"{self.kind}: channel {channel} reaches {interval}, its budget is {held}; give it more bits"
+                )
         inner, tiles = self.budget.inner_dtype, self.attained_tiles(*inputs)
         if tiles is not None and (inner is None or tiles not in inner.range):
-            raise GraphError(f"{self.kind}: a tile reaches {tiles}; its budget is {inner and inner.range}")
+            budget = "nothing" if inner is None else inner.range
+            raise GraphError(f"{self.kind}: a tile reaches {tiles}, its budget is {budget}; give it more bits")
         return (held,) * self.outputs
 
     def dtype(self, *inputs: Value) -> IntType:
@@ -139,4 +142,10 @@ def load_cycles(memories: int) -> int:
 
 def words(*memories: Any) -> IntArray:
     """Elements of nested lists in order, as 64-bit words; negative ones in two's complement."""
-    return np.concatenate([np.array(memory).reshape(-1).astype(np.uint64) for memory in memories])
+    return np.concatenate([_integers(memory).reshape(-1).astype(np.uint64) for memory in memories])
+
+
+def _integers(memory: Any) -> IntArray:
+    """An array of nested lists; numpy would make floats of integers on both sides of 2**63."""
+    array = np.array(memory)
+    return np.array(memory, dtype=np.uint64) if array.dtype.kind not in "iu" else array

@@ -35,7 +35,7 @@ class Concat(Op):
     def shape(self, *inputs: Value) -> Shape:
         a, b = inputs
         if a.shape[:-1] != b.shape[:-1]:
-            raise GraphError(f"concat: positions {a.shape[:-1]} and {b.shape[:-1]} differ")
+            raise GraphError(f"concat: positions {a.shape[:-1]} and {b.shape[:-1]} differ; make them alike")
         return (*a.shape[:-1], a.channels + b.channels)
 
     def bounds(self, *inputs: Value) -> Bounds:

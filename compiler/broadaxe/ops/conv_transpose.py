@@ -91,7 +91,8 @@ def import_conv_transpose(graph: GraphBuilder, node: ModelNode) -> Tensor:
     groups, (inputs, per_group, *kernel) = int(node.attribute("group", 1)), weight.array.shape
     if groups < 1 or inputs != source.channels or inputs % groups:
         raise node.fail(
-            f"its weight of shape {weight.array.shape} in {groups} groups does not fit {source.channels} input channels"
+            f"its weight of shape {weight.array.shape} in {groups} groups does not fit {source.channels} input channels;"
+            " repair the model"
         )
     rows, columns = _axes(node, list(source.shape[:IMAGE][IMAGE - axes :]), list(kernel))
     phases = (rows.stride, columns.stride)
@@ -133,7 +134,9 @@ def _axes(node: ModelNode, size: list[int], kernel: list[int]) -> tuple[Axis, Ax
         if not isinstance(given, list | tuple) or not all(isinstance(v, int) for v in given):
             raise node.fail(f"its {name} {given!r} are not a list of integers; repair the model")
         if len(given) != len(default) or min(given) < least or max(given) > MAX_PAD:
-            raise node.fail(f"its {name} {list(given)} are not {len(default)} numbers from {least} to {MAX_PAD}")
+            raise node.fail(
+                f"its {name} {list(given)} are not {len(default)} numbers from {least} to {MAX_PAD}; repair the model"
+            )
         return list(given)
 
     if numbers("kernel_shape", kernel, 1) != kernel:

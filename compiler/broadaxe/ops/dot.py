@@ -65,9 +65,11 @@ class Dot(Accumulating):
     def shape(self, *inputs: Value) -> Shape:
         a, b = inputs
         if len(a.shape) != 3 or len(b.shape) != 3 or a.shape[0] != b.shape[0] or a.channels != b.channels:
-            raise GraphError(f"dot: shapes {a.shape} and {b.shape} are not (G, M, K) and (G, N, K)")
+            raise GraphError(f"dot: shapes {a.shape} and {b.shape} are not (G, M, K) and (G, N, K); make G and K alike")
         if b.shape[1] != self.outputs or a.channels != self.depth:
-            raise GraphError(f"dot: {self.outputs} outputs of {self.depth} products for {b.shape}")
+            raise GraphError(
+                f"dot: {self.outputs} outputs of {self.depth} products for {b.shape}; give as many as it has"
+            )
         return (*a.shape[:-1], self.outputs)
 
     def differences(self, *inputs: Value) -> tuple[Bounds, Bounds]:

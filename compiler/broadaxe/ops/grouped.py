@@ -55,7 +55,7 @@ class GroupedMatVec(Mac):
         if x.channels != self.taps * self.channels or self.outputs % self.groups or self.depth % self.taps:
             raise GraphError(
                 f"grouped_matvec: {self.outputs} rows of {self.depth} weights in {self.groups} groups do not fit"
-                f" vectors of {x.channels}"
+                f" vectors of {x.channels}; divide both evenly among the groups"
             )
         return (*x.shape[:-1], self.outputs)
 

@@ -271,7 +271,9 @@ def per_channel(graph: GraphBuilder, node: ModelNode, x: Scaled, values: Array, 
     try:
         full = np.broadcast_to(values, x.shape)
     except ValueError:
-        raise node.fail(f"its {role} of shape {values.shape} does not broadcast to {x.shape}") from None
+        raise node.fail(
+            f"its {role} of shape {values.shape} does not broadcast to {x.shape}; repair the model"
+        ) from None
     value = graph.values[x.value]
     if value.channels > MAX_SCALES:
         raise node.fail(f"its input has {value.channels} channels; at most {MAX_SCALES} can be scaled")
@@ -309,9 +311,7 @@ def integers(graph: GraphBuilder, node: ModelNode, x: Scaled, depthwise: bool = 
     The scale has to be one for all channels, unless the operator is depthwise and never adds channels.
     """
     (first, *rest) = x.chain
-    if rest or x.pools or not isinstance(first, Affine):
-        raise node.fail("its input is not quantized; put a Quant between it and the operator before it")
-    if _is_accumulator(graph, x.value):
+    if rest or x.pools or not isinstance(first, Affine) or _is_accumulator(graph, x.value):
         raise node.fail("its input is not quantized; put a Quant between it and the operator before it")
     if len(set(first.scale)) == 1:
         first = Affine(first.scale[:1], first.shift)

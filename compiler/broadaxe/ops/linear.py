@@ -64,7 +64,8 @@ def import_conv(graph: GraphBuilder, node: ModelNode) -> Tensor:
     groups, (outputs, per_group, *kernel) = int(node.attribute("group", 1)), weight.array.shape
     if groups < 1 or outputs % groups or per_group * groups != source.channels:
         raise node.fail(
-            f"its weight of shape {weight.array.shape} in {groups} groups does not fit {source.channels} input channels"
+            f"its weight of shape {weight.array.shape} in {groups} groups does not fit {source.channels} input channels;"
+            " repair the model"
         )
     slides = Geometry.of(node, (source.shape[0], source.shape[1]), axes, kernel)
     rows = weight_rows(node, weight, (0, *range(2, axes + 2), 1))
@@ -149,7 +150,7 @@ def _times_matrix(graph: GraphBuilder, node: ModelNode, x: Scaled, weights: Weig
     """Every vector on x's last axis times the same rows. An order that all vectors share goes into the weights."""
     depth = weights.integers.shape[1]
     if x.shape[-1] != depth:
-        raise node.fail(f"its weight expects vectors of {depth}, its input has {x.shape[-1]}")
+        raise node.fail(f"its weight expects vectors of {depth}, its input has {x.shape[-1]}; repair the model")
     integers(graph, node, x)
     order = x.index.reshape(-1, depth)[0]
     rows, place = weights.integers, x.index[0]
@@ -174,7 +175,7 @@ def _times_matrices(graph: GraphBuilder, node: ModelNode, x: Scaled, weight: Con
         )
     groups, depth, outputs = shape[-3:]
     if x.shape[-1] != depth:
-        raise node.fail(f"its weight expects vectors of {depth}, its input has {x.shape[-1]}")
+        raise node.fail(f"its weight expects vectors of {depth}, its input has {x.shape[-1]}; repair the model")
     rows = weight_rows(node, reshaped(weight, (groups, depth, outputs)), (0, 2, 1), leading=2)
     wanted = x.index[0].transpose(1, 0, 2).reshape(x.shape[2], groups * depth)
     source = arranged(graph, node, x, wanted, np.arange(wanted.size).reshape(1, *wanted.shape))

@@ -43,7 +43,8 @@ class Lookup(Op):
         (x,) = inputs
         if x.channels != 1 or x.hull not in Interval(self.first, self.first + len(self.rows) - 1):
             raise GraphError(
-                f"lookup: {len(self.rows)} rows from {self.first} on for {x.hull} in {x.channels} channels"
+                f"lookup: {len(self.rows)} rows from {self.first} on for {x.hull} in {x.channels} channels; give a row for"
+                " each integer of one channel"
             )
         return (*x.shape[:-1], self.rows.shape[1])
 

@@ -61,7 +61,7 @@ class MatVec(Mac):
     def shape(self, *inputs: Value) -> Shape:
         (x,) = inputs
         if x.channels != self.depth:
-            raise GraphError(f"matvec: {self.depth} weights per output for vectors of {x.channels}")
+            raise GraphError(f"matvec: {self.depth} weights per output for vectors of {x.channels}; give as many")
         return (*x.shape[:-1], self.outputs)
 
     def operand_indices(self) -> IntArray:

@@ -57,7 +57,8 @@ def thresholds_of(graph: GraphBuilder, node: ModelNode, x: Scaled) -> Thresholde
     axis = layout.index("C") if "C" in layout else 1
     if axis >= rank or len(rows) not in (1, x.shape[axis]):
         raise node.fail(
-            f"its thresholds of shape {rows.shape} in data_layout {layout!r} do not fit an input of shape {x.shape}"
+            f"its thresholds of shape {rows.shape} in data_layout {layout!r} do not fit an input of shape {x.shape};"
+            " give a row for each channel, or one for all"
         )
     scale, shift = (Fraction(float(node.attribute(k, d))) for k, d in (("out_scale", 1.0), ("out_bias", 0.0)))
     if not scale:

@@ -35,10 +35,12 @@ class Product(Op):
     def shape(self, *inputs: Value) -> Shape:
         a, b = inputs
         if a.shape != b.shape:
-            raise GraphError(f"product: shapes {a.shape} and {b.shape} differ")
+            raise GraphError(f"product: shapes {a.shape} and {b.shape} differ; make them alike")
         for zeros in (self.zeros_a, self.zeros_b):
             if len(zeros) not in (1, a.channels):
-                raise GraphError(f"product: {len(zeros)} zero codes for {a.channels} channels")
+                raise GraphError(
+                    f"product: {len(zeros)} zero codes for {a.channels} channels; give one each, or one for all"
+                )
         return a.shape
 
     def differences(self, *inputs: Value) -> tuple[Bounds, Bounds]:

@@ -87,10 +87,14 @@ class Rearrange(Op):
         (x,) = inputs
         highest = int(self.outer.max()) + int(self.middle.max()) + int(self.inner.max())
         if highest >= x.size or prod(self.to) != len(self.outer) * len(self.middle) * len(self.inner):
-            raise GraphError(f"rearrange: positions up to {highest} of {x.size} elements do not fill {self.to}")
+            raise GraphError(
+                f"rearrange: positions up to {highest} of {x.size} elements do not fill {self.to}; give one of these for"
+                " each element"
+            )
         if len(self.pad_codes) not in (1, self.to[-1]) or len(self.inner) % self.to[-1]:
             raise GraphError(
-                f"rearrange: {len(self.pad_codes)} pad codes, {len(self.inner)} offsets for {self.to[-1]} channels"
+                f"rearrange: {len(self.pad_codes)} pad codes, {len(self.inner)} offsets for {self.to[-1]} channels; give as"
+                " many for each"
             )
         return self.to
 

@@ -32,7 +32,7 @@ class ScaledAdd(Op):
     def shape(self, *inputs: Value) -> Shape:
         a, b = inputs
         if a.shape != b.shape:
-            raise GraphError(f"scaled_add: shapes {a.shape} and {b.shape} differ")
+            raise GraphError(f"scaled_add: shapes {a.shape} and {b.shape} differ; make them alike")
         return a.shape
 
     def bounds(self, *inputs: Value) -> Bounds:

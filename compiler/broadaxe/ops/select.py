@@ -41,7 +41,7 @@ class Select(Op):
     def shape(self, *inputs: Value) -> Shape:
         a, b = inputs
         if a.shape != b.shape:
-            raise GraphError(f"select: shapes {a.shape} and {b.shape} differ")
+            raise GraphError(f"select: shapes {a.shape} and {b.shape} differ; make them alike")
         return a.shape
 
     def sides(self, *inputs: Value) -> tuple[Bounds, Bounds]:

@@ -29,7 +29,7 @@ class View(Op):
 
     def shape(self, *inputs: Value) -> Shape:
         if prod(self.to) != inputs[0].size:
-            raise GraphError(f"view: {inputs[0].size} elements do not fill shape {self.to}")
+            raise GraphError(f"view: {inputs[0].size} elements do not fill shape {self.to}; give a shape of as many")
         return self.to
 
     def bounds(self, *inputs: Value) -> Bounds:
@@ -116,7 +116,7 @@ def import_transpose(graph: GraphBuilder, node: ModelNode) -> Tensor:
     x = node.scaled(0)
     perm = [int(p) for p in node.attribute("perm", list(range(len(x.shape)))[::-1])]
     if sorted(perm) != list(range(len(x.shape))):
-        raise node.fail(f"its perm {perm} is not a permutation of {len(x.shape)} axes")
+        raise node.fail(f"its perm {perm} is not a permutation of {len(x.shape)} axes; repair the model")
     if perm[0] != 0:
         raise node.fail(f"its perm {perm} moves the batch axis; keep it first")
     return replace(x, index=x.index.transpose(perm))
@@ -175,7 +175,9 @@ def _moved(node: ModelNode, x: Scaled, shape: Sequence[int]) -> Scaled:
     try:
         index = x.index.reshape(tuple(shape))
     except ValueError:
-        raise node.fail(f"cannot give shape {list(shape)} to a tensor of shape {list(x.shape)}") from None
+        raise node.fail(
+            f"cannot give shape {list(shape)} to a tensor of shape {list(x.shape)}; repair the model"
+        ) from None
     if not index.shape or index.shape[0] != 1:
         raise node.fail(f"its shape {list(shape)} mixes the batch axis with others; keep the batch axis first")
     return replace(x, index=index)

@@ -49,7 +49,7 @@ class SlidingWindow(Op):
     def shape(self, *inputs: Value) -> Shape:
         (image,) = inputs
         if len(image.shape) != 3:
-            raise GraphError(f"window: an image of shape (height, width, channels) is needed, not {image.shape}")
+            raise GraphError(f"window: its input has shape {image.shape}; give an image, (height, width, channels)")
         return (*self.positions(image.shape), self.kernel[0] * self.kernel[1] * image.channels)
 
     def positions(self, image: Shape) -> tuple[int, int]:
@@ -58,7 +58,9 @@ class SlidingWindow(Op):
         height = _positions(image[0] + top + bottom, self.kernel[0], self.stride[0], self.dilation[0])
         width = _positions(image[1] + left + right, self.kernel[1], self.stride[1], self.dilation[1])
         if height < 1 or width < 1:
-            raise GraphError(f"window: kernel {self.kernel} does not fit an image of shape {image}")
+            raise GraphError(
+                f"window: kernel {self.kernel} does not fit an image of shape {image}; pad it or use a smaller one"
+            )
         return height, width
 
     def reads_image_everywhere(self, image: Shape) -> bool:

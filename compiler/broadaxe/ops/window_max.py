@@ -41,7 +41,9 @@ class WindowMax(Op):
     def shape(self, *inputs: Value) -> Shape:
         (x,) = inputs
         if x.channels % self.taps:
-            raise GraphError(f"window_max: {x.channels} elements are not {self.taps} taps of equal size")
+            raise GraphError(
+                f"window_max: {x.channels} elements are not {self.taps} taps of equal size; give a multiple"
+            )
         return (*x.shape[:-1], x.channels // self.taps)
 
     def bounds(self, *inputs: Value) -> Bounds:

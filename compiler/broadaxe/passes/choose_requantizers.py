@@ -70,6 +70,6 @@ def _with_form(graph: Graph, node: Node, op: Requantize, wishes: Mapping[str, st
             )
         proven = named
     if not proven:
-        raise ProofError(f"{node.name}, {node.origin}: no form of requantizer could be proven")
+        raise ProofError(f"{node.name}, {node.origin}: no form of requantizer could be proven; report this as a bug")
     best = min(proven, key=lambda form: form.luts(x.dtype.width, NOMINAL_LANES))
     return replace(op, form=best, comparisons=examination.comparisons)

@@ -65,19 +65,21 @@ class Examination:
         """Check a form at every point; ProofError names the first channel and input that differ."""
         if isinstance(form, Shift | MultiplyShift) and max(form.sum_dtype.width, form.shift) >= WIDEST:
             raise ProofError(
-                f"{form.name} requantizer: its sum needs {form.sum_dtype.width} bits; {WIDEST - 1} are possible"
+                f"{form.name} requantizer: its sum needs {form.sum_dtype.width} bits; at most {WIDEST - 1} are possible"
             )
         if isinstance(form, Table) and not self.everywhere:  # the one form that is not monotone by construction
             moves = np.diff(form.rows, axis=1)
             turning = np.flatnonzero((moves < 0).any(axis=1) & (moves > 0).any(axis=1))
             if turning.size:
-                raise ProofError(f"table requantizer: channel {turning[0]}: its entries rise and fall")
+                raise ProofError(
+                    f"table requantizer: channel {turning[0]}: its entries rise and fall; tabulate it again"
+                )
         got = np.asarray(form.evaluate(self.points.T)).T.astype(np.int64)
         if not np.array_equal(self.expected, got):
             channel, index = (int(v) for v in np.argwhere(self.expected != got)[0])
             raise ProofError(
                 f"{form.name} requantizer: channel {channel}, input {self.points[channel, index]}: gives"
-                f" {got[channel, index]}, exactly {self.expected[channel, index]}"
+                f" {got[channel, index]}, exactly {self.expected[channel, index]}; choose another form"
             )
         return RequantizerProof(form.name, self.comparisons)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,7 +15,7 @@ from broadaxe.quantization.recipe import PRESETS, BudgetKind, Feedback, Method, 
 
 WIDEST_BUDGET = 48
 DEFAULT_WEIGHT_BITS = 4
-FLOAT_MODEL = {"only": "of a float model; refused for one that has quantizers of its own"}
+FLOAT_MODEL = {"only": "for a float model; refused for one that has quantizers of its own"}
 
 
 class LayerSettings(BaseModel):
@@ -35,7 +35,7 @@ class QuantConfig(Settings):
     A field that is None follows the preset, or the model where it has quantizers of its own.
     """
 
-    sections: ClassVar[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    sections = (
         ("Accumulators", ("acc_bits", "tile", "budget")),
         ("Weights and activations", ("weight_bits", "act_bits", "scales", "layers")),
         (
@@ -51,8 +51,8 @@ class QuantConfig(Settings):
     preset: Annotated[
         Preset,
         Field(
-            description="best: everything; axe: as published, axe-search: with the step size searched; rtn, project,"
-            " project-search: baselines that round each weight by itself"
+            description="how much is done: best everything; axe as published, axe-search with the step size searched; rtn,"
+            " project and project-search are baselines that round each weight by itself"
         ),
     ] = "best"
     weight_bits: Annotated[
@@ -97,8 +97,8 @@ class QuantConfig(Settings):
     budget: Annotated[
         BudgetKind | None,
         Field(
-            description="signed: sums counted from zero; offset: from a constant of each channel's own where nothing forbids"
-            " it; default: the preset's",
+            description="where sums start: signed at zero, offset at a constant of each channel's own where nothing forbids it;"
+            " default: the preset's",
             examples=["signed"],
         ),
     ] = None

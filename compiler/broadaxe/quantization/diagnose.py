@@ -33,38 +33,51 @@ class MoreBits(_Entry):
     """What one more bit in one layer changes, everything else as it is."""
 
     of: Annotated[Literal["P", "M", "N"], Field(description="accumulator, weights, or the layer's input")]
-    bits: int
+    bits: Annotated[int, Field(description="with one more")]
     score: Annotated[float | None, Field(description="percent on validation rows; none where it was refused")]
-    refused: str | None = None
+    refused: Annotated[str | None, Field(description="why it cannot be had, if so")] = None
 
 
 class LayerDiagnosis(_Entry):
     """One layer, on validation rows."""
 
-    name: str
-    op: str
-    weight_bits: int
-    act_bits: int
-    acc_bits: int | None
+    name: Annotated[str, Field(description="of the model's node")]
+    op: Annotated[str, Field(description="operator of the model")]
+    weight_bits: Annotated[int, Field(description="M")]
+    act_bits: Annotated[int, Field(description="N of the layer's input")]
+    acc_bits: Annotated[int | None, Field(description="P asked; none: no budget")]
     snr: Annotated[
         float | None, Field(description="power of the float network's output here over that of the difference, in dB")
     ]
     restored: Annotated[float, Field(description="percent with this layer's weights and input alone in float")]
-    more: tuple[MoreBits, ...]
+    more: Annotated[
+        tuple[MoreBits, ...], Field(description="what one more bit changes, of each kind that the layer has")
+    ]
 
 
 class Diagnosis(_Entry):
     """Layers in the order of the network."""
 
-    metric: str
-    float_score: float
-    score: float
-    layers: tuple[LayerDiagnosis, ...]
+    metric: Annotated[
+        str, Field(description="accuracy where there are labels, else fidelity to the float network's outputs")
+    ]
+    float_score: Annotated[float, Field(description="percent of the float network on validation rows")]
+    score: Annotated[float, Field(description="percent of the quantized network")]
+    layers: Annotated[tuple[LayerDiagnosis, ...], Field(description="in the order of the network")]
 
     def __str__(self) -> str:
         from broadaxe.quantization.table import diagnosis_text
 
         return diagnosis_text(self)
+
+    def __repr__(self) -> str:
+        return f"Diagnosis({len(self.layers)} layers, {self.metric} {self.score:.2f} % of {self.float_score:.2f} %)"
+
+    def _repr_html_(self) -> str:
+        from broadaxe.notebook import html
+        from broadaxe.quantization.table import DiagnosisTable
+
+        return html(DiagnosisTable(self))
 
 
 def diagnose(
@@ -84,6 +97,14 @@ def diagnose(
         validation: rows to score on, with labels or without.
         bits: also try one more bit of P, M and N in every layer: up to three quantizations a layer.
         progress: called with what is being done.
+
+    Example:
+        >>> diagnosis = diagnose(model, x_train[:200], (x_test, y_test), acc_bits=10, weight_bits=3, preset="axe", bits=False)
+        >>> [(layer.name, layer.weight_bits, layer.acc_bits) for layer in diagnosis.layers]
+        [('conv_0', 3, 10), ('conv_3', 3, 10), ('gemm_7', 3, 10)]
+
+    Returns:
+        Scores of the network, and noise and scores of every layer.
 
     Raises:
         RequestError: settings or data are wrong.

@@ -83,7 +83,7 @@ class Draft:
         values = self._walk.states[nodes[0].output[0]]
         integers = values.grid.integers if isinstance(values, Constant) and values.grid is not None else None
         if integers is None or not np.array_equal(integers, layer.tensor(codes.numpy())):
-            raise ProofError(f"{layer.where}: its Quant gives other integers than the solver's")
+            raise ProofError(f"{layer.where}: its Quant gives other integers than the solver's; report this as a bug")
         return nodes, corrected
 
     def value(self, name: str) -> Array:

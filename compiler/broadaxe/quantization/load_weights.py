@@ -45,6 +45,14 @@ def load_weights(module: nn.Module, model: onnx.ModelProto | Quantized | str | o
         module: a Brevitas module; layers are found by the names that its export gave the model's nodes.
         model: from `broadaxe.quantize(module, ...)`, or its file.
 
+    Example:
+        >>> quantized = broadaxe.quantize(brevitas_module, x_train[:100], acc_bits=12, preset="axe")
+        >>> load_weights(brevitas_module, quantized) is brevitas_module
+        True
+
+    Returns:
+        The module.
+
     Raises:
         RequestError: names the first layer that the module lacks, or whose shape or weight quantizer does not fit.
     """

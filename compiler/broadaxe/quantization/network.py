@@ -117,7 +117,7 @@ def rehearsed(model: onnx.ModelProto, config: QuantConfig, *, own_bits: bool) ->
         steps = allowed(max_abs_steps(weights, grid), config.scales) if kept is None else kept
         draft.solved(layer, grid.nearest(weights / steps[:, None]).to(torch.int32), steps, grid, {})
     if not found:
-        raise RequestError("model: has no layer whose weights could be quantized; Conv, Gemm and MatMul are")
+        raise RequestError("model: has no layer whose weights could be quantized; give one with a Conv, Gemm or MatMul")
     lower(draft.finished())
     return model
 
@@ -421,7 +421,9 @@ def _proven(model: onnx.ModelProto, records: list[LayerRecord]) -> list[LayerRec
         width, inner = _widths(graph, found)
         asked = inner if record.tile is not None else width
         if record.acc_bits is not None and (asked or 1) > record.acc_bits:
-            raise ProofError(f"{where}: needs {asked} accumulator bits, {record.acc_bits} were asked")
+            raise ProofError(
+                f"{where}: needs {asked} accumulator bits, {record.acc_bits} were asked; report this as a bug"
+            )
         out.append(record.model_copy(update={"width": width, "inner_width": inner}))
     return out
 

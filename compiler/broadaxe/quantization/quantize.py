@@ -15,7 +15,7 @@ from onnx import helper
 
 from broadaxe.build import load_model, named
 from broadaxe.data import gathered
-from broadaxe.errors import MissingToolError, RequestError
+from broadaxe.errors import MissingToolError, RequestError, elements_of
 from broadaxe.frontend.standard import is_quantizer
 from broadaxe.ops.importing import Array
 from broadaxe.quantization.config import DEFAULT_WEIGHT_BITS, QuantConfig, quant_config
@@ -51,6 +51,12 @@ class Quantized:
         from broadaxe.quantization.table import text
 
         return text(self.record)
+
+    def _repr_html_(self) -> str:
+        from broadaxe.notebook import html
+        from broadaxe.quantization.table import RecordTable
+
+        return html(RecordTable(self.record))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model, and beside it the record as PATH with `.json` for `.onnx`; both or neither.
@@ -119,6 +125,15 @@ def quantize(
             in the record.
         config, options: see `broadaxe.QuantConfig`; options are its fields.
         progress: called with what is being done.
+
+    Example:
+        >>> quantized = broadaxe.quantize(model, x_train, acc_bits=12, weight_bits=4, act_bits=4, preset="axe")
+        >>> [(layer.acc_bits, layer.width) for layer in quantized.record.layers]
+        [(12, 12), (12, 11), (12, 12)]
+        >>> quantized.save("small.onnx")
+
+    Returns:
+        The QONNX model, ready for `compile`, and the record of every layer.
 
     Raises:
         RequestError: settings or data are wrong, or a budget fits no weights at all.
@@ -272,7 +287,7 @@ def checked(
         wanted = [d.dim_value or None for d in info.shape.dim][1:]
         shown = ", ".join("any" if n is None else str(n) for n in wanted)
         if array.dtype.kind not in "fiub":
-            raise RequestError(f"{what}: input {name} holds {array.dtype}; numbers are needed")
+            raise RequestError(f"{what}: input {name} holds {elements_of(array.dtype)}; numbers are needed")
         if array.ndim != len(wanted) + 1 or any(
             n is not None and n != m for n, m in zip(wanted, array.shape[1:], strict=True)
         ):

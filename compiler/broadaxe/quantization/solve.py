@@ -153,7 +153,8 @@ def solve(
             codes[better], steps[better], error[better] = moved[better], fitted[better], after[better]
     if asked is not None and not bool(asked.holds(codes).all()):
         raise ProofError(
-            f"solver: integers exceed {asked.bits} accumulator bits, {int(asked.width(codes).max())} needed"
+            f"solver: integers exceed {asked.bits} accumulator bits, {int(asked.width(codes).max())} needed;"
+            " report this as a bug"
         )
     return Solution(codes.to(torch.int32), steps, error, factor.damping if factor is not None else 0.0)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderResult
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
+from broadaxe.printing import plain
 from broadaxe.quantization.record import QuantizationRecord, act_bits
 
 if TYPE_CHECKING:
@@ -76,14 +77,7 @@ def _by_layer(record: QuantizationRecord) -> str:
 
 def text(record: QuantizationRecord) -> str:
     """The table as plain text."""
-    return _plain(RecordTable(record))
-
-
-def _plain(content: ConsoleRenderable) -> str:
-    console = Console(width=120, color_system=None)
-    with console.capture() as capture:
-        console.print(content)
-    return capture.get().rstrip("\n")
+    return plain(RecordTable(record))
 
 
 class DiagnosisTable:
@@ -119,4 +113,4 @@ class DiagnosisTable:
 
 def diagnosis_text(diagnosis: Diagnosis) -> str:
     """The table as plain text."""
-    return _plain(DiagnosisTable(diagnosis))
+    return plain(DiagnosisTable(diagnosis))

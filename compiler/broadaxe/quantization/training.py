@@ -65,6 +65,12 @@ class AccumulatorBudget:
     Inputs of a layer are bounded by what their quantizer can give, padding included, not by what the layers before can reach
     with their weights of today; what the compiler proves of the finished model is never wider. Biases and BatchNormalization
     are requantization and outside the budget.
+
+    Example:
+        >>> budget = AccumulatorBudget(brevitas_module, x_train[:1], acc_bits=10)
+        >>> [(name, found.width) for name, found in budget.check().items()]
+        [('1', 10), ('4', 10), ('8', 10)]
+        >>> build = broadaxe.compile(budget.export(), "trained")
     """
 
     def __init__(
@@ -171,10 +177,10 @@ class AccumulatorBudget:
 
 def _checked(acc_bits: int | None, budget: str, layers: dict[str, int | None]) -> dict[str, int | None]:
     if budget not in ("offset", "signed"):
-        raise RequestError(f"AccumulatorBudget: budget is {budget!r}; offset and signed are possible")
+        raise RequestError(f"AccumulatorBudget: budget is {budget!r}; use offset or signed")
     for where, bits in {"acc_bits": acc_bits, **{f"layers: {name}": b for name, b in layers.items()}}.items():
         if bits is not None and (type(bits) is not int or not 1 <= bits <= WIDEST_BUDGET):
-            raise RequestError(f"AccumulatorBudget: {where}: {bits!r}; give bits from 1 to {WIDEST_BUDGET}, or None")
+            raise RequestError(f"AccumulatorBudget: {where}: {bits!r}; give bits from 1 to {WIDEST_BUDGET}")
     return layers
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal, TypeAlias
 
-from broadaxe.reports.schema import Fifo, Kernel, Layer, Report, Requantizer
+from broadaxe.reports.schema import Report
 
 Cell: TypeAlias = str | int | float | None
 Kind: TypeAlias = Literal["text", "number", "shape"]
@@ -113,14 +113,50 @@ LAYER = (
         "the proven interval where the sum may start at any constant",
         lambda e: e.offset_bits,
     ),
-    Column("width", "width P", "accumulator", "bits declared in hardware; with tiles, the outer one's (P_O)", lambda e: e.width),
-    Column("saved_bits", "saved", "accumulator", "data type bound less declared width, in bits", lambda e: e.saved_bits),
-    Column("mode", "mode", "accumulator", "offset, two's complement, or loadable: for all weights within the width", lambda e: e.mode, "text"),
-    Column("tile", "tile T", "accumulator", "inputs per inner sum, where a layer accumulates in stages", lambda e: e.tile),
+    Column(
+        "width",
+        "width P",
+        "accumulator",
+        "bits declared in hardware; with tiles, the outer one's (P_O)",
+        lambda e: e.width,
+    ),
+    Column(
+        "saved_bits", "saved", "accumulator", "data type bound less declared width, in bits", lambda e: e.saved_bits
+    ),
+    Column(
+        "mode",
+        "mode",
+        "accumulator",
+        "offset, two's complement, or loadable: for all weights within the width",
+        lambda e: e.mode,
+        "text",
+    ),
+    Column(
+        "tile", "tile T", "accumulator", "inputs per inner sum, where a layer accumulates in stages", lambda e: e.tile
+    ),
     Column("inner_bits", "P_I", "accumulator", "bits of the inner accumulator, of one tile", lambda e: e.inner_bits),
-    Column("budget", "asked", "budget", "accumulator bits that the layer was quantized for", lambda e: e.budget and e.budget.bits),
-    Column("budget_of", "of", "budget", "what has to fit: the whole sum, or every tile's", lambda e: e.budget and e.budget.of, "text"),
-    Column("margin_bits", "margin [bits]", "budget", "bits asked less bits proven; empty where nothing was asked", lambda e: e.margin_bits),
+    Column(
+        "budget",
+        "asked",
+        "budget",
+        "accumulator bits that the layer was quantized for",
+        lambda e: e.budget and e.budget.bits,
+    ),
+    Column(
+        "budget_of",
+        "of",
+        "budget",
+        "what has to fit: the whole sum, or every tile's",
+        lambda e: e.budget and e.budget.of,
+        "text",
+    ),
+    Column(
+        "margin_bits",
+        "margin [bits]",
+        "budget",
+        "bits asked less bits proven; empty where nothing was asked",
+        lambda e: e.margin_bits,
+    ),
     Column(
         "margin",
         "margin [counts]",
@@ -130,8 +166,20 @@ LAYER = (
     ),
     Column("lo", "least sum", "intervals", "least proven sum of all channels, start left out", lambda e: min(e.lo)),
     Column("hi", "largest sum", "intervals", "largest proven sum of all channels, start left out", lambda e: max(e.hi)),
-    Column("prefix_lo", "prefix least", "intervals", "least partial sum in any order, start included", lambda e: e.prefix[0]),
-    Column("prefix_hi", "prefix largest", "intervals", "largest partial sum in any order, start included", lambda e: e.prefix[1]),
+    Column(
+        "prefix_lo",
+        "prefix least",
+        "intervals",
+        "least partial sum in any order, start included",
+        lambda e: e.prefix[0],
+    ),
+    Column(
+        "prefix_hi",
+        "prefix largest",
+        "intervals",
+        "largest partial sum in any order, start included",
+        lambda e: e.prefix[1],
+    ),
     Column(
         "observed_lo",
         "observed min",
@@ -148,8 +196,21 @@ LAYER = (
     ),
     Column("pe", "PE", "folding", "output channels computed at once", lambda e: e.pe),
     Column("simd", "SIMD", "folding", "inputs taken at once", lambda e: e.simd),
-    Column("multiplier", "multiplier", "folding", "lut (fabric), dsp, or packed: one DSP block for several products", lambda e: e.multiplier, "text"),
-    Column("cycles", "cycles", "folding", "loop trips per frame at II = 1, by model; pipeline fill apart", lambda e: e.cycles),
+    Column(
+        "multiplier",
+        "multiplier",
+        "folding",
+        "lut (fabric), dsp, or packed: one DSP block for several products",
+        lambda e: e.multiplier,
+        "text",
+    ),
+    Column(
+        "cycles",
+        "cycles",
+        "folding",
+        "loop trips per frame at II = 1, by model; pipeline fill apart",
+        lambda e: e.cycles,
+    ),
     *_amounts("resources"),
     Column(
         "requantizers",
@@ -159,7 +220,7 @@ LAYER = (
         lambda e: ", ".join(e.requantizers),
         "text",
     ),
-)  # fmt: skip
+)
 
 REQUANTIZER = (
     Column("name", "requantizer", "requantizer", "name in the generated sources", lambda e: e.name, "text"),
@@ -182,16 +243,26 @@ REQUANTIZER = (
 
 KERNEL = (
     Column("name", "process", "process", "name in the generated sources", lambda e: e.name, "text"),
-    Column("kind", "kind", "process", "operator; read, write: AXI ports; lanes, copy: of streams", lambda e: e.kind, "text"),
+    Column(
+        "kind", "kind", "process", "operator; read, write: AXI ports; lanes, copy: of streams", lambda e: e.kind, "text"
+    ),
     Column("node", "node", "process", "the model's node, where it stands for one", lambda e: e.node, "text"),
     Column("lanes_in", "read", "lanes", "integers read a cycle", lambda e: e.lanes and e.lanes[0]),
     Column("lanes_out", "written", "lanes", "integers written a cycle", lambda e: e.lanes and e.lanes[1]),
     Column("trips", "trips", "cycles of a frame", "of its one loop at II = 1: exact", lambda e: e.trips),
-    Column("fill", "fill", "cycles of a frame", "pipeline stages: as a tool has reported them, else an assumed bound", lambda e: e.fill),
-    Column("start", "start", "cycles of a frame", "cycle of its first beat, design empty, at the latest", lambda e: e.start),
+    Column(
+        "fill",
+        "fill",
+        "cycles of a frame",
+        "pipeline stages: as a tool has reported them, else an assumed bound",
+        lambda e: e.fill,
+    ),
+    Column(
+        "start", "start", "cycles of a frame", "cycle of its first beat, design empty, at the latest", lambda e: e.start
+    ),
     Column("end", "end", "cycles of a frame", "cycle of its last beat", lambda e: e.end),
     *_amounts("resources"),
-)  # fmt: skip
+)
 
 FIFO = (
     Column("name", "FIFO", "FIFO", "name in the generated sources", lambda e: e.name, "text"),
@@ -213,15 +284,23 @@ PORT = (
     Column("type", "type", "integers", "int5: 5 bits of two's complement; uint5: unsigned", lambda e: e.type, "text"),
     Column("lo", "least", "integers", "least integer; of an input, the least that may be sent", lambda e: e.lo),
     Column("hi", "largest", "integers", "largest integer", lambda e: e.hi),
-    Column("shape", "frame", "stream", "shape of a frame, last axis fastest", lambda e: shape(e.shape) or "scalar", "shape"),
+    Column(
+        "shape", "frame", "stream", "shape of a frame, last axis fastest", lambda e: shape(e.shape) or "scalar", "shape"
+    ),
     Column("lanes", "lanes", "stream", "integers in a beat", lambda e: e.lanes),
     Column("bits", "bits", "stream", "data bits of a beat", lambda e: e.bits),
     Column("beats", "beats", "stream", "in a frame", lambda e: e.beats),
     Column("order", "order", "stream", "of the stream against the tensor", lambda e: e.order, "text"),
     Column("scale", "scale", "meaning", "real = scale x integer + shift", lambda e: span(e.scale), "text"),
     Column("shift", "shift", "meaning", "real = scale x integer + shift", lambda e: span(e.shift), "text"),
-    Column("then", "then", "meaning", "outputs: steps that the host does behind scale and shift", lambda e: len(e.then) or None),
-)  # fmt: skip
+    Column(
+        "then",
+        "then",
+        "meaning",
+        "outputs: steps that the host does behind scale and shift",
+        lambda e: len(e.then) or None,
+    ),
+)
 
 
 def span(values: Sequence[float]) -> str:
@@ -256,6 +335,3 @@ def tables(report: Report) -> dict[str, Table]:
 def elements(sizes: str) -> int:
     """Of a shape as shown; tables sort by it."""
     return prod(map(int, sizes.split("x"))) if sizes[0].isdigit() else 1
-
-
-__all__ = ["Fifo", "Kernel", "Layer", "Requantizer", "Table", "shape", "shown", "tables"]

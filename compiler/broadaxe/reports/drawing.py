@@ -1,8 +1,8 @@
 """Where the boxes of the network graph stand: ranks from left to right, and a height within each rank.
 
 Sugiyama's layered drawing (Sugiyama, Tagawa, Toda: Methods for visual understanding of hierarchical system structures, 1981):
-ranks by longest path, a bend in every rank that an edge passes, orders by barycentres, then heights as near to the neighbours' as
-the order allows. The page breaks the ranks into lines, as text is broken, for the width that it has.
+ranks by longest path, a bend in every rank that an edge passes, orders by barycentres, then heights as near to the neighbours'
+as the order allows. The page breaks the ranks into lines, as text is broken, for the width that it has.
 """
 
 from __future__ import annotations
@@ -103,13 +103,13 @@ def _links(shown: list[str], dealers: list[str], fifos: Sequence[Fifo]) -> list[
             leaving.setdefault(fifo.writer, []).append(fifo)
     known, links = set(shown), []
     for source in shown:
-        waiting = [(fifo,) for fifo in reversed(leaving.get(source, []))]
+        waiting: list[tuple[Fifo, ...]] = [(fifo,) for fifo in reversed(leaving.get(source, []))]
         while waiting:
             way = waiting.pop()
             if way[-1].reader in known:
                 links.append((source, way[-1].reader, tuple(fifo.name for fifo in way)))
             else:
-                waiting += [(*way, fifo) for fifo in reversed(leaving.get(way[-1].reader, []))]  # type: ignore[arg-type]
+                waiting += [(*way, fifo) for fifo in reversed(leaving.get(way[-1].reader, []))]
     return links
 
 

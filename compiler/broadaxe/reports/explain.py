@@ -13,7 +13,6 @@ import numpy as np
 from broadaxe.build import Build, Progress, opened
 from broadaxe.errors import RequestError
 from broadaxe.ir import Bounds, Graph, IntArray, Node, Value
-from broadaxe.ops.budget import Budgeted
 from broadaxe.ops.concat import Concat
 from broadaxe.ops.dot import Dot
 from broadaxe.ops.mac import Accumulating, Mac
@@ -53,6 +52,14 @@ def explain(
         witness: .npz file to write, with inputs that take the channel to both ends of its sum.
         run: drive the generated C++ of the layer with them, at its width and with one bit less than the channel needs.
         progress: called with what is being done.
+
+    Example:
+        >>> found = broadaxe.explain("build", "conv0")
+        >>> found.width, found.channel_bits, found.less.bits
+        (12, 12, 11)
+
+    Returns:
+        The explanation; its text is what `broadaxe explain` prints.
 
     Raises:
         RequestError: there is no such layer or channel, or the file cannot be written.
@@ -105,7 +112,7 @@ def explain(
 def _seen(build: Build, node: Node, channel: int) -> Seen | None:
     """What data led to, if the build was observed on some."""
     found = None if build.observed is None else build.observed.layers.get(node.name)
-    return found and Seen(samples=found.samples, least=found.lo[channel], most=found.hi[channel])
+    return None if found is None else Seen(samples=found.samples, least=found.lo[channel], most=found.hi[channel])
 
 
 def _layer(build: Build, name: str) -> tuple[Node, Accumulating]:
@@ -124,7 +131,7 @@ def _layer(build: Build, name: str) -> tuple[Node, Accumulating]:
         raise RequestError(
             f"layer {name}: is a {others[0].op.kind}, which has no accumulator; layers are {_some([n.name for n, _ in layers])}"
         )
-    known = [text for node, _ in layers for text in (node.name, node.origin.rpartition(" (")[0])]
+    known = list(dict.fromkeys(text for node, _ in layers for text in (node.name, node.origin.rpartition(" (")[0])))
     near = get_close_matches(name, known, 3, 0.5)
     told = f"did you mean {' or '.join(near)}?" if near else f"layers are {_some([node.name for node, _ in layers])}"
     raise RequestError(f"layer {name}: {build.top} has no multiply-accumulate layer of that name; {told}")

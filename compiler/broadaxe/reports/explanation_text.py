@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from broadaxe.reports.explanation import Change, Driven, Explanation, Operand, OneBitLess, Over, Reached, Source
+    from broadaxe.reports.explanation import Change, Driven, Explanation, OneBitLess, Operand, Over, Reached, Source
 
 WIDTH = 80
 ROWS = 6
@@ -125,7 +125,7 @@ def _products(e: Explanation) -> list[str]:
         rows.append((f"{e.zeros:,}", "0", "any", "0", "0", "0"))
     rows.append((f"{e.depth:,}", "in all", "", "", *_pair((e.least, e.most))))
     header = ("count", "first" if two else "weight", "second" if two else "input", "each product", "least", "most")
-    return _table([header, *rows], "rrllrr")
+    return _table([header, *rows], "rllrrr" if two else "rrllrr")
 
 
 def _totals(e: Explanation) -> Iterator[str]:
@@ -137,12 +137,8 @@ def _totals(e: Explanation) -> Iterator[str]:
         ("most ", e.most, "largest", "least", up.most, down.most),
         ("least", e.least, "least", "largest", up.least, down.least),
     ):
-        parts = [f"{_count(up.count, 'positive weight')} with the {first} inputs"] if up.count else []
-        parts += (
-            [f"{_count(down.count, 'negative weight')} with the {second}{'' if up.count else ' inputs'}"]
-            if down.count
-            else []
-        )
+        parts = [f"{up.count:,} positive with {first} inputs"] if up.count else []
+        parts += [f"{down.count:,} negative with {second}{'' if up.count else ' inputs'}"] if down.count else []
         yield f"{name} {a:,} {'-' if b < 0 else '+'} {abs(b):,} = {total:,}: {', '.join(parts)}"
 
 
@@ -153,23 +149,17 @@ def _ladder(e: Explanation) -> list[str]:
     """Each bound with the inequality that gives its bits."""
     ladder = e.ladder
     shift = (ladder.datatype_largest // e.depth).bit_length() - 1
-    kinds = (
-        " and ".join(o.type for o in e.operands)
-        if e.weight_type is None
-        else f"{e.weight_type} and {e.operands[0].type}"
-    )
     whole = f"{e.depth:,} x 2^{shift} = {ladder.datatype_largest:,}"
-    rows = [("data type", ladder.datatype_bits, _held(whole, ladder.datatype_bits - 1), f"any {kinds}")]
+    rows = [("data type", ladder.datatype_bits, "any values", _held(whole, ladder.datatype_bits - 1))]
     if ladder.l1_norm:
         shift = (ladder.l1_largest // ladder.l1_norm).bit_length() - 1
-        what = f"any {e.operands[0].type}, {'these weights' if e.weight_type else 'second inputs as proven'}"
         weighed = f"{ladder.l1_norm:,} x 2^{shift} = {ladder.l1_largest:,}"
-        rows.append(("l1", ladder.l1_bits, _held(weighed, ladder.l1_bits - 1), what))
+        rows.append(("l1", ladder.l1_bits, "any inputs", _held(weighed, ladder.l1_bits - 1)))
     half = ladder.exact_bits - 1
-    rows.append(("exact", ladder.exact_bits, f"-2^{half} <= {e.least:,}, {_held(f'{e.most:,}', half)}", "as proven"))
-    span = f"{e.most:,} {'+' if e.least < 0 else '-'} {abs(e.least):,} = {e.most - e.least:,}"
-    rows.append(("offset", ladder.offset_bits, _held(span, ladder.offset_bits), "from the best start"))
-    return _table([(name, _bits(bits), inequality, why) for name, bits, inequality, why in rows], "lrll")
+    rows.append(("exact", ladder.exact_bits, "as proven", f"-2^{half} <= {e.least:,}, {_held(f'{e.most:,}', half)}"))
+    span = f"most - least = {e.most - e.least:,}"
+    rows.append(("offset", ladder.offset_bits, "best start", _held(span, ladder.offset_bits)))
+    return _table([(name, _bits(bits), what, inequality) for name, bits, what, inequality in rows], "lrll")
 
 
 def _held(what: str, bits: int) -> str:
@@ -177,8 +167,7 @@ def _held(what: str, bits: int) -> str:
 
 
 def _why(e: Explanation) -> Iterator[str]:
-    yield from _too_few(e)
-    yield from _declared(e)
+    yield " ".join([*_too_few(e), _declared(e), *_asked(e)])
     yield (
         f"Partial sums, in any order, stay within {_span(e.ladder.prefix)} ({_bits(e.ladder.prefix_bits)}); the adders wrap, so"
         " that only the whole sum has to fit."
@@ -205,35 +194,40 @@ def _too_few(e: Explanation) -> Iterator[str]:
     yield f"{_bits(bits)} from 0 would not do: {' and '.join(wrong)}."
 
 
-def _declared(e: Explanation) -> Iterator[str]:
+def _declared(e: Explanation) -> str:
+    """What the hardware has, and from where it starts."""
     reached, half = _span((e.least + e.start, e.most + e.start)), e.width - 1
     free = e.less is not None and e.less.free_start
     if e.mode == "loadable":
-        yield (
-            f"{_bits(e.width)} are declared, as a budget: weights may be loaded if start + sum stays within -2^{half} and 2^{half}"
-            f" - 1. The present ones start at {e.start:,} and reach {reached}."
+        return (
+            f"{_bits(e.width)} are declared, as a budget: weights may be loaded if start + sum stays within -2^{half} and"
+            f" 2^{half} - 1. The present ones start at {e.start:,} and reach {reached}."
         )
-    elif e.start:
-        yield (
-            f"{_bits(e.width)} are declared: the sum starts at {e.start:,} and so reaches {reached}, within -2^{half} and 2^{half}"
-            " - 1. What reads it takes the start back out, exactly."
+    if e.start:
+        return (
+            f"{_bits(e.width)} are declared: the sum starts at {e.start:,} and so reaches {reached}, within -2^{half} and"
+            f" 2^{half} - 1. What reads it takes the start back out, exactly."
         )
-    elif e.mode == "offset":
-        yield f"{_bits(e.width)} are declared; others of the layer's channels need a start, this one fits from 0."
-    elif free or e.less is None:
-        yield f"{_bits(e.width)} are declared; it starts at 0, a start of its own would save the layer no bit."
-    else:
-        yield f"{_bits(e.width)} are declared; it starts at 0, because not all that reads it could take a start back out."
+    if e.mode == "offset":
+        return f"{_bits(e.width)} are declared; others of the layer's channels need a start, this one fits from 0."
+    if free or e.less is None:
+        return f"{_bits(e.width)} are declared; it starts at 0, a start of its own would save the layer no bit."
+    return f"{_bits(e.width)} are declared; it starts at 0, because not all that reads it could take a start back out."
+
+
+def _asked(e: Explanation) -> Iterator[str]:
+    """What the model was quantized for, what is left, and what data have shown."""
     if e.budget:
         what = "each tile" if e.budget.of == "tile" else "the sum"
         yield f"The model was quantized for {_bits(e.budget.bits)} of {what}."
-    yield f"The interval may grow by {_count(e.room, 'count')} before it needs another bit."
+    where = "" if e.mode == "offset" else " at its nearer end"
+    yield f"The interval may grow by {_count(e.room, 'count')}{where} before it leaves this accumulator."
     if e.seen:
         seen, span = e.seen, e.most - e.least
         share = 100 * (seen.most - seen.least) / span if span else 100.0
         yield (
             f"Observed on {_count(seen.samples, 'sample')}: {_span((seen.least, seen.most))}, {share:.0f} % of the proven"
-            " interval. That proves nothing about other data."
+            " interval; that proves nothing about other data."
         )
 
 
@@ -264,11 +258,10 @@ def _less(e: Explanation) -> Iterator[str]:
     others = [over for over in less.worst if over.channel != e.channel][:NAMED]
     if others:
         parts = [f"{o.channel} by {o.excess:,}{'' if o.steps is None else f' ({_steps(o)})'}" for o in others]
-        more = len(less.channels) - len(others) - (own is not None)
-        yield f"Others are over as well: channel {', '.join(parts)}{f' and {more:,} more' if more else ''}."
+        beyond = len(less.channels) - len(others) - (own is not None)
+        yield f"Others are over as well: channel {', '.join(parts)}{f' and {beyond:,} more' if beyond else ''}."
     yield (
-        f"It would save {less.saves.lut:,.0f} LUT and {less.saves.ff:,.0f} FF in the kernel, what reads it and FIFOs (model,"
-        " folding unchanged)."
+        f"It would save {less.saves.lut:,.0f} LUT and {less.saves.ff:,.0f} FF in the kernel, what reads it and FIFOs (model)."
     )
 
 
@@ -318,28 +311,28 @@ def _kind(change: Change) -> tuple[int, int, int]:
 def _witness(e: Explanation) -> Iterator[str]:
     w = e.witness
     if e.weight_type is None:
-        yield "Each pair of inputs stands where its product is least, or most."
+        how = "Each pair of inputs stands where its product is least, or most."
     else:
-        yield (
+        how = (
             f"{e.least:,}: inputs at their largest where the weight is negative, at their least elsewhere. {e.most:,}: at their"
             " largest where it is positive."
         )
     if w.network is None:
-        yield (
+        whose = (
             "They are inputs of the layer alone: the layers before it may never produce them, and the proof does not count on"
             " that."
         )
     elif w.network == (e.least, e.most):
-        yield "The layer reads the network's input itself, so that inputs of the network attain both."
+        whose = "The layer reads the network's input itself, so that inputs of the network attain both."
     else:
-        yield (
-            f"The layer reads the network's input itself, of which {_span(w.network)} is the most that any attain: a window at"
-            " the edge holds pad codes."
+        whose = (
+            f"The layer reads the network's input itself, and inputs of the network attain {_span(w.network)} at most: a window"
+            " at the edge holds pad codes."
         )
+    yield f"{how} {whose}"
     if w.file:
-        yield f"Written to {w.file}, the low end first: {', '.join(w.arrays)}."
-        if w.network is not None:
-            yield f"To run them: broadaxe simulate BUILD --data {w.file} -o y.npz"
+        after = f"; broadaxe simulate BUILD --data {w.file} -o y.npz runs them" if w.network is not None else ""
+        yield f"Written to {w.file}, the low end first: {', '.join(w.arrays)}{after}."
 
 
 def _run(e: Explanation) -> list[str]:
@@ -372,7 +365,7 @@ def _run(e: Explanation) -> list[str]:
     ]
     if run.narrower is None:
         return [*lines, "  A channel of one bit has no narrower accumulator."]
-    told = "the declared accumulator holds both sums, the narrower one does not" if run.holds else "NOT as it should be"
+    told = "as declared it holds both sums, narrower it does not" if run.holds else "NOT as it should be"
     return [*lines, f"  ! differs: {told}."]
 
 

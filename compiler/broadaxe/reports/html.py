@@ -10,7 +10,8 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -21,17 +22,17 @@ import jinja2
 from markupsafe import Markup
 
 from broadaxe import resources
-from broadaxe.errors import RequestError
+from broadaxe.errors import RequestError, VerificationError
 from broadaxe.reports.columns import elements, shown, tables
 from broadaxe.reports.drawing import drawings
-from broadaxe.reports.pareto import Pareto
+from broadaxe.reports.pareto import Pareto, read_sweep
 from broadaxe.reports.schema import Port, Report
 from broadaxe.reports.words import WORDS
 
 MARK = '<meta name="generator" content="Broadaxe">'
-"""What every page of ours begins with, so that no other file is overwritten."""
+"""In the beginning of every page of ours, so that no other file is overwritten."""
 BEGINNING = 400
-"""Characters that hold MARK."""
+"""Bytes of a page that hold MARK."""
 
 
 @dataclass(frozen=True)
@@ -79,25 +80,66 @@ def render_html(report: Report, *, proof: Proof | None, sweep: Pareto | None = N
     )
 
 
-def write(path: Path, page: Callable[[], str]) -> None:
-    """Make the page and put it in its place at once; an earlier page there is replaced, and no other file.
+def write_html(
+    build: Path, path: Path, report: Report, *, sweep: Path | None = None, progress: Callable[[str], None] | None = None
+) -> int:
+    """Check the certificate of a build folder and write its page; an earlier page there is replaced, and no other file.
+
+    Args:
+        build: the folder.
+        path: of the page.
+        report: of the build.
+        sweep: folder of a sweep, which the page then plots.
+        progress: called with what is being done.
+
+    Returns:
+        Size of the page [bytes].
 
     Raises:
-        RequestError: what is there is no page of ours, or it cannot be written. Nothing is made then.
+        RequestError: what is there is no page of ours, it cannot be written, or the sweep is none.
+        VerificationError: the certificate does not hold. Nothing is written in either case.
     """
+    from broadaxe.prove.checker import CertificateError, check
+
+    said = progress or (lambda _: None)
+    _refuse_others(path)
+    points = None if sweep is None else read_sweep(sweep, (build / "model.onnx").read_bytes())
+    said("checking the certificate")
     try:
-        if path.exists() and not (path.is_file() and MARK in path.open(errors="replace").read(BEGINNING)):
-            raise RequestError(f"{path}: exists and is no report of Broadaxe; choose another file")
-        if not path.absolute().parent.is_dir():
-            raise RequestError(f"{path.parent}: is no folder; make it, or choose another file")
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        text = page()
+        proof = Proof(accepted=True, says=check(build))
+    except CertificateError as failure:
+        raise VerificationError(f"{build}: {failure}; compile again") from None
+    said("writing the page")
+    page = render_html(report, proof=proof, sweep=points, build=str(build)).encode()
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with _writing(path):
         try:
-            partial.write_text(text, encoding="utf-8")
+            partial.write_bytes(page)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
+    return len(page)
+
+
+def _refuse_others(path: Path) -> None:
+    with _writing(path):
+        if path.exists() and not (path.is_file() and MARK.encode() in _beginning(path)):
+            raise RequestError(f"{path}: exists and is no report of Broadaxe; choose another file")
+        if not path.absolute().parent.is_dir():
+            raise RequestError(f"{path.parent}: is no folder; make it, or choose another file")
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(BEGINNING)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What the file system refuses, as an error of ours."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # a NUL in the name
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise RequestError(f"{path}: cannot be written ({reason}); choose another file") from None
 

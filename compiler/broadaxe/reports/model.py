@@ -64,6 +64,14 @@ def report_of(
             of the calibration data that `compile` was given.
         progress: called with what is being done.
 
+    Example:
+        >>> report = broadaxe.report("build")
+        >>> [(layer.name, layer.datatype_bits, layer.width) for layer in report.layers]
+        [('conv0', 16, 12), ('conv1', 15, 12), ('gemm0', 17, 12)]
+
+    Returns:
+        The report; `layers` has an entry for every accumulator, and `layer(name)` finds one.
+
     Raises:
         RequestError: no build folder, or data that do not fit the model.
     """

@@ -1,8 +1,8 @@
 """What an accumulator of one bit less would cost: the channels that overflow it, and which weights would have to be smaller.
 
-A step brings a weight w one nearer to 0. With x in [lo, hi] it takes, off the largest sum, hi where w > 0 and -lo where w < 0, and
-the other of both off the least sum; where the start is free it takes hi - lo off the difference of the two, and that is all
-that counts. Steps on one weight take the same each, so that with one number to bring down the largest steps first are the
+A step brings a weight w one nearer to 0. With x in [lo, hi] it takes, off the largest sum, hi where w > 0 and -lo where w < 0,
+and the other of both off the least sum; where the start is free it takes hi - lo off the difference of the two, and that is
+all that counts. Steps on one weight take the same each, so that with one number to bring down the largest steps first are the
 fewest; with two numbers a greedy choice is made and compared with what each of them needs alone.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def one_bit_less(build: Build, node: Node, op: Accumulating, channel: int, place
     described = []
     for c in shown:
         taken, fewest = None, True
-        if isinstance(op, Mac):
+        if isinstance(op, Mac) and not _adds(op):
             taken, fewest = fewest_steps(op.weights[c], *_row(op, inputs[0], c), needs[:, c].tolist(), free)
         changes = _changes(op, c, taken, place)
         steps = None if taken is None else int(taken.sum())
@@ -83,6 +84,11 @@ def _needs(op: Accumulating, inputs: Sequence[Value], bits: int, free: bool) -> 
         return np.asarray(hi - lo - ((1 << bits) - 1))[None]
     held = IntType(bits, signed=True).range
     return np.stack([hi + op.start - held.hi, held.lo - lo - op.start])
+
+
+def _adds(op: Mac) -> bool:
+    """Whether a layer has no weights of its own: a pool's are all 1."""
+    return (op.weight_ends.lo, op.weight_ends.hi) == (1, 1)
 
 
 def _row(op: Mac, x: Value, channel: int) -> tuple[IntArray, IntArray]:
@@ -155,7 +161,8 @@ def _saving(build: Build, node: Node, op: Accumulating, bits: int) -> Saving:
     """What a sum of fewer bits saves in its kernel, in those that read it, and in FIFOs; the folding stays."""
     graph, out = build.graph, build.graph.values[node.output]
     narrow = replace(out, dtype=IntType(bits, signed=True))
-    narrow_op = replace(op, budget=Budget(bits, op.budget.inner)) if isinstance(op, Budgeted) else op
+    changes: dict[str, Any] = {"budget": Budget(bits, op.budget.inner)} if isinstance(op, Budgeted) else {}
+    narrow_op = replace(op, **changes)  # type: ignore[type-var]
     before, after = _spent(build, node, op, out), _spent(build, node, narrow_op, narrow)
     for stream in build.flow.streams:
         if stream.type == f"{out.name}_t":

@@ -71,9 +71,7 @@ def read_sweep(folder: Path, model: bytes | None = None) -> Pareto:
             mine=_mine(file.parent, frontier, model),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise RequestError(
-            f"{file}: is missing or no sweep; give the folder that broadaxe sweep has written"
-        ) from None
+        raise RequestError(f"{file}: is missing or no sweep; give the folder that broadaxe sweep has written") from None
 
 
 def _whole(text: str) -> int | None:

@@ -17,4 +17,6 @@ def read_report(folder: Path) -> Report:
     try:
         return Report.model_validate_json((folder / "report.json").read_text())
     except (OSError, ValidationError):
-        raise RequestError(f"{folder / 'report.json'}: is missing or damaged; compile again") from None
+        raise RequestError(
+            f"{folder / 'report.json'}: is missing, damaged or of another version of Broadaxe; compile again"
+        ) from None

@@ -43,11 +43,11 @@ class Packed(_Entry):
 class Amounts(_Entry):
     """Of a device, by model: errors in broadaxe.ops.costs and benchmarks/results/resources.json."""
 
-    lut: float
-    ff: float
-    dsp: int
-    bram18: int
-    uram: int
+    lut: Annotated[float, Field(description="look-up tables")]
+    ff: Annotated[float, Field(description="flip-flops")]
+    dsp: Annotated[int, Field(description="DSP blocks")]
+    bram18: Annotated[int, Field(description="block RAMs of 18 Kb")]
+    uram: Annotated[int, Field(description="UltraRAMs")]
 
 
 class Budget(_Entry):
@@ -68,9 +68,9 @@ class Observed(_Entry):
 class Histogram(_Entry):
     """Integer weights of a layer: bin i counts those from lo + i * step to lo + (i + 1) * step - 1."""
 
-    lo: int
-    step: int
-    counts: tuple[int, ...]
+    lo: Annotated[int, Field(description="least weight of the first bin")]
+    step: Annotated[int, Field(description="integers in a bin")]
+    counts: Annotated[tuple[int, ...], Field(description="weights in each bin")]
     zeros: Annotated[int, Field(description="weights that are 0")]
 
 
@@ -90,9 +90,9 @@ class End(_Entry):
 class Witness(_Entry):
     """Why the width cannot be less: inputs that take the widest channel to both ends of its proven interval."""
 
-    channel: int
-    low: End
-    high: End
+    channel: Annotated[int, Field(description="the output channel that it drives")]
+    low: Annotated[End, Field(description="the input that attains the channel's least sum")]
+    high: Annotated[End, Field(description="the one that attains its largest")]
 
 
 class Layer(_Entry):
@@ -105,8 +105,8 @@ class Layer(_Entry):
     macs: Annotated[int, Field(description="products per sample")]
     depth: Annotated[int, Field(description="K, products in one sum")]
     outputs: Annotated[int, Field(description="output channels")]
-    weight_bits: int
-    input_bits: int
+    weight_bits: Annotated[int, Field(description="of the weights' type")]
+    input_bits: Annotated[int, Field(description="of the inputs' type")]
     datatype_bits: Annotated[int, Field(description="what any weights and inputs of these types may need")]
     l1_bits: Annotated[int, Field(description="what these weights and any input of its type may need")]
     exact_bits: Annotated[int, Field(description="two's complement of the proven interval")]
@@ -142,8 +142,8 @@ class Layer(_Entry):
     weights: Annotated[Histogram | None, Field(description="none where both operands are activations")]
     witness: Annotated[Witness | None, Field(description="none where an operator has none of its own")]
     requantizers: Annotated[tuple[str, ...], Field(description="names of the requantizers that read the sum")]
-    pe: int
-    simd: int
+    pe: Annotated[int, Field(description="output channels a cycle")]
+    simd: Annotated[int, Field(description="inputs of each sum a cycle")]
     multiplier: Annotated[str, Field(description="lut (fabric), dsp, or packed: a DSP for several products")]
     pe_bits: Annotated[
         tuple[int, ...] | None,
@@ -157,10 +157,10 @@ class Layer(_Entry):
 class Requantizer(_Entry):
     """One requantizer and how it was proven."""
 
-    name: str
-    node: str
-    form: str
-    channels: int
+    name: Annotated[str, Field(description="in the generated sources")]
+    node: Annotated[str, Field(description="the model's node, `name (Operator)`")]
+    form: Annotated[str, Field(description="what computes it: threshold-search, multiply-shift, ...")]
+    channels: Annotated[int, Field(description="that it has constants for")]
     comparisons: Annotated[int, Field(description="exact integer comparisons that proved the form")]
     reads: Annotated[str, Field(description="name of the kernel whose integers it reads")]
     input: Annotated[str, Field(description="their type, such as int14")]
@@ -173,7 +173,7 @@ class Requantizer(_Entry):
 class Kernel(_Entry):
     """One process of the dataflow: a kernel, a change of lanes, a copy, or an end of an AXI port; all figures are models."""
 
-    name: str
+    name: Annotated[str, Field(description="of the process in the generated sources")]
     kind: Annotated[str, Field(description="operator; read and write of AXI ports, lanes, copy, deal (parameters)")]
     node: Annotated[str, Field(description="the model's node, where it stands for one")]
     trips: Annotated[int, Field(description="of its one loop for a frame, at II = 1: exact")]
@@ -185,15 +185,15 @@ class Kernel(_Entry):
     lanes: Annotated[
         tuple[int, int] | None, Field(description="integers read and written a cycle, where it is a kernel of its own")
     ]
-    resources: Amounts
+    resources: Annotated[Amounts, Field(description="model: of this process alone")]
 
 
 class Fifo(_Entry):
     """A stream between two processes."""
 
-    name: str
-    writer: str
-    reader: str
+    name: Annotated[str, Field(description="of the stream in the generated sources")]
+    writer: Annotated[str, Field(description="the process that writes it")]
+    reader: Annotated[str, Field(description="the process that reads it")]
     type: Annotated[str, Field(description="of an integer in it, such as int14")]
     lanes: Annotated[int, Field(description="integers in a word")]
     bits: Annotated[int, Field(description="of a word")]
@@ -202,7 +202,7 @@ class Fifo(_Entry):
         int, Field(description="depth without deadlock, whatever the pipelines hold back up to their `fill`")
     ]
     depth: Annotated[int, Field(description="declared: frames come at full rate, too")]
-    resources: Amounts
+    resources: Annotated[Amounts, Field(description="model: of this FIFO alone")]
 
 
 Order: TypeAlias = Literal["tensor", "channels-last", "index"]
@@ -275,18 +275,18 @@ class Made(_Entry):
 class Data(_Entry):
     """Rows that the observed ranges come from."""
 
-    source: str
-    samples: int
+    source: Annotated[str, Field(description="the file, or what it is called where there is none")]
+    samples: Annotated[int, Field(description="rows")]
 
 
 class Report(_Entry):
     """Everything the report says about a build."""
 
-    broadaxe: str
-    top: str
-    made: Made
+    broadaxe: Annotated[str, Field(description="version that made it")]
+    top: Annotated[str, Field(description="name of the top-level function")]
+    made: Annotated[Made, Field(description="from what and how")]
     calibration: Annotated[Data | None, Field(description="what the observed ranges come from, where there are some")]
-    inputs: tuple[Port, ...]
+    inputs: Annotated[tuple[Port, ...], Field(description="ports that frames come in at")]
     outputs: Annotated[tuple[Port, ...], Field(description="a port may stand for several tensors, in one entry each")]
     outputs_of_model: Annotated[
         tuple[str, ...],
@@ -294,9 +294,9 @@ class Report(_Entry):
             description="the model's outputs; what no port stands for the host computes with the last part of model.onnx"
         ),
     ]
-    layers: tuple[Layer, ...]
-    requantizers: tuple[Requantizer, ...]
-    macs: int
+    layers: Annotated[tuple[Layer, ...], Field(description="multiply-accumulate layers, in the order of the network")]
+    requantizers: Annotated[tuple[Requantizer, ...], Field(description="in the order of the network")]
+    macs: Annotated[int, Field(description="products per sample")]
     interval: Annotated[
         int,
         Field(
@@ -307,9 +307,9 @@ class Report(_Entry):
     latency: Annotated[
         int, Field(description="model: cycles from a frame's first beat in to its last beat out, at most, design empty")
     ]
-    clock_ns: float
-    kernels: tuple[Kernel, ...]
-    fifos: tuple[Fifo, ...]
+    clock_ns: Annotated[float, Field(description="clock period that rates are counted with")]
+    kernels: Annotated[tuple[Kernel, ...], Field(description="processes of the dataflow")]
+    fifos: Annotated[tuple[Fifo, ...], Field(description="streams between them")]
     resources: Annotated[Amounts, Field(description="model: of all kernels and FIFOs")]
 
     @property
@@ -332,14 +332,21 @@ class Report(_Entry):
             if name in (layer.name, layer.node, layer.node.rpartition(" (")[0]):
                 return layer
         near = get_close_matches(name, [layer.name for layer in self.layers], 3, 0.5)
-        known = (
-            f"did you mean {' or '.join(near)}?" if near else f"such as {self.layers[0].name}" if self.layers else ""
-        )
+        known = f"did you mean {' or '.join(near)}?" if near else "`broadaxe report` lists those that there are"
         raise RequestError(f"layer {name}: {self.top} has no multiply-accumulate layer of that name; {known}")
 
     def as_json(self) -> str:
         """The text of report.json: indented, with lists of numbers in one line."""
         return numbers_in_lines(self.model_dump_json(indent=1))
 
+    def __repr__(self) -> str:
+        return f"Report({self.top!r}, {len(self.layers)} layers, {self.saved_bits} accumulator bits saved)"
+
     def __str__(self) -> str:
-        return text(self)
+        return text(self, full=True)
+
+    def _repr_html_(self) -> str:
+        from broadaxe.notebook import html
+        from broadaxe.reports.terminal import ReportTable
+
+        return html(ReportTable(self, full=True))

@@ -10,6 +10,8 @@ from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
+from broadaxe.printing import plain
+
 if TYPE_CHECKING:
     from broadaxe.reports.schema import Amounts, Layer, Report
 
@@ -145,9 +147,6 @@ def amounts(spent: Amounts) -> str:
     return ", ".join([f"{spent.lut:,.0f} LUT", f"{spent.ff:,.0f} FF", *some])
 
 
-def text(report: Report, width: int = 110) -> str:
+def text(report: Report, full: bool = False) -> str:
     """The table as plain text."""
-    console = Console(width=width, color_system=None, force_terminal=False)
-    with console.capture() as capture:
-        console.print(ReportTable(report))
-    return capture.get().rstrip()
+    return plain(ReportTable(report, full))

@@ -39,7 +39,7 @@ def witness_of(build: Build, node: Node, op: Accumulating, channel: int, file: P
     lo, hi = (int(end[channel]) for end in op.sums(*inputs))
     if [end.sum for end in ends] != [lo, hi]:
         raise VerificationError(
-            f"{node.name}: its witnesses give {[end.sum for end in ends]}, not {[lo, hi]}; report it"
+            f"{node.name}: its witnesses give {' and '.join(str(end.sum) for end in ends)}, not {lo} and {hi}; report it"
         )
     arrays: dict[str, Array] = {
         f"{node.name}.{x.name}": np.stack([row[i] for row in rows]) for i, x in enumerate(inputs)
@@ -81,7 +81,10 @@ def _of_network(
         rows.append(made)
     bound = direct.bounds()[channel]
     if reached != [bound.lo, bound.hi]:
-        raise VerificationError(f"{node.name}: inputs of the network give {reached}, not {bound}; report it")
+        raise VerificationError(
+            f"{node.name}: inputs of the network give {' and '.join(map(str, reached))}, not {bound.lo} and {bound.hi};"
+            " report it"
+        )
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}, (bound.lo, bound.hi)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 WORDS = {
-    "accumulator": "The register that adds up a channel's products. Its width decides adders, FIFO words and memories behind it.",
+    "accumulator": "The register that adds up a channel's products. Its width decides adders and FIFO words.",
     "MAC": "Multiply-accumulate: one product, added to a sum.",
     "K": "How many products one sum has.",
     "channel": "An output of a layer with weights, and so an accumulator interval, of its own.",
-    "proven interval": "The least and the largest sum that a channel can have for any input that the layer can see. Both ends are "
-    "attained: there is an input that leads to each.",
+    "proven interval": "The least and the largest sum that a channel can have for any input that the layer can see. Both "
+    "ends are attained: there is an input that leads to each.",
     "data type bound": "Bits that any weights and any inputs of the layer's types fit: what is left if nothing else is known.",
     "l1 bound": "Bits that these weights (by their sum of magnitudes) and any input of its type fit.",
     "exact": "Two's-complement bits of the proven interval: the least width for a sum that starts at 0 or at its bias.",
@@ -24,10 +24,10 @@ WORDS = {
     "margin": "What is left: in bits, budget less proven width; in counts, how far the interval may grow within the width.",
     "observed": "Least and largest sum on calibration data. It proves nothing, and shows how much of the interval is used.",
     "witness": "Inputs that take the widest channel to both ends of its interval: why the width cannot be less.",
-    "requantizer": "Turns sums into codes of the next layer's type; its form is how hardware does that (thresholds, multiply and "
-    "shift, a table). Each is proven equal to the model's exact real arithmetic on every sum that can occur.",
+    "requantizer": "Turns sums into codes of the next layer's type; its form is how hardware does that (thresholds, multiply "
+    "and shift, a table). Each is proven equal to the model's exact real arithmetic on every sum that can occur.",
     "comparisons": "Exact integer comparisons that such a proof needed.",
-    "certificate": "certificate.json in the build folder: all of these claims, for a checker that shares no code with the compiler.",
+    "certificate": "certificate.json in the build folder: these claims, for a checker that shares no code with the compiler.",
     "PE, SIMD": "Folding: output channels computed at once, and inputs taken at once. PE x SIMD products a cycle.",
     "packing": "Several products of one layer in one DSP block; proven to keep them apart.",
     "trips, II": "Iterations of a process' only loop for a frame; II = 1 is one iteration a cycle.",

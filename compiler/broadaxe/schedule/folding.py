@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from math import gcd, prod
 from typing import Any
 
@@ -96,9 +95,7 @@ def pinned(
     for name, choice in given.items():
         kind, known = ("kernel", list(kernels)) if choice.lanes else ("layer", list(layers))
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            names = f"the nearest is {near[0]}" if near else f"{kind}s are {', '.join(known)}"
-            raise RequestError(f"{where(name)}: there is no such {kind}; {names}")
+            raise RequestError(f"{where(name)}: there is no such {kind}; {kind}s are {', '.join(known)}")
         if not choice.lanes:
             inputs = graph.inputs_of(kernels[name])
             out[name] = _pinned_layer(layers[name], inputs, choice, dsp, where(name))

@@ -25,7 +25,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from broadaxe.errors import BroadaxeError
+from broadaxe.errors import RequestError
 from broadaxe.hardware import Resources
 from broadaxe.schedule.problem import KINDS, Floats, Ints, Link, Problem, vector
 
@@ -299,7 +299,7 @@ def _program(search: _Search, gap: float) -> list[int] | None:
     if result.status == 2:
         return None
     if result.status != 0:
-        raise BroadaxeError(f"folding: HiGHS gave up ({result.message}); give a folding, or another target")
+        raise RequestError(f"folding: HiGHS gave up ({result.message}); give a folding, or another target")
     chosen = result.x[: first[-1]]
     return [int(chosen[a:b].argmax()) for a, b in pairwise(first.tolist())]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -112,7 +112,7 @@ class SweepConfig(Settings):
     Every combination is run unless `apart` or `headroom` leave it out; neither does by default.
     """
 
-    sections: ClassVar[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    sections = (
         ("The grid", ("acc_bits", "weight_bits", "act_bits", "methods")),
         ("What is left out of it", ("apart", "headroom")),
         ("Every run", ("quantize",)),

@@ -1,4 +1,4 @@
-"""`broadaxe.sweep`: quantize a network in many ways, and show what accuracy each accumulator width buys.
+"""`broadaxe.search.sweep`: quantize a network in many ways, and show what accuracy each accumulator width buys.
 
 Rows have roles. Calibration rows give ranges and weights, validation rows choose among runs, and test rows are run through
 the chosen networks alone, after the last choice: nothing can be chosen by them.
@@ -75,6 +75,7 @@ class Sweep:
         test: percent on test rows of the runs on the frontier; empty without test rows.
         floats: percent of the model as it was given, by kind of rows.
         metric: accuracy where there are labels, else fidelity to the model's own outputs.
+        warnings: what a user should look at.
     """
 
     folder: Path
@@ -92,6 +93,12 @@ class Sweep:
         from broadaxe.sweeps.table import text
 
         return text(self)
+
+    def _repr_html_(self) -> str:
+        from broadaxe.notebook import html
+        from broadaxe.sweeps.table import FrontierTable
+
+        return html(FrontierTable(self))
 
 
 def sweep(
@@ -117,10 +124,18 @@ def sweep(
         calibration, validation, test: a .npz or .npy file, inputs, or (inputs, labels); an array `labels` in a file or
             mapping makes the score accuracy, without it is fidelity to the model's outputs.
         output: folder to write, or that of an earlier call with the same request.
-        config, options: see `broadaxe.SweepConfig`; options are its fields.
+        config, options: see `broadaxe.search.SweepConfig`; options are its fields.
         jobs: local processes, of one thread each; default: one for each core.
         scheduler: address of a dask.distributed scheduler to run on instead, such as tcp://host:8786.
         progress: called with what is being done.
+
+    Example:
+        >>> found = sweep(model, x_train[:200], (x_test, y_test), "sweep", acc_bits="9:11:2", act_bits=4, methods="axe", jobs=1)
+        >>> [(point.p, point.method) for point in found.frontier]
+        [(9, 'axe'), (11, 'axe')]
+
+    Returns:
+        All runs, and the best one at each width.
 
     Raises:
         RequestError: request, data or folder are wrong; nothing is written then. Or the cluster is lost.
@@ -128,12 +143,14 @@ def sweep(
         MissingToolError: torch, matplotlib or dask.distributed is not installed.
     """
     if config is not None and options:
-        raise RequestError(f"sweep: both a config and {', '.join(options)}; give one or the other")
+        raise RequestError(f"sweep: got a config and beside it {', '.join(options)}; give one or the other")
     asked = config or sweep_config(**options)
     if jobs is not None and jobs < 1:
         raise RequestError(f"sweep: jobs: {jobs} is not allowed; give 1 or more")
     if jobs is not None and scheduler is not None:
-        raise RequestError("sweep: both jobs and a scheduler; jobs are local processes, give one or the other")
+        raise RequestError(
+            f"sweep: got jobs {jobs} and scheduler {scheduler}; jobs are local processes, give one or the other"
+        )
     said = progress or (lambda _: None)
     for name in ("torch", "matplotlib"):
         if importlib.util.find_spec(name) is None:
@@ -163,11 +180,14 @@ class _Request:
         floats = not has_quantizers(self.model)
         if config.act_bits is not None and not floats:
             raise RequestError(
-                "settings: act_bits: is for float models, this one has quantizers of its own; leave it out (--act-bits)"
+                f"settings: act_bits: {','.join(map(str, config.act_bits))} is for float models, this one has quantizers of its"
+                " own; leave it out (--act-bits)"
             )
         self.runs = config.runs(floats=floats)
         if not self.runs:
-            raise RequestError("settings: apart and headroom leave no run; widen them, or the ranges")
+            limits = {"apart": config.apart, "headroom": config.headroom and ",".join(map(str, config.headroom))}
+            said = " and ".join(f"{name} {value}" for name, value in limits.items() if value is not None)
+            raise RequestError(f"settings: no run is left by {said}; allow more, or widen the ranges")
         for run in self.runs:
             config.of(run)
         self.rows = {

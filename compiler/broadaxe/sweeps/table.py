@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
+from broadaxe.printing import plain
 from broadaxe.sweeps.config import Run
 
 if TYPE_CHECKING:
@@ -55,7 +56,4 @@ def _bits(run: Run) -> str:
 
 def text(sweep: Sweep) -> str:
     """The table as plain text."""
-    console = Console(width=160, color_system=None)
-    with console.capture() as capture:
-        console.print(FrontierTable(sweep))
-    return capture.get().rstrip("\n")
+    return plain(FrontierTable(sweep))

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 from broadaxe.errors import RequestError
+from broadaxe.manifest import read_manifest
 
 LARGEST_FILE = 4 << 20
 LARGEST_BUNDLE = 32 << 20
@@ -25,6 +26,7 @@ def bundle(folder: Path, target: Path) -> list[str]:
     """
     if target.suffix != ".zip":
         raise RequestError(f"{target}: does not end in .zip; name a .zip file")
+    read_manifest(folder)
     chosen = [p for p in (folder / "build.json", folder / "report.json") if p.is_file()]
     below = folder / "vendor"
     chosen += sorted(

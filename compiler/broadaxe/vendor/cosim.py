@@ -11,16 +11,15 @@ from typing import Any
 
 import yaml
 
-from broadaxe.config import settings
 from broadaxe.errors import RequestError, VerificationError
-from broadaxe.manifest import check_files, read_manifest
+from broadaxe.manifest import check_files, settings_of
 from broadaxe.reports.reading import read_report
 from broadaxe.reports.schema import Report
 from broadaxe.schedule.devices import DEFAULT_PART
 from broadaxe.vendor.compare import Difference, differences
 from broadaxe.vendor.figures import text_of
 from broadaxe.vendor.logs import complaint
-from broadaxe.vendor.project import STEPS, steps_of
+from broadaxe.vendor.project import NAMES, STEPS, steps_of
 from broadaxe.vendor.reports import Reports, figures_of, latencies, measured, read_reports
 from broadaxe.vendor.results import Synthesis
 from broadaxe.vendor.run import run
@@ -86,10 +85,10 @@ def cosim(
     """
     said = progress or (lambda _: None)
     check_files(folder)
-    chosen = settings(**read_manifest(folder)["settings"])
+    chosen = settings_of(folder)
     known = (*steps_of(chosen.tool), "all")
     if step not in known:
-        raise RequestError(f"--step {step}: is no step for {chosen.tool}; use {', '.join(known)}")
+        raise RequestError(f"--step {step}: is no step of {NAMES[chosen.tool]}; use {', '.join(known)}")
     steps: tuple[str, ...] = STEPS if step == "all" else (step,)
     if step in SYNTHESISED and not any((folder / WORK / "hls").rglob("*_csynth.rpt")):
         steps = ("csynth", step)
@@ -108,7 +107,7 @@ def read_back(folder: Path, results: Path) -> Outcome:
     for step, text, log in _logs(results):
         why = complaint(step, text, scripted="BROADAXE:" in text, frames=_frames(folder))
         if why:
-            raise VerificationError(f"{step}: failed, {why}; its log is {log}")
+            raise VerificationError(f"{step}: failed, {why}; look into its log {log}")
         done.add(step)
     found = outcome(folder, results, tuple(step for step in (*STEPS, "export_xo") if step in done))
     if found.reports == Reports():
@@ -171,7 +170,7 @@ def outcome(folder: Path, results: Path, steps: tuple[str, ...]) -> Outcome:
 
 def _check_target(folder: Path, results: Path, found: Synthesis) -> None:
     """The report is of the part and the clock that the build is for."""
-    chosen = settings(**read_manifest(folder)["settings"])
+    chosen = settings_of(folder)
     part = chosen.part or DEFAULT_PART
     same = re.sub(r"\W", "", found.part).lower() == re.sub(r"\W", "", part).lower()
     if not same or (found.target_ns is not None and abs(found.target_ns - chosen.clock_ns) > 0.01):
@@ -192,16 +191,18 @@ def _run_step(folder: Path, tool: HlsTool, step: str, timeout: float, said: Call
         if status:
             why = complaint(step, log.read_text(errors="replace"), scripted=True, frames=_frames(folder))
             raise VerificationError(
-                f"{step}: {tool} ended with status {status}; {why or 'it says nothing'}; its log is {log}"
+                f"{step}: {tool} ended with status {status}, {why or 'it says nothing'}; look into its log {log}"
             )
     text = log.read_text(errors="replace")
     why = complaint(step, text, scripted=tool.program != "vitis-run", frames=_frames(folder))
     if why:
-        raise VerificationError(f"{step}: failed, {why}; its log is {log}")
+        raise VerificationError(f"{step}: failed, {why}; look into its log {log}")
     if step in OUTPUTS:
         place, names = OUTPUTS[step]
         if not any(p for name in names for p in (work / place).rglob(name)):
-            raise VerificationError(f"{step}: left no {' or '.join(names)} below {work / place}; its log is {log}")
+            raise VerificationError(
+                f"{step}: left no {' or '.join(names)} below {work / place}; look into its log {log}"
+            )
 
 
 def _clear(work: Path, step: str) -> None:

@@ -38,7 +38,7 @@ class _Report:
         timing = self._table("Timing", "Summary")
         latency = self._table("Latency", "Summary")
         if len(timing.rows) < 1 or len(latency.rows) != 1:
-            raise malformed(self.where, "the summary of timing or latency is empty")
+            raise malformed(self.where, "the summary of timing or latency has not one row")
         usage = self._after("Utilization Estimates", "* Summary:")
         instances = self._instances()
         self._after("Interface", "* Summary:")  # the last table: the report is whole

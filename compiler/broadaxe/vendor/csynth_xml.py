@@ -84,7 +84,7 @@ def _parse(text: str, where: str) -> Element:
         return builder.close()
     except expat.ExpatError as error:
         raise malformed(f"{where}, line {error.lineno}", f"is not XML ({expat.errors.messages[error.code]})") from None
-    except (AssertionError, ValueError) as error:
+    except (AssertionError, LookupError, ValueError) as error:  # LookupError: an encoding that there is not
         if isinstance(error, RequestError):
             raise
         raise malformed(where, "is not XML") from None

@@ -135,7 +135,7 @@ def _newer(text: str, where: str) -> Implementation:
             for s, p in (("implementation", "Place & Route"), ("synthesis", "RTL Synthesis"))
             if f"{p} Resources" in titles
         ),
-        ("", ""),
+        ("synthesis", "RTL Synthesis"),
     )
     device = re.search(r"^ *\* Target device: +(\S+)$", text, flags=re.MULTILINE)
     for title in (f"{prefix} Resource Summary", f"{prefix} Timing Summary", f"{prefix} Resources"):

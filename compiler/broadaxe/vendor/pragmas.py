@@ -157,7 +157,7 @@ PRAGMAS = (
             Option("", "(?i:uram)"),
         ),
         INSIDE,
-        "UG902, pragma HLS resource; its table of cores",
+        "UG902, pragma HLS resource with its table of cores",
         until=VIVADO,
     ),
     Pragma(
@@ -207,20 +207,20 @@ def parse(text: str, where: str) -> Iterator[Found]:
     """The `#pragma HLS` lines of a source. VerificationError where one is no list of words and key=value."""
     for number, line in enumerate(text.split("\n"), 1):
         if "_Pragma" in line:
-            raise VerificationError(f"{where}:{number}: _Pragma; write #pragma HLS on a line of its own")
+            raise VerificationError(f"{where}:{number}: _Pragma is not read; write #pragma HLS on a line of its own")
         match = re.fullmatch(r"\s*#\s*pragma\s+HLS\s+(\w+)(.*)", line, flags=re.IGNORECASE)
         if match is None:
             if re.match(r"\s*#\s*pragma(?!\s+once\s*$)", line):
-                raise VerificationError(
-                    f"{where}:{number}: {line.strip()}; only #pragma HLS and #pragma once are known"
-                )
+                raise VerificationError(f"{where}:{number}: {line.strip()} is unknown; use #pragma HLS or #pragma once")
             continue
         rest = re.sub(r"\s*=\s*", "=", match[2].split("//")[0]).split()
         options = []
         for word in rest:
             key, equals, value = word.partition("=")
             if equals and (not re.fullmatch(NAME, key) or not value):
-                raise VerificationError(f"{where}:{number}: {line.strip()}; {word!r} is no option")
+                raise VerificationError(
+                    f"{where}:{number}: {line.strip()}: {word!r} is no option; write a word, or key=value"
+                )
             options.append((key, value) if equals else ("", word))
         yield Found(number, match[1].upper(), tuple(options))
 
@@ -241,7 +241,7 @@ def check(text: str, where: str, version: Version) -> list[Found]:
         said = f"{where}:{found.line}: #pragma HLS {found.name}"
         pragma = TABLE.get(found.name)
         if pragma is None:
-            raise VerificationError(f"{said}: is unknown; the table has {', '.join(TABLE)}")
+            raise VerificationError(f"{said}: is unknown; use one of {', '.join(TABLE)}")
         if not pragma.since <= version <= pragma.until:
             raise VerificationError(f"{said}: is not of version {written(version)}; see {pragma.source}")
         if place.scope not in pragma.scopes:
@@ -266,7 +266,7 @@ def _check_options(found: Found, pragma: Pragma, version: Version, said: str) ->
         alike = [o for o in pragma.options if o.key.lower() == key.lower()]
         if key and not alike:
             known = ", ".join(sorted({o.key for o in pragma.options if o.key}))
-            raise VerificationError(f"{said}: has no option {key}; it has {known or 'none'}")
+            raise VerificationError(f"{said}: has no option {key}; use {known or 'none'}")
         fitting = [o for o in alike if re.fullmatch(o.value, value)]
         if not fitting:
             raise VerificationError(f"{said}: {f'{key}={value}' if key else value} is not allowed; see {pragma.source}")

@@ -58,8 +58,8 @@ def run(
                 _end(process)
         if not finished:
             raise VerificationError(
-                f"{name or command[0]}: did not end within {seconds:g} s and was stopped; allow more with --timeout, its log is"
-                f" {log}"
+                f"{name or command[0]}: did not end within {seconds:g} s and was stopped; allow more with --timeout, or look"
+                f" into its log {log}"
             )
         return process.wait()
 

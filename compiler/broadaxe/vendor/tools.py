@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +13,16 @@ from broadaxe.vendor.project import NAMES, arguments
 from broadaxe.vendor.versions import (
     FIRST_WITH_CONFIG,
     LAST_WITH_VITIS_HLS,
+    PROGRAMS,
     VITIS_HLS,
     VIVADO_HLS,
     Tool,
     Version,
+    said_version,
     version_of,
     written,
 )
 
-PROGRAMS: tuple[tuple[str, Tool], ...] = (("vitis-run", "vitis"), ("vitis_hls", "vitis"), ("vivado_hls", "vivado"))
-"""In the order in which they are looked for."""
 SECONDS_TO_SAY_ITS_VERSION = 120
 
 
@@ -65,10 +64,14 @@ def find_tool(tool: Tool, folder: Path, steps: Sequence[str]) -> HlsTool:
         return HlsTool(program, Path(path), version)
     wanted = [program for program, kind in PROGRAMS if kind == tool]
     other = next((program for program, kind in PROGRAMS if kind != tool and shutil.which(program)), None)
-    hint = f"{other} is there, but this build is for {NAMES[tool]} (compile --tool chooses)" if other else ""
+    if other:
+        raise MissingToolError(
+            f"{' and '.join(wanted)}: not found on PATH, {other} is, but this build is for {NAMES[tool]}; compile again with"
+            f" --tool {'vivado' if tool == 'vitis' else 'vitis'}, or source the settings64.sh of {NAMES[tool]}"
+        )
     raise MissingToolError(
-        f"{' and '.join(wanted)}: not found on PATH{f'; {hint}' if hint else ''}; source the tool's settings64.sh, or run"
-        f" {by_hand(tool, folder, steps)} where it is installed and read the results with `broadaxe cosim {folder} --read DIR`"
+        f"{' and '.join(wanted)}: not found on PATH; source the tool's settings64.sh, or run {by_hand(tool, folder, steps)}"
+        f" where it is installed and read the results with `broadaxe cosim {folder} --read DIR`"
     )
 
 
@@ -93,17 +96,4 @@ def _beside(path: Path, name: str) -> Path | None:
 
 def _version(path: Path) -> Version | None:
     """What the program says, or else what its path does."""
-    option = "--version" if path.name == "vitis-run" else "-version"
-    try:
-        done = subprocess.run(
-            [str(path), option],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=SECONDS_TO_SAY_ITS_VERSION,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return version_of(str(path.resolve()))
-    return version_of(done.stdout + done.stderr) or version_of(str(path.resolve()))
+    return said_version(path, SECONDS_TO_SAY_ITS_VERSION) or version_of(str(path.resolve()))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 Version: TypeAlias = tuple[int, int]
@@ -20,6 +22,9 @@ LAST_WITH_VITIS_HLS: Version = (2024, 1)
 FIRST_WITH_CONFIG: Version = (2023, 2)
 """From it on vitis-run and v++ -c --mode hls take hls.cfg."""
 
+PROGRAMS: tuple[tuple[str, Tool], ...] = (("vitis-run", "vitis"), ("vitis_hls", "vitis"), ("vivado_hls", "vivado"))
+"""In the order in which they are looked for."""
+
 
 def version_of(text: str) -> Version | None:
     """The version in a text such as `Vitis HLS v2023.2 (64-bit)`; None where there is none."""
@@ -35,3 +40,21 @@ def written(version: Version) -> str:
 def tool_of(version: Version) -> Tool:
     """Which of the two tools a version is of."""
     return "vivado" if version <= VIVADO_HLS[-1] else "vitis"
+
+
+def said_version(path: Path, seconds: float) -> Version | None:
+    """What a program of the tools says its version is, within a time; None where it says none."""
+    option = "--version" if path.name == "vitis-run" else "-version"
+    try:
+        done = subprocess.run(
+            [str(path), option],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return version_of(done.stdout + done.stderr)

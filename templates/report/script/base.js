@@ -70,3 +70,5 @@ const plainTable = (caption, columns, rows, id) =>
 
 const fact = (label, key, value, help) =>
   el("div", { title: help ?? null }, el("dt", {}, label), el("dd", { "data-key": key }, value));
+
+const barColumns = () => el("colgroup", {}, el("col", { class: "label" }), el("col", { class: "figure" }), el("col", {}));

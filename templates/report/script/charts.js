@@ -51,7 +51,7 @@ const chart = ({ title, summary, count, y: [lo, hi], height = 170, marks, readou
       svg("path", { class: "grid", d: yTicks.map((t) => `M${EDGE.left} ${d(y(t))}H${width - EDGE.right}`).join("") }),
       yTicks.map((t) => svg("text", { x: EDGE.left - 6, y: d(y(t)) + 4, "text-anchor": "end" }, short(t))),
       labels.map(([i, text]) => svg("text", { x: d(x(i) + slot / 2), y: bottom + 14, "text-anchor": "middle" }, text)),
-      xLabel ? svg("text", { x: EDGE.left - 6, y: bottom + 14, "text-anchor": "end" }, xLabel) : null,
+      xLabel ? svg("text", { x: 4, y: bottom + 14 }, xLabel) : null,
       marks(x, y, slot),
       svg("path", { class: "axis", d: `M${EDGE.left} ${bottom}H${width - EDGE.right}M${EDGE.left} ${EDGE.top}V${bottom}` }),
       cursor));

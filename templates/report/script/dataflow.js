@@ -2,7 +2,7 @@
 const gantt = () => {
   const holder = el("div", { class: "gantt", tabindex: "0", role: "region", "aria-label": "Processes over the cycles of a frame" });
   const ROW = 17;
-  const NAMES = 150;
+  const NAMES = 168;
   let plumbing = REPORT.kernels.length <= 60;
   const hidden = new Set(["lanes", "copy", "deal"]);
   const draw = () => {
@@ -13,7 +13,7 @@ const gantt = () => {
     const height = 24 + kernels.length * ROW + 4;
     const marks = ticks(0, last, Math.max(2, Math.floor((width - NAMES) / 110)));
     holder.replaceChildren(svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img",
-      "aria-label": `${plural(kernels.length, "process")}es`.replace("processes", "processes") },
+      "aria-label": `Bars of ${number(kernels.length)} processes; the table of processes has their cycles` },
     svg("path", { class: "grid", d: marks.map((at) => `M${d(x(at))} 20V${height}`).join("") }),
     marks.map((at) => svg("text", { x: d(x(at)), y: 14, "text-anchor": "middle" }, short(at))),
     kernels.map((kernel, i) => {
@@ -22,7 +22,7 @@ const gantt = () => {
       const long = x(kernel.end) - x(kernel.start);
       return svg("g", {},
         svg("title", {}, `${kernel.name} (${kernel.kind}): cycles ${number(kernel.start)} to ${number(kernel.end)}, ${plural(kernel.trips, "trip")}, fill ${number(kernel.fill)}`),
-        svg("text", { x: NAMES - 8, y: y + 12, "text-anchor": "end", class: slow ? "strong" : null }, cut(kernel.name, 24)),
+        svg("text", { x: NAMES - 8, y: y + 12, "text-anchor": "end", class: slow ? "strong" : null }, cut(kernel.name, 25)),
         svg("rect", { x: d(x(kernel.start)), y: y + 2, width: d(Math.max(1.5, long)), height: ROW - 5,
           class: LAYERS.has(kernel.name) ? "fill-solid" : "fill-proven" }),
         slow ? svg("text", { x: d(x(kernel.end) + 5), y: y + 12, class: "strong" }, "slowest") : null);
@@ -62,7 +62,7 @@ const resourcesPanel = () => {
     return el("tr", {}, el("th", { scope: "row" }, label), el("td", { class: "number" }, amount(total)), el("td", {}, bar));
   });
   return [el("h3", {}, "Resources by kind, by model"),
-    el("table", { class: "bars stacked" }, el("caption", {}, "Resources by kind, stacked"), el("tbody", {}, rows)),
+    el("table", { class: "bars stacked" }, el("caption", {}, "Resources by kind, stacked"), barColumns(), el("tbody", {}, rows)),
     plainTable("Resources by kind", [["kind", false], ...fields.map(([, label]) => [label, true])], kinds.map((kind, i) => [
       el("span", {}, el("span", { class: `swatch ${color(i)}`, "aria-hidden": "true" }), kind), ...fields.map(([field]) => amount(sums.get(kind)[field]))]), "table-kinds")];
 };

@@ -13,7 +13,7 @@ const boundsTable = (layer) => {
   ].filter(Boolean);
   const most = Math.max(...rows.map((row) => row[2]));
   return el("table", { class: "bars" },
-    el("caption", {}, `Accumulator bits of ${layer.name} by bound`),
+    el("caption", {}, `Accumulator bits of ${layer.name} by bound`), barColumns(),
     el("tbody", {}, rows.map(([label, field, bits, help, kind]) => {
       const bar = el("span", { class: `bar ${kind ?? ""}` });
       bar.style.width = `${(100 * bits) / most}%`;

@@ -1,12 +1,15 @@
 // The network: boxes by rank and height as they were laid out, ranks broken into lines for the width that there is.
 const BOX = { width: 132, height: 40, gap: 84, row: 54, line: 30, margin: 26 };
+const TRACK = 14;
+const NARROW = 430;
 const OTHER_NAMES = { matvec: "", grouped_matvec: "grouped", scaled_add: "add", window_max: "max", requantize: "requantize" };
 
 const network = () => {
   const holder = el("div", { class: "network", tabindex: "0", role: "region", "aria-label": "Network graph" });
   let level = REPORT.kernels.length > 60 ? "layers" : "kernels";
-  let zoom = 1;
+  let zoom = 0;
   const draw = () => {
+    zoom ||= Math.max(0.7, Math.min(1, holder.clientWidth / NARROW || 1));
     const available = (holder.clientWidth || 1000) / zoom;
     holder.replaceChildren(drawn(DATA.drawings[level], available, zoom));
   };
@@ -17,7 +20,7 @@ const network = () => {
       draw();
     } }, choice));
   const scale = (factor) => () => {
-    zoom = factor ? Math.max(0.3, Math.min(2.5, zoom * factor)) : 1;
+    zoom = factor ? Math.max(0.3, Math.min(2.5, zoom * factor)) : 0;
     draw();
     say(`zoom ${Math.round(zoom * 100)} percent`);
   };
@@ -29,7 +32,7 @@ const network = () => {
       el("span", { class: "push controls" },
         el("button", { type: "button", "aria-label": "Zoom out", onclick: scale(1 / 1.25) }, "\u2212"),
         el("button", { type: "button", "aria-label": "Zoom in", onclick: scale(1.25) }, "+"),
-        el("button", { type: "button", onclick: scale(0) }, "100 %"))),
+        el("button", { type: "button", onclick: scale(0) }, "Fit"))),
     el("p", { class: "soft" },
       "Boxes are processes, lines are FIFOs with type and lanes; layers have a strong frame, their accumulator's bits, and open their page."),
     holder,
@@ -49,8 +52,7 @@ const boxLines = (kernel) => {
 };
 
 const drawn = (drawing, available, zoom) => {
-  const pitch = BOX.width + BOX.gap;
-  const perLine = Math.max(2, Math.floor((available - 2 * BOX.margin + BOX.gap) / pitch));
+  const perLine = Math.max(2, Math.floor((available - 2 * BOX.margin + BOX.gap) / (BOX.width + BOX.gap)));
   const ranks = 1 + Math.max(0, ...Object.values(drawing.boxes).map(([rank]) => rank));
   const lines = Math.ceil(ranks / perLine);
   const extent = Array.from({ length: lines }, () => [Infinity, -Infinity]);
@@ -80,34 +82,56 @@ const drawn = (drawing, available, zoom) => {
   let top = BOX.margin;
   for (let line = 0; line < lines; line += 1) {
     tops.push(top - (Number.isFinite(extent[line][0]) ? extent[line][0] : 0) * BOX.row);
-    top += (Number.isFinite(extent[line][0]) ? extent[line][1] - extent[line][0] : 1) * BOX.row + BOX.line + turning[line] * 8;
+    top += (Number.isFinite(extent[line][0]) ? extent[line][1] - extent[line][0] : 1) * BOX.row + BOX.line + turning[line] * TRACK;
   }
   const tracks = Math.max(0, ...turning);
   const left = BOX.margin + tracks * 7;
-  const width = left * 2 + Math.min(perLine, ranks) * pitch - BOX.gap;
+  // Lines are as wide as what is there, within reason.
+  const gap = Math.max(BOX.gap - 8, Math.min(BOX.gap + 60, (available - 4 - 2 * left - perLine * BOX.width) / (perLine - 1)));
+  const pitch = BOX.width + gap;
+  const width = left * 2 + Math.min(perLine, ranks) * pitch - gap;
   const X = (rank) => left + (rank % perLine) * pitch;
   const Y = (rank, y) => tops[Math.floor(rank / perLine)] + y * BOX.row;
   const bottomOf = (line) => tops[line] + extent[line][1] * BOX.row;
 
+  // Where edges meet a box they stand apart, in the order of their other ends.
+  const spread = (end, other) => {
+    const meeting = new Map();
+    for (const step of steps) {
+      const box = step.edge[end];
+      meeting.set(box, [...(meeting.get(box) ?? []), step]);
+    }
+    for (const group of meeting.values()) {
+      const apart = Math.min(12, 28 / group.length);
+      const sorted = [...group].sort((a, b) => other(a.spots).y - other(b.spots).y);
+      sorted.forEach((step, i) => {
+        step[end] = { by: (i - (group.length - 1) / 2) * apart, alone: group.length === 1 };
+      });
+    }
+  };
+  spread("source", (spots) => spots[1]);
+  spread("target", (spots) => spots[spots.length - 2]);
+
   const paths = [];
   const heads = [];
   const labels = [];
-  for (const { edge, spots } of steps) {
+  for (const { edge, spots, source, target } of steps) {
     let path = "";
+    const height = (i) => Y(spots[i].rank, spots[i].y) + (i === 0 ? source.by : i === spots.length - 1 ? target.by : 0);
     const real = (i) => i === 0 || i === spots.length - 1;
     for (let i = 0; i + 1 < spots.length; i += 1) {
       const [a, b] = [spots[i], spots[i + 1]];
       // A bend is a straight piece as wide as a box.
       const ax = X(a.rank) + BOX.width;
       const bx = X(b.rank) - (real(i + 1) ? 5 : 0);
-      const [ay, by] = [Y(a.rank, a.y), Y(b.rank, b.y)];
+      const [ay, by] = [height(i), height(i + 1)];
       path += real(i) ? `M${d(ax)} ${d(ay)}` : `H${d(ax)}`;
       if (a.track === undefined) {
         const middle = (ax + bx) / 2;
         path += ay === by ? `H${d(bx)}` : `C${d(middle)} ${d(ay)} ${d(middle)} ${d(by)} ${d(bx)} ${d(by)}`;
       } else {
         const line = Math.floor(a.rank / perLine);
-        const gutter = bottomOf(line) + 8 + a.track * 8;
+        const gutter = bottomOf(line) + 10 + a.track * TRACK;
         path += `H${d(ax + 8 + a.track * 7)}V${d(gutter)}H${d(left - 10 - a.track * 7)}V${d(by)}H${d(bx)}`;
       }
       if (i + 2 === spots.length) heads.push(`M${d(bx + 5)} ${d(by)}l-7 -3.5v7Z`);
@@ -115,14 +139,19 @@ const drawn = (drawing, available, zoom) => {
     paths.push(svg("path", { class: "edge", d: path }, svg("title", {}, edge.fifos.map(fifoText).join("\n"))));
     const last = FIFOS.get(edge.fifos[edge.fifos.length - 1]);
     const text = `${last.type} \u00d7 ${last.lanes}`;
-    // On the last straight piece where there is one, else in the gap before the reader.
-    const bend = spots.length > 2 ? spots[Math.floor(spots.length / 2)] : null;
-    const end = spots[spots.length - 1];
-    const start = spots[spots.length - 2];
-    if (bend) labels.push([X(bend.rank) + BOX.width / 2, Y(bend.rank, bend.y) - 5, text]);
-    else if (start.track === undefined) {
-      labels.push([X(end.rank) - BOX.gap / 2, (Y(start.rank, start.y) + Y(end.rank, end.y)) / 2 - 5, text]);
-    } else labels.push([left + 30, bottomOf(Math.floor(start.rank / perLine)) + 5 + start.track * 8, text]);
+    // On a straight piece: a bend's, the gutter's, or the end at a box that no other edge meets.
+    const bend = spots.length > 2 ? Math.floor(spots.length / 2) : 0;
+    const near = spots.length - 2;
+    const [start, end] = [spots[near], spots[near + 1]];
+    const [ay, by] = [height(near), height(near + 1)];
+    const [ax, bx] = [X(start.rank) + BOX.width, X(end.rank)];
+    if (bend) labels.push([X(spots[bend].rank) + BOX.width / 2, height(bend) - 4, text, "middle"]);
+    else if (start.track !== undefined) {
+      labels.push([left + 4, bottomOf(Math.floor(start.rank / perLine)) + 6 + start.track * TRACK, text, "start"]);
+    } else if (Math.abs(ay - by) < 1) labels.push([(ax + bx) / 2 - 2, ay - 4, text, "middle"]);
+    else if (target.alone) labels.push([bx - 10, ay < by - 8 ? by + 13 : by - 4, text, "end"]);
+    else if (source.alone) labels.push([ax + 4, ay > by + 8 ? ay + 13 : ay - 4, text, "start"]);
+    else labels.push([(ax + bx) / 2, (ay + by) / 2 - 4, text, "middle"]);
   }
   const boxes = Object.entries(drawing.boxes).map(([id, [rank, y]]) => {
     const kernel = KERNELS.get(id);
@@ -141,10 +170,10 @@ const drawn = (drawing, available, zoom) => {
   });
   return svg("svg", {
     viewBox: `0 0 ${d(width)} ${d(top)}`, width: d(width * zoom), height: d(top * zoom), role: "group",
-    "aria-label": `${plural(boxes.length, "box")}es`.replace("boxs", "box").replace("boxeses", "boxes"),
+    "aria-label": `${number(boxes.length)} processes and ${plural(drawing.edges.length, "stream")}`,
   },
   paths, svg("path", { class: "head", d: heads.join("") }), boxes,
-  labels.map(([x, y, text]) => svg("text", { class: "edge-label", x: d(x), y: d(y), "text-anchor": "middle" }, text)));
+  labels.map(([x, y, text, anchor]) => svg("text", { class: "edge-label", x: d(x), y: d(y), "text-anchor": anchor }, text)));
 };
 
 const fifoText = (id) => {

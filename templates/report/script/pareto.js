@@ -16,7 +16,7 @@ const pareto = () => {
   const out = el("p", { class: "readout" }, "\u00a0");
   const methods = [...new Set([...sweep.frontier, ...sweep.runs].map((point) => point.method))];
   const bits = range([...sweep.frontier, ...sweep.runs].map((point) => point.bits));
-  const best = [...sweep.frontier.map((point) => point.score), ...(sweep.as_given === null ? [] : [sweep.as_given])];
+  const best = [...[...sweep.frontier, ...sweep.runs].map((point) => point.score), ...(sweep.as_given === null ? [] : [sweep.as_given])];
   const floor = Math.max(0, Math.min(...sweep.frontier.map((point) => point.score)) - 4);
   const top = Math.min(100, Math.max(...best) + 1.5);
   const own = REPORT.layers.length ? Math.max(...REPORT.layers.map((layer) => layer.width)) : null;

@@ -1,0 +1,146 @@
+"""Reports: the one of a build, its page, a sweep beside it, explanations of layers."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from unittest import mock
+
+from small_builds import compiled, copied
+
+import broadaxe
+from broadaxe import alone
+from broadaxe.auditing.reach import Reading
+from broadaxe.errors import RequestError, VerificationError
+from broadaxe.reports import witness as witnesses
+from broadaxe.reports.explain import explain
+from broadaxe.reports.html import write
+from broadaxe.reports.pareto import read_sweep
+from broadaxe.reports.reading import read_report
+from broadaxe.reports.schema import End
+from broadaxe.types import Interval
+
+from . import provokes
+
+COVERS = ("alone.py", "reports/")
+
+
+@provokes(
+    "{tmp}/build/report.json: is missing, damaged or of another version of Broadaxe; compile again",
+    RequestError,
+)
+def report_of_another_version(tmp: Path) -> None:
+    place = copied(tmp)
+    (place / "report.json").write_text("{}")
+    manifest = json.loads((place / "build.json").read_text())
+    manifest["files"]["report.json"] = sha256(b"{}").hexdigest()
+    (place / "build.json").write_text(json.dumps(manifest))
+    read_report(place)
+
+
+@provokes("layer matmul9: net_top has no multiply-accumulate layer of that name; did you mean matmul0?", RequestError)
+def layer_misspelt(tmp: Path) -> None:
+    read_report(compiled().path).layer("matmul9")
+
+
+@provokes(
+    "layer conv1: net_top has no multiply-accumulate layer of that name; `broadaxe report` lists those that there are",
+    RequestError,
+)
+def layer_of_another_model(tmp: Path) -> None:
+    read_report(compiled().path).layer("conv1")
+
+
+# The page
+
+
+def page() -> str:
+    raise AssertionError("a page that is refused is not made")
+
+
+@provokes("{tmp}/index.html: exists and is no report of Broadaxe; choose another file", RequestError)
+def page_on_another_file(tmp: Path) -> None:
+    (tmp / "index.html").write_text("<p>mine</p>")
+    write(tmp / "index.html", page)
+
+
+@provokes("{tmp}/pages: is no folder; make it, or choose another file", RequestError)
+def page_into_no_folder(tmp: Path) -> None:
+    write(tmp / "pages" / "report.html", page)
+
+
+@provokes("{tmp}/report.html: cannot be written (Permission denied); choose another file", RequestError)
+def page_that_may_not_be_written(tmp: Path) -> None:
+    with mock.patch.object(Path, "write_text", side_effect=PermissionError(13, "Permission denied")):
+        write(tmp / "report.html", lambda: "")
+
+
+@provokes("{tmp}/sweep.json: is missing or no sweep; give the folder that broadaxe sweep has written", RequestError)
+def sweep_of_something_else(tmp: Path) -> None:
+    (tmp / "sweep.json").write_text("{}")
+    read_sweep(tmp)
+
+
+# Explanations
+
+
+@provokes("layer matmul: net_top has no multiply-accumulate layer of that name; did you mean matmul0?", RequestError)
+def explanation_of_a_name_misspelt(tmp: Path) -> None:
+    explain(compiled(), "matmul")
+
+
+@provokes("layer conv7: net_top has no multiply-accumulate layer of that name; layers are matmul0", RequestError)
+def explanation_of_a_layer_of_another_model(tmp: Path) -> None:
+    explain(compiled(), "conv7")
+
+
+@provokes("layer quant0: is a requantize, which has no accumulator; layers are matmul0", RequestError)
+def explanation_of_a_requantizer(tmp: Path) -> None:
+    explain(compiled(), "quant0")
+
+
+@provokes("layer quant0: net_top has no multiply-accumulate layer; there is nothing to explain", RequestError)
+def explanation_where_no_layer_adds_up(tmp: Path) -> None:
+    explain(compiled("requantizer"), "quant0")
+
+
+@provokes("matmul0: has no channel 3; its channels are 0 to 2", RequestError)
+def explanation_of_channel_4_of_3(tmp: Path) -> None:
+    explain(compiled(), "matmul0", 3)
+
+
+@provokes("matmul0: its witnesses give 0 and 0, not -144 and 141; report it", VerificationError)
+def witness_that_does_not_attain_its_end(tmp: Path) -> None:
+    with mock.patch.object(witnesses, "_end", return_value=End(sum=0, operands=((), ()))):
+        explain(compiled(), "matmul0", 0)
+
+
+@provokes("matmul0: inputs of the network give -144 and 141, not 0 and 0; report it", VerificationError)
+def inputs_that_do_not_attain_their_end(tmp: Path) -> None:
+    with mock.patch.object(Reading, "bounds", return_value=(Interval(0, 0),) * 3):
+        explain(compiled(), "matmul0", 0)
+
+
+@provokes(
+    "matmul0: does not run alone, stream s_x0: read while empty, its producer wrote too few words; compile again, and"
+    " report it if it fails again",
+    VerificationError,
+)
+def layer_that_does_not_run_alone(tmp: Path) -> None:
+    failed = (1, "stream s_x0: read while empty; its producer wrote too few words\n")
+    with (
+        mock.patch.object(alone, "compile_sources"),
+        mock.patch.object(alone, "run_program", return_value=failed),
+    ):
+        explain(broadaxe.load(copied(tmp)), "matmul0", 0, run=True)
+
+
+@provokes(
+    "{tmp}/build/sim/alone-{...}: cannot be written (Permission denied); copy the build to a folder of yours",
+    RequestError,
+)
+def build_that_may_not_be_written(tmp: Path) -> None:
+    build = broadaxe.load(copied(tmp))
+    with mock.patch.object(Path, "mkdir", side_effect=PermissionError(13, "Permission denied")):
+        explain(build, "matmul0", 0, run=True)
