@@ -195,7 +195,11 @@ def results_that_are_not_there(tmp: Path) -> None:
     read_back(copied(tmp), tmp / "results")
 
 
-@provokes("{tmp}/results: holds no report of net_top; bring back vendor/ of this build", RequestError)
+@provokes(
+    "{tmp}/results: holds no report of net_top; run what {tmp}/build/vendor/README.txt says where the tool is, then name the"
+    " vendor/ that has the results",
+    RequestError,
+)
 def results_of_no_step(tmp: Path) -> None:
     read_back(copied(tmp), brought(tmp, notes_txt="done"))
 

@@ -131,6 +131,10 @@ class Commands(TyperGroup):
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return ["COMMAND", "..."]
 
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order in which they are registered, which not every version keeps."""
+        return [*self.commands]
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
             raise no_command(ctx.command_path, args[0], self.list_commands(ctx))
