@@ -60,11 +60,11 @@ WRONG = {
     ),
     "a choice": (
         [*COMPILE, "--tool", "viti"],
-        "broadaxe compile: --tool: 'viti' is not allowed; did you mean vitis? allowed are vitis and vivado",
+        "--tool: 'viti' is not allowed; did you mean vitis? use vitis or vivado",
     ),
     "a choice like no other": (
         [*COMPILE, "--weights", "zzz"],
-        "broadaxe compile: --weights: 'zzz' is not allowed; allowed are fixed and runtime",
+        "--weights: 'zzz' is not allowed; use fixed or runtime",
     ),
     "quiet and verbose": (
         ["--quiet", "report", "build", "--verbose"],

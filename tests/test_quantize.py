@@ -653,7 +653,7 @@ def test_the_command_writes_model_and_record(files, monkeypatch, capsys):
     out = files / "out.onnx"
     words = [files / "model.onnx", "--calib", files / "calib.npz", "--acc-bits", 7, "-o", out]
     code, printed, errors = command(monkeypatch, capsys, *words)
-    assert (code, errors.splitlines()[-1]) == (0, "proving accumulators ...")
+    assert (code, "error" in errors) == (0, False)
     assert f"wrote {out} and {files / 'out.json'}\nnext: broadaxe compile {out} -o build\n" in printed.replace(
         "\n ", " "
     )

@@ -60,6 +60,7 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -116,6 +117,9 @@ def _program(
     verbose: Verbose = False,
 ) -> None:
     """Compile quantized neural networks to HLS C++ whose every accumulator is proven wide enough.
+
+    Results go to standard output, errors and progress to standard error. With --json results are one JSON document; errors
+    stay one line, and the exit code says what they are. NO_COLOR and FORCE_COLOR are honoured.
 
     Examples:
         broadaxe demo

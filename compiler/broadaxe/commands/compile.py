@@ -105,7 +105,6 @@ def compile(
         broadaxe verify build --data test.npz
         broadaxe report build
     """
-    from broadaxe import build as builds
     from broadaxe.config import compile_settings
     from broadaxe.reports.fit import fit_of
     from broadaxe.reports.folding import told
@@ -130,6 +129,9 @@ def compile(
     }
     chosen = compile_settings(config, folding=folding, latencies=latencies, options=given)
     with working() as progress:
+        progress("reading the model")
+        from broadaxe import build as builds
+
         build = builds.compile(model, output, calibration=calib, settings=chosen, command=asked(), progress=progress)
     content = read_report(build.path)
     if json:

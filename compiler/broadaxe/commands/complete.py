@@ -17,7 +17,7 @@ def one_of(*names: str) -> dict[str, Any]:
 
     def check(context: typer.Context, parameter: typer.CallbackParam, value: Optional[str]) -> Optional[str]:
         if value is not None and value not in names and not context.resilient_parsing:
-            raise not_allowed(context.command_path, max(parameter.opts, key=len), value, names)
+            raise not_allowed(max(parameter.opts, key=len), value, names)
         return value
 
     def offered(incomplete: str) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import runpy
+from contextlib import nullcontext, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from broadaxe.commands.output import say
+from broadaxe.commands.output import manner, say
 from broadaxe.errors import MissingToolError
 
 
@@ -35,9 +37,11 @@ def demo(
     """
     from broadaxe.resources import demo_script
 
+    silent = redirect_stdout(StringIO()) if manner().quiet else nullcontext()
     try:
         script = runpy.run_path(str(demo_script()))
     except ModuleNotFoundError as error:
         raise MissingToolError(f"demo: {error.name} is not installed; pip install 'broadaxe[demo]'") from None
-    script["main"](str(output))
+    with silent:
+        script["main"](str(output))
     say(f"next: broadaxe report {output}, broadaxe verify {output}")

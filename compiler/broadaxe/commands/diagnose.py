@@ -54,10 +54,7 @@ def diagnose(
         broadaxe quantize float.onnx ... with more bits where they help most
     """
     from broadaxe.configuration.settings import configured
-    from broadaxe.evaluation import read_rows
     from broadaxe.quantization.config import QuantConfig
-    from broadaxe.quantization.diagnose import diagnose as run
-    from broadaxe.quantization.table import DiagnosisTable
 
     given = {
         "acc_bits": acc_bits,
@@ -72,6 +69,10 @@ def diagnose(
     chosen = configured(QuantConfig, config, given)
     with working() as progress:
         progress("reading model and data")
+        from broadaxe.evaluation import read_rows
+        from broadaxe.quantization.diagnose import diagnose as run
+        from broadaxe.quantization.table import DiagnosisTable
+
         loaded, rows = opened_rows(model, calib)
         result = run(model, rows, read_rows(val, loaded), chosen, bits=bits, progress=progress)
     if json:

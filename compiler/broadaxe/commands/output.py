@@ -67,9 +67,10 @@ def _console(stderr: bool) -> Console:
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
 
+    stream = sys.stderr if stderr else sys.stdout
     return Stream(
         stderr=stderr,
-        width=None if _terminal(stderr) else WIDTH_OF_A_PIPE,
+        width=None if stream.isatty() else WIDTH_OF_A_PIPE,
         color_system=None if os.environ.get("NO_COLOR") else "auto",
         # names in models are shown as they are
         highlight=False,

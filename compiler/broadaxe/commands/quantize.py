@@ -95,9 +95,14 @@ def quantize(
         "max_drop": max_drop,
     }
     chosen = configured(QuantConfig, config, given)
-    check_target(output)
     with working() as progress:
         progress("reading model and data")
+        from broadaxe.evaluation import read_rows
+        from broadaxe.quantization.quantize import check_target
+        from broadaxe.quantization.quantize import quantize as run
+        from broadaxe.quantization.table import RecordTable
+
+        check_target(output)
         loaded, rows = opened_rows(model, calib)
         validation = read_rows(val, loaded) if val else None
         result = run(model, rows, chosen, validation=validation, progress=progress)

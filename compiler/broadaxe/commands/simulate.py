@@ -40,10 +40,11 @@ def simulate(
     """
     from json import dumps
 
-    from broadaxe.data import read_data, write_data
-    from broadaxe.verification import simulate as run
-
     with working() as progress:
+        progress("reading the build")
+        from broadaxe.data import read_data, write_data
+        from broadaxe.verification import simulate as run
+
         design = filled(build, loaded, progress)
         arrays = read_data(data, list(dict.fromkeys(i.tensor for i in design.lowered.inputs)))
         outputs = run(design, arrays, exact=exact, progress=progress)

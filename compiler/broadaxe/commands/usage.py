@@ -39,13 +39,11 @@ def no_command(path: str, given: str, known: Iterable[str]) -> RequestError:
     return RequestError(f"{path}: no command {given!r}; {meant}`{path} --help` lists them")
 
 
-def not_allowed(path: str, option: str, given: str, allowed: Iterable[str]) -> RequestError:
+def not_allowed(option: str, given: str, allowed: Iterable[str]) -> RequestError:
     names = [*allowed]
     near = nearest(given, names)
     meant = f"did you mean {near}? " if near else ""
-    return RequestError(
-        f"{path}: {option}: {given!r} is not allowed; {meant}allowed are {' and '.join(_listed(names))}"
-    )
+    return RequestError(f"{option}: {given!r} is not allowed; {meant}use {' or '.join(_listed(names))}")
 
 
 def _listed(names: list[str]) -> list[str]:

@@ -40,11 +40,13 @@ def verify(
     """
     from json import dumps
 
-    from broadaxe.data import read_data
     from broadaxe.reports.verified import VerificationLines
-    from broadaxe.verification import verify as run
 
     with working() as progress:
+        progress("reading the build")
+        from broadaxe.data import read_data
+        from broadaxe.verification import verify as run
+
         design = filled(build, loaded, progress)
         arrays = read_data(data, list(dict.fromkeys(i.tensor for i in design.lowered.inputs))) if data else None
         result = run(design, arrays, progress=progress)
