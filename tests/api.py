@@ -27,22 +27,18 @@ def public() -> Iterator[tuple[str, str, Any]]:
 
 
 def inner_classes() -> dict[str, type]:
-    """Our classes that attributes of public result classes hold, and theirs, by name; not those of the compiler itself."""
+    """Our classes that attributes of public result classes hold, and theirs, by module and name; not those of the compiler."""
     seen: dict[str, type] = {}
     waiting = [thing for _, _, thing in public() if inspect.isclass(thing)]
-    outer = set(waiting)
+    known = set(waiting)
     while waiting:
         cls = waiting.pop()
         for written, _ in attributes(cls).values():
             for word in {node.id for node in ast.walk(ast.parse(written, mode="eval")) if isinstance(node, ast.Name)}:
                 there = getattr(inspect.getmodule(cls), word, None)
-                if (
-                    inspect.isclass(there)
-                    and there not in outer
-                    and there.__name__ not in seen
-                    and _is_part_of_a_result(there)
-                ):
-                    seen[there.__name__] = there
+                if inspect.isclass(there) and there not in known and _is_part_of_a_result(there):
+                    seen[f"{there.__module__}.{there.__name__}".removeprefix("broadaxe.")] = there
+                    known.add(there)
                     waiting.append(there)
     return dict(sorted(seen.items()))
 
@@ -155,6 +151,10 @@ def text() -> str:
         last = module
         lines += ["", *(described(thing) if inspect.isclass(thing) else [f"def {name}{signature(thing)}"])]
     lines += ["", "held by results", "==============="]
-    for cls in inner_classes().values():
+    last = ""
+    for name, cls in inner_classes().items():
+        if (place := name.rpartition(".")[0]) != last:
+            lines += ["", f"of {place}"]
+        last = place
         lines += ["", *described(cls)]
     return "\n".join(lines[1:]) + "\n"

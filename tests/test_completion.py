@@ -38,7 +38,7 @@ def offered(run, monkeypatch):
 
 def test_commands_and_options(offered):
     assert offered("rep") == ["report"]
-    assert sorted(offered("co")) == ["compile", "config", "cosim"]
+    assert sorted(offered("co")) == ["compare", "compile", "config", "cosim"]
     assert offered("compile", "m.onnx", "--targ") == ["--target-fps", "--target-ii"]
     assert offered("--ver") == ["--version", "--verbose"]
 

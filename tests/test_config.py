@@ -12,8 +12,10 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from models import small_cnn
 from pydantic import ValidationError
 
+import broadaxe
 from broadaxe.config import CompileSettings, compile_settings
 from broadaxe.configuration import settings as base
 from broadaxe.configuration.allowed import schema_of
@@ -409,6 +411,14 @@ MISTAKES: dict[str, tuple[str, str, list[str]]] = {
 }
 
 
+NO_YAML = {
+    *("no space", "no space, then more", "no colon", "no colon, then more", "two colons", "too deep", "between", "tab"),
+    *("open brace", "open bracket", "open to the end", "closed only", "open quote", "backslash", "at", "star", "alias"),
+    *("two documents", "program", "bell", "list"),
+}
+"""Mistakes behind which a file cannot be read on: there is one line for them, whatever follows."""
+
+
 @pytest.mark.parametrize(("kind", "text", "wanted"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_has_line_place_value_and_remedy(kind: str, text: str, wanted: list[str], tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
@@ -416,6 +426,19 @@ def test_a_mistake_has_line_place_value_and_remedy(kind: str, text: str, wanted:
     lines = [f"{path}:{line}" for line in wanted]
     assert lines_of(configured, MODELS[kind], path, {}) == lines
     assert lines_of(check_file, path, kind) == lines
+
+
+@pytest.mark.parametrize("label", MISTAKES)
+def test_reading_goes_on_where_it_can(label: str, tmp_path: Path) -> None:
+    """Behind a mistake comes another one, which is told as well unless the first left no YAML."""
+    kind, text, _ = MISTAKES[label]
+    path = tmp_path / "s.yaml"
+    path.write_text(f"{text}speed: 3\n")
+    lines = lines_of(configured, MODELS[kind], path, {})
+    if label in NO_YAML:
+        assert len(lines) == 1
+    else:
+        assert lines[-1].startswith(f"{path}:{len(text.splitlines()) + 1}: speed: is unknown; known settings are ")
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
@@ -604,6 +627,32 @@ def test_options_are_named_as_they_are_written(tmp_path: Path) -> None:
     assert lines_of(configured, QuantConfig, path, {"acc_bits": 8, "search": True}) == [
         f"{path}:1: max_drop: 2 beside --search, which is another goal; give one of both"
     ]
+
+
+def test_what_only_the_model_shows_is_placed_as_well(tmp_path: Path) -> None:
+    """A model with quantizers of its own: settings of float models are refused where they were given."""
+    model = small_cnn()
+    rows = np.zeros((4, 2, 6, 6), np.float32)
+    path = tmp_path / "s.yaml"
+    cases = {
+        "acc_bits: 12\nact_bits: 4\n": f"{path}:2: act_bits: is for float models, this one has quantizers of its own;"
+        " leave it out",
+        "layers:\n  none*: {acc_bits: 12}\n": f"{path}:2: layers.none*: no layer has such a name; there are conv1, gemm1",
+        "acc_bits: 12\nsearch: true\n": f"{path}:2: search: there are no validation rows to choose by; give some (--val)",
+    }
+    for text, message in cases.items():
+        config = given_in(path, "quantize", text)
+        assert isinstance(config, QuantConfig)
+        assert lines_of(broadaxe.quantize, model, rows, config) == [message]
+    option = configured(QuantConfig, None, {"act_bits": 4})
+    (line,) = lines_of(broadaxe.quantize, model, rows, option)
+    assert line.startswith("--act-bits: is for float models")
+    path.write_text("# lanes\nconv0: {pe: 3, simd: 1}\n")
+    (line,) = lines_of(broadaxe.compile, model, tmp_path / "build", settings=compile_settings(folding=path))
+    assert line == f"{path}:2: conv0: pe 3 does not divide the layer; pe may be 1, 2, 4"
+    path.write_text("tool: vitis\nfolding:\n  conv9: {pe: 1, simd: 1}\n")
+    (line,) = lines_of(broadaxe.compile, model, tmp_path / "build", settings=compile_settings(path))
+    assert line == f"{path}:3: folding.conv9: there is no such layer; layers are conv0, gemm0"
 
 
 def test_the_command_prints_a_line_for_each_mistake(run, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_links_and_anchors(page: Path) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("page", pages("CHANGELOG.md"))
+@pytest.mark.parametrize("page", pages("CHANGELOG.md", "errors.md"))
 def test_files_in_the_text_are_there(page: Path) -> None:
     """A path that begins in a folder of the repository; `*` and capital letters stand for any name."""
     spans = [word for span in SPAN.findall(prose(page.read_text())) for word in span.split()]
@@ -122,7 +122,7 @@ def test_files_in_the_text_are_there(page: Path) -> None:
     assert not [path for path in paths if not PLACEHOLDER.search(path) and not (ROOT / path).exists()]
 
 
-@pytest.mark.parametrize("page", pages("CHANGELOG.md"))
+@pytest.mark.parametrize("page", pages("CHANGELOG.md", "errors.md"))
 def test_command_lines_fit_the_command_line(page: Path) -> None:
     wrong = []
     for line in commands(page.read_text()):
@@ -149,7 +149,7 @@ def test_command_lines_fit_the_command_line(page: Path) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("page", pages("CHANGELOG.md"))
+@pytest.mark.parametrize("page", pages("CHANGELOG.md", "errors.md"))
 def test_options_in_the_text_exist(page: Path) -> None:
     """Of some command, or of a script that the same page names."""
     text = page.read_text()
@@ -160,7 +160,7 @@ def test_options_in_the_text_exist(page: Path) -> None:
     assert not {o for o in unknown if f'"{o}"' not in (ROOT / "compiler/broadaxe/prove/checker.py").read_text()}
 
 
-@pytest.mark.parametrize("page", pages("CHANGELOG.md"))
+@pytest.mark.parametrize("page", pages("CHANGELOG.md", "errors.md"))
 def test_targets_and_scripts_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     wrong = []
@@ -179,7 +179,7 @@ def test_targets_and_scripts_exist(page: Path) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("page", pages("CHANGELOG.md"))
+@pytest.mark.parametrize("page", pages("CHANGELOG.md", "errors.md"))
 def test_names_of_the_package_exist(page: Path) -> None:
     """`broadaxe.compile` and the like, in the text and in blocks of Python."""
     text = page.read_text()

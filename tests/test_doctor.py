@@ -33,7 +33,7 @@ broadaxe_command.main()
 
 
 def without(names: tuple[str, ...], *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A command where some packages cannot be imported."""
+    """A command where some packages cannot be imported (not pydantic: newer versions of typer need it themselves)."""
     program = BLOCKED.format(names=set(names), words=list(words))
     env = os.environ | {"PYTHONPATH": PATHS} | environment
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, check=False)
@@ -94,19 +94,19 @@ def test_the_table(run, quick: None) -> None:
     assert lines[-1] == "compile and verify have what they need"
 
 
-MISSING = ("numpy", "onnx", "onnxruntime", "scipy", "networkx", "jinja2", "yaml", "pydantic", "torch", "hls4ml")
+MISSING = ("numpy", "onnx", "onnxruntime", "scipy", "networkx", "jinja2", "yaml", "torch", "hls4ml")
 
 
 def test_it_answers_where_packages_are_missing() -> None:
     done = without(MISSING, "doctor")
     assert (done.returncode, done.stderr) == (3, "")
     assert done.stdout.splitlines()[-1] == (
-        "compile and verify cannot run: jinja2, networkx, numpy, onnx, onnxruntime, pydantic, pyyaml, scipy missing or wrong"
+        "compile and verify cannot run: jinja2, networkx, numpy, onnx, onnxruntime, pyyaml, scipy missing or wrong"
     )
     get = next(line for line in done.stdout.splitlines() if line.startswith("  jinja2, networkx"))
     assert get == (
-        "  jinja2, networkx, numpy, onnx, onnxruntime, pydantic, pyyaml, scipy: pip install 'jinja2>=3.1' 'networkx>=3'"
-        " 'numpy>=1.26' 'onnx>=1.19,<1.23' 'onnxruntime>=1.20' 'pydantic>=2.7' 'pyyaml>=6' 'scipy>=1.11'"
+        "  jinja2, networkx, numpy, onnx, onnxruntime, pyyaml, scipy: pip install 'jinja2>=3.1' 'networkx>=3'"
+        " 'numpy>=1.26' 'onnx>=1.19,<1.23' 'onnxruntime>=1.20' 'pyyaml>=6' 'scipy>=1.11'"
     )
     assert "\n  torch: pip install 'broadaxe[brevitas]'\n" in done.stdout
     content = json.loads(without(MISSING, "doctor", "--json").stdout)
@@ -161,7 +161,7 @@ def test_ranges_of_versions(version: str, wanted: str, inside: bool) -> None:
 
 def test_requirements_are_those_of_the_project() -> None:
     ranges = doctor.requirements()
-    assert ranges["onnx"] == ">=1.19,<1.23" or ranges["onnx"] == "<1.23,>=1.19"
+    assert ranges["onnx"] == ">=1.19,<1.23"
     assert {"torch", "hls4ml", "numpy", "scikit-learn"} <= set(ranges)
     assert "broadaxe" not in ranges
 
@@ -183,8 +183,8 @@ def test_a_version_that_is_too_old(monkeypatch: pytest.MonkeyPatch, quick: None,
     monkeypatch.setattr(doctor.metadata, "version", lambda name: "1.18.0" if name == "onnx" else real(name))
     check = row("onnx")
     assert (check.state, check.needed) == ("wrong", True)
-    assert check.found in ("1.18.0, >=1.19,<1.23 is needed", "1.18.0, <1.23,>=1.19 is needed")
-    assert check.get.startswith("pip install 'onnx")
+    assert check.found == "1.18.0, >=1.19,<1.23 is needed"
+    assert check.get == "pip install 'onnx>=1.19,<1.23'"
     code, out, _ = run("doctor")
     assert code == 3
     assert out.splitlines()[-1] == "compile and verify cannot run: onnx missing or wrong"

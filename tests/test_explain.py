@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import Network, design
 
@@ -205,6 +205,7 @@ def rows_to_shrink(draw: st.DrawFn) -> tuple[list[int], list[tuple[int, int]], l
     return weights, ends, needs, free  # type: ignore[return-value]
 
 
+@settings(max_examples=1000)
 @given(rows_to_shrink())
 def test_fewest_steps_by_trying_all(case: tuple[list[int], list[tuple[int, int]], list[int], bool]) -> None:
     """Steps that are given do what is needed; where fewer are said not to, trying them all says so too."""

@@ -672,7 +672,11 @@ COMMANDS = {
         ["--weight-bits", 1, "--acc-bits", 3],
         "first (Gemm): no bipolar weights fit 3 accumulator bits; give it 7 or more",
     ),
-    "preset": (["--preset", "good"], f"--preset: 'good' is not allowed; {CHOICES}"),
+    "preset": (
+        ["--preset", "good"],
+        "broadaxe quantize: --preset: 'good' is not allowed; allowed are axe, axe-search, best, rtn, project and"
+        " project-search",
+    ),
     "data": (["--calib", "wrong.npz"], "calibration: input x has shape (5, 7); give (samples, 6)"),
     "no data": (
         ["--calib", "none.npz"],

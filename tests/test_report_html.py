@@ -161,6 +161,7 @@ def test_names_stay_text(made: Report) -> None:
     page, other = (Page(render_html(r, proof=ACCEPTED, build=HOSTILE[0])) for r in (hostile, tame))
     assert [tag for tag, _ in page.tags] == [tag for tag, _ in other.tags]
     assert all(not key.startswith("on") for _, attributes in page.tags for key in attributes)
+    assert not set(page.inside["script"][0]) & set("<>&")
     nodes = [row[1] for row in page.rows["table-layers"][2:9]]
     assert nodes == [HOSTILE[i % len(HOSTILE)] for i in range(7)]
     assert [layer["node"] for layer in json.loads(page.inside["script"][0])["report"]["layers"]] == nodes
@@ -175,6 +176,19 @@ def test_the_page_says_what_the_checker_said(made: Report, proof: Proof | None, 
     assert f'<dd data-figure="proof">{verdict}</dd>' in text
     assert [row[-1] for row in Page(text).rows["table-proofs"][1:]] == [verdict] * 7
     assert (proof.says in text) if proof else ("said:" not in text)
+
+
+def test_a_width_that_was_asked_for_is_not_called_the_least(made: Report) -> None:
+    first = made.layers[0].model_copy(update={"mode": "loadable"})
+    rows = Page(render_html(made.model_copy(update={"layers": (first, *made.layers[1:])}), proof=ACCEPTED)).rows[
+        "table-proofs"
+    ]
+    assert rows[1][2:4] == [
+        "whatever weights are loaded satisfy the inequality of this width",
+        "other weights may be loaded: the width was asked for",
+    ]
+    assert made.layers[1].witness
+    assert rows[2][3] == f"inputs lead channel {made.layers[1].witness.channel} to both ends"
 
 
 def test_no_layers() -> None:

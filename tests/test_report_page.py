@@ -338,14 +338,16 @@ def test_charts_are_read_with_arrow_keys(opened: Callable[..., Any], reports: di
     box = bits.bounding_box()
     page.mouse.move(box["x"] + box["width"] - 14, box["y"] + 40)
     assert bits.locator("xpath=following-sibling::p").inner_text() == (
-        f"channel 11: {layer.channel_bits[11]} bits by itself, {layer.width} declared"
+        f"channel 11: {layer.channel_bits[11]} bits by itself from 0, {layer.width} declared, start {layer.starts[11]:,}"
     )
 
 
 def test_the_command_for_the_witness(opened: Callable[..., Any], reports: dict[str, Report]) -> None:
     page, witness = opened(at="#layer/conv1"), reports["small"].layers[1].witness
     assert witness
-    assert f"broadaxe explain BUILD conv1 --channel {witness.channel} --witness conv1.npz" in page.inner_text("main")
+    assert f"broadaxe explain BUILD conv1 --channel {witness.channel} --witness conv1.npz --run" in page.inner_text(
+        "main"
+    )
 
 
 # --- the graph -------------------------------------------------------------------------------------------------------
@@ -459,16 +461,22 @@ def test_print(opened: Callable[..., Any], reports: dict[str, Report], tmp_path:
     page.emulate_media(media="print")
     assert page.eval_on_selector_all(".view", "views => views.filter((v) => v.checkVisibility()).length") == len(VIEWS)
     assert page.locator("[data-layer]").count() == len(reports["small"].layers)
-    assert page.is_visible("#table-layers th[data-key=observed_lo]")
+    # The widest table comes in parts, with every column once and the layers' names in each.
+    assert page.is_hidden("#table-layers")
+    keys = page.eval_on_selector_all(".printed th[data-key]", "all => all.map((th) => th.dataset.key)")
+    assert sorted(set(keys)) == sorted(KEY)
+    assert len(keys) - keys.count("name") == len(KEY) - 1
     assert page.locator(".plot svg").count() == page.locator(".plot").count()
     hidden = page.eval_on_selector_all(
-        ".scroll, .network, .gantt", "all => all.filter((e) => getComputedStyle(e).overflow !== 'visible').length"
+        ".scroll:not(.in-parts), .network, .gantt",
+        "all => all.filter((e) => getComputedStyle(e).overflow !== 'visible').length",
     )
     assert hidden == 0
     page.emulate_media(media="screen")
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert visible_view(page) == "overview"
     assert page.is_hidden("#table-layers th[data-key=observed_lo]")
+    assert page.locator(".printed").count() == 0
     pdf = page.pdf(prefer_css_page_size=True)
     assert pdf.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > len(reports["small"].layers)

@@ -191,6 +191,12 @@ def test_a_target_and_a_budget_that_do_not_meet(graph, priced):
     )
 
 
+def test_a_target_far_out_of_reach_within_a_budget():
+    """Shares of few cycles are tried as well, none of them of no cycle at all."""
+    with pytest.raises(RequestError, match=r"^folding: 16 cycles a frame .* cannot be reached, .*; ask for "):
+        models.design(models.small_cnn(), target_ii=16, part="xc7z020clg400-1")
+
+
 def test_kernels_that_are_given_stay(graph, priced):
     pins = {"conv0": [Lanes(2, 4)], "quant0": [Lanes(1, 1)]}
     plan = planned(graph, request(lut=10**9), pins)

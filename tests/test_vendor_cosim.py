@@ -328,7 +328,7 @@ def test_a_step_that_there_is_not(build: Path, run) -> None:
     known = "csim, csynth, cosim, export, export_xo, all"
     assert (code, err) == (2, f"error: --step synth: is no step of Vitis HLS; use {known}\n")
     code, _, err = run("cosim", build, "--step", "csim", "--read", build)
-    assert (code, err) == (2, "error: cosim: give one of --step, --read and --bundle\n")
+    assert (code, err) == (2, "error: broadaxe cosim: --step and --read are different requests; give one of them\n")
 
 
 def test_results_that_were_brought_back(fake: Fake, build: Path, run, tmp_path: Path) -> None:

@@ -4,9 +4,10 @@
 
     quantized = broadaxe.quantize(model, x_train, acc_bits=14)
     build = broadaxe.compile(quantized, "build")
-    print(broadaxe.report(build))
+    print(broadaxe.report(build))  # every accumulator; explain(build, "conv0") says why one is as wide as it is
     print(broadaxe.verify(build, x_test))
     outputs = broadaxe.simulate(build, x_test)
+    print(broadaxe.compare("earlier", build))  # a folder is as good as a build
 
 Public are the names of this module and those of `broadaxe.search` (sweep, diagnose), `broadaxe.training` (AccumulatorBudget,
 load_weights), `broadaxe.interop` (audit, export_finn, export_hls4ml) and `broadaxe.runtime` (load_parameters,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from broadaxe.config import CompileSettings
     from broadaxe.quantization.config import QuantConfig
     from broadaxe.quantization.quantize import Quantized, quantize
+    from broadaxe.reports.compare import compare
+    from broadaxe.reports.comparison import Comparison
     from broadaxe.reports.explain import explain
     from broadaxe.reports.explanation import Explanation
     from broadaxe.reports.model import report_of as report
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BroadaxeError",
     "Build",
+    "Comparison",
     "CompileSettings",
     "Explanation",
     "MissingToolError",
@@ -57,6 +61,7 @@ __all__ = [
     "Verification",
     "VerificationError",
     "__version__",
+    "compare",
     "compile",
     "explain",
     "load",
@@ -71,6 +76,8 @@ _PLACES = {
     "config": ("CompileSettings",),
     "quantization.config": ("QuantConfig",),
     "quantization.quantize": ("Quantized", "quantize"),
+    "reports.compare": ("compare",),
+    "reports.comparison": ("Comparison",),
     "reports.explain": ("explain",),
     "reports.explanation": ("Explanation",),
     "reports.model": (("report", "report_of"),),

@@ -189,7 +189,8 @@ def load(path: str | os.PathLike[str], *, progress: Progress | None = None) -> B
         The build as `compile` returned it.
 
     Raises:
-        RequestError: it is no build folder.
+        RequestError: it is no build folder, or one of another version.
+        VerificationError: its model is missing or was changed.
     """
     folder = Path(path)
     manifest, said = read_manifest(folder), progress or (lambda _: None)
@@ -423,6 +424,12 @@ def _writing(path: Path) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise RequestError(f"{path}: cannot be written ({reason}); choose another output") from None
+
+
+def check_output(path: Path) -> None:
+    """Before the work: a build may be written to this folder."""
+    with _writing(path):
+        _target(path)
 
 
 def _target(path: Path) -> Path:

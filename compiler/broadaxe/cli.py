@@ -18,6 +18,7 @@ import typer
 
 from broadaxe.commands import config, output
 from broadaxe.commands.audit import audit
+from broadaxe.commands.compare import compare
 from broadaxe.commands.compile import compile
 from broadaxe.commands.cosim import cosim
 from broadaxe.commands.dataflow import dataflow
@@ -41,7 +42,7 @@ from broadaxe.version import __version__
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Quantize a network": (quantize, diagnose, sweep),
     "Compile it and check what came of it": (compile, verify, simulate, dataflow),
-    "Read the accumulator report": (report, explain),
+    "Read the accumulator report": (report, explain, compare),
     "Hand it over": (cosim, load, export, audit),
     "Begin": (demo, doctor),
 }
@@ -171,7 +172,7 @@ def _status() -> int:
 
 def _failed(error: BroadaxeError) -> int:
     for line in error.lines:
-        output.fail(line)
+        output.print_error(line)
     return error.exit_code
 
 

@@ -80,8 +80,8 @@ def compile_sources(build: Path, mode: Mode, sources: Sequence[str], name: str, 
         if done.returncode:
             errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["?"]
             raise VerificationError(
-                f"{command[0]}: {name} ({mode.value}) does not compile, {errors[0].strip()}; compile the model again, or set CXX"
-                " to another g++"
+                f"{command[0]}: {name} ({mode.value}) does not compile, {errors[0].strip()}; compile the model again, or set"
+                " CXX to another g++"
             )
         partial.replace(target)
     finally:
@@ -152,7 +152,7 @@ class Simulator:
             ctypes.c_int(frames), _pointers(feeds), _pointers(results), message, ctypes.c_int(MESSAGE_BYTES)
         )
         if status:
-            raise _failed(self.mode, message.value)
+            raise _abandoned(self.mode, message.value)
         return {p.value: self._shaped(p, r) for p, r in zip(self.flow.outputs, results, strict=True)}
 
     def run_bytes(self, frames: int, beats: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -169,7 +169,7 @@ class Simulator:
             ctypes.c_int(frames), _pointers(given), _pointers(results), message, ctypes.c_int(MESSAGE_BYTES)
         )
         if status:
-            raise _failed(self.mode, message.value)
+            raise _abandoned(self.mode, message.value)
         return {port.name: result.tobytes() for port, result in zip(self.flow.outputs, results, strict=True)}
 
     def _shaped(self, port: Port, flat: IntArray) -> IntArray:
@@ -197,7 +197,7 @@ class Simulator:
         return words.astype(carrier(dtype))
 
 
-def _failed(mode: Mode, reason: bytes) -> VerificationError:
+def _abandoned(mode: Mode, reason: bytes) -> VerificationError:
     """What the library says of a run that it gave up: kernels that do not agree on how many words a stream carries."""
     text = reason.decode(errors="replace").replace("; ", ", ")
     return VerificationError(f"C simulation ({mode.value}): {text}; compile again, and report it if it fails again")

@@ -256,12 +256,24 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(name or "an array without a name" for name in names)
 
 
-def write_data(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Save arrays as .npz: written beside its place and renamed, so that an interrupted run leaves nothing half-written."""
+def check_output(path: Path, *read: Path | None) -> None:
+    """Before the work: results can be a file of this name, and it is none of those that are read."""
     if path.suffix != ".npz":
         raise RequestError(f"{path}: results are .npz files; name the output *.npz")
     if not path.absolute().parent.is_dir():
         raise RequestError(f"{path}: its folder does not exist; create it first")
+    check_apart(path, *read)
+
+
+def check_apart(path: Path, *read: Path | None) -> None:
+    """An output is none of the files that are read."""
+    if any(place is not None and os.path.realpath(place) == os.path.realpath(path) for place in read):
+        raise RequestError(f"{path}: is read, and the output would replace it; choose another output")
+
+
+def write_data(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Save arrays as .npz: written beside its place and renamed, so that an interrupted run leaves nothing half-written."""
+    check_output(path)
     final = Path(os.path.realpath(path))
     partial = final.with_name(f".{os.getpid()}.partial.npz")
     try:

@@ -171,7 +171,8 @@ def requirements() -> dict[str, str]:
     for line in lines:
         match = re.match(r"([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*([^;]*)", line)
         if match is not None and _normal(match[1]) != PROJECT:
-            out[_normal(match[1])] = match[2].replace(" ", "")
+            limits = match[2].replace(" ", "").split(",")
+            out[_normal(match[1])] = ",".join(sorted(limits, key=lambda limit: limit[:1] != ">"))
     return out
 
 

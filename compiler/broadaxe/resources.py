@@ -34,7 +34,10 @@ def ap_types() -> Path | None:
     named = os.environ.get("BROADAXE_AP_TYPES")
     if named:
         return Path(named) if (Path(named) / "ap_int.h").is_file() else None
-    found = importlib.util.find_spec("hls4ml")
+    try:
+        found = importlib.util.find_spec("hls4ml")
+    except (ImportError, ValueError):
+        found = None
     for root in (found.submodule_search_locations or []) if found else []:
         candidate = Path(root) / "templates" / "vivado" / "ap_types"
         if (candidate / "ap_int.h").is_file():

@@ -23,7 +23,7 @@ COVERS = ("auditing/",)
 def configured(tmp: Path, content: object) -> None:
     """Audit a model with an hls4ml configuration in a file."""
     (tmp / "config.yml").write_text(yaml.safe_dump(content))
-    broadaxe.audit(two_layers(), tmp / "config.yml")
+    broadaxe.interop.audit(two_layers(), tmp / "config.yml")
 
 
 # What is declared
@@ -31,7 +31,7 @@ def configured(tmp: Path, content: object) -> None:
 
 @provokes("seconds: is -1; give a number from 0 up", RequestError)
 def negative_seconds(tmp: Path) -> None:
-    broadaxe.audit(two_layers(), seconds=-1)
+    broadaxe.interop.audit(two_layers(), seconds=-1)
 
 
 @provokes(
@@ -68,7 +68,7 @@ def layers_of_another_model(tmp: Path) -> None:
     RequestError,
 )
 def type_of_no_tool(tmp: Path) -> None:
-    broadaxe.audit(with_types(two_layers(), fc1="INT-3"))
+    broadaxe.interop.audit(with_types(two_layers(), fc1="INT-3"))
 
 
 @provokes("fc1 (MatMul): broadaxe.acc_bits is 'twelve'; write a number of bits from 1 to 64", RequestError)
@@ -76,7 +76,7 @@ def bits_in_words(tmp: Path) -> None:
     model = two_layers()
     node = next(node for node in model.graph.node if node.name == "fc1")
     node.metadata_props.append(onnx.StringStringEntryProto(key="broadaxe.acc_bits", value="twelve"))
-    broadaxe.audit(model)
+    broadaxe.interop.audit(model)
 
 
 # The configuration of hls4ml
@@ -130,7 +130,7 @@ def type_that_jumps_to_zero(tmp: Path) -> None:
 )
 def nothing_to_export(tmp: Path) -> None:
     net = Network(4, batch=1)
-    broadaxe.export_finn(net.finish(net.quant(net.node("Relu", net.quant("x", 1.0)), 1.0)))
+    broadaxe.interop.export_finn(net.finish(net.quant(net.node("Relu", net.quant("x", 1.0)), 1.0)))
 
 
 @provokes(
@@ -139,12 +139,12 @@ def nothing_to_export(tmp: Path) -> None:
     RequestError,
 )
 def accumulator_of_fractions(tmp: Path) -> None:
-    broadaxe.export_finn(with_types(dense(0.25, 0.125, names=("fc1", "fc2")), fc1="INT12"))
+    broadaxe.interop.export_finn(with_types(dense(0.25, 0.125, names=("fc1", "fc2")), fc1="INT12"))
 
 
 @provokes("FC: two nodes have this name, and hls4ml tells layers by name; rename one", RequestError)
 def two_layers_of_one_name(tmp: Path) -> None:
-    broadaxe.export_hls4ml(dense(names=("fc", "FC")))
+    broadaxe.interop.export_hls4ml(dense(names=("fc", "FC")))
 
 
 @provokes(

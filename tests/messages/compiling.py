@@ -15,16 +15,26 @@ from models import Network, design, small_cnn
 from onnx import TensorProto, helper
 
 import broadaxe
-from broadaxe.build import Build, check_files, read_manifest
+from broadaxe.build import Build
 from broadaxe.errors import MissingToolError, RequestError, UnsupportedModelError, VerificationError
 from broadaxe.loading import load_parameters, write_parameters
+from broadaxe.manifest import check_files, read_manifest
 from broadaxe.reference import run
 from broadaxe.schedule.devices import device
 from broadaxe.schedule.optimize import Dead
 
 from . import provokes
 
-COVERS = ("build.py", "host.py", "loading.py", "passes/reserve_budgets.py", "reference.py", "resources.py", "schedule/")
+COVERS = (
+    "build.py",
+    "host.py",
+    "loading.py",
+    "manifest.py",
+    "passes/reserve_budgets.py",
+    "reference.py",
+    "resources.py",
+    "schedule/",
+)
 
 
 def saved(tmp: Path) -> Path:
@@ -233,7 +243,7 @@ def folded(message: str, name: str, **options: object) -> None:
 
 
 folded(
-    "folding: there is no layer 'conv9'; layers are conv0, gemm0",
+    "folding: conv9: there is no such layer; layers are conv0, gemm0",
     "folding of no layer",
     folding={"conv9": {"pe": 1, "simd": 1}},
 )
@@ -328,13 +338,13 @@ loadable("accumulators: there is no 'conv9'; there are matmul0", "budget of no l
 loadable(
     "matmul0 channel 0, fc (MatMul): 7 bits needed, the accumulator has 5; quantize to that budget, or compile with a larger"
     " one",
-    "a budget that is too small",
+    "a budget of accumulators that is too small",
     layer,
     accumulators={"*": 5},
 )
 loadable(
     "matmul0, fc (MatMul): an accumulator of 63 bits; at most 62 are possible",
-    "a budget without end",
+    "a budget of accumulators without end",
     layer,
     accumulators={"*": 63},
 )

@@ -18,7 +18,7 @@ F32 = np.float32
 Making = Callable[[], tuple[Finn, str]]
 
 
-def refused(message: str) -> Callable[[Making], Making]:
+def refused(message: str, name: str | None = None) -> Callable[[Making], Making]:
     """A case that lowers a network up to the tensor that is named."""
 
     def enter(make: Making) -> Making:
@@ -26,7 +26,7 @@ def refused(message: str) -> Callable[[Making], Making]:
             net, output = make()
             return lower(net.finish(output))
 
-        provokes(message, UnsupportedModelError, make.__name__)(provoke)
+        provokes(message, UnsupportedModelError, name or make.__name__)(provoke)
         return make
 
     return enter
@@ -48,7 +48,7 @@ def patches_of(net: Finn, op_type: str = "Im2Col", **more: object) -> str:
 
 for _name in ("weights", "folded", "no window", "attribute", "comparison"):
     _make, _message = HARD[_name]
-    refused(_message)(lambda make=_make: (net := vector(), make(net)))
+    refused(_message, _name)(lambda make=_make: (net := vector(), make(net)))
 
 
 @refused("lookup0 (Lookup): FINN's operator Lookup is not supported; lower it to standard ONNX before the export")

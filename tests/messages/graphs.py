@@ -69,7 +69,8 @@ def form_of_no_requantizer(tmp: Path) -> None:
 
 
 @provokes(
-    "quant0, quant3 (Quant): no shift requantizer equals it exactly; proven are multiply-shift, table, threshold-search, thresholds",
+    "quant0, quant3 (Quant): no shift requantizer equals it exactly; proven are multiply-shift, table,"
+    " threshold-search, thresholds",
     RequestError,
 )
 def form_that_is_not_exact(tmp: Path) -> None:

@@ -15,7 +15,7 @@ import test_movement
 import test_operators
 from models import QONNX, Network
 from onnx import TensorProto, helper, numpy_helper
-from test_bad_input import CASES
+from refused_models import CASES
 from test_finn import Finn
 
 import broadaxe

@@ -15,13 +15,14 @@ from broadaxe.auditing.reach import Reading
 from broadaxe.errors import RequestError, VerificationError
 from broadaxe.reports import witness as witnesses
 from broadaxe.reports.explain import explain
-from broadaxe.reports.html import write
+from broadaxe.reports.html import write_html
 from broadaxe.reports.pareto import read_sweep
 from broadaxe.reports.reading import read_report
 from broadaxe.reports.schema import End
 from broadaxe.types import Interval
 
 from . import provokes
+from .running import command
 
 COVERS = ("alone.py", "reports/")
 
@@ -55,25 +56,34 @@ def layer_of_another_model(tmp: Path) -> None:
 # The page
 
 
-def page() -> str:
-    raise AssertionError("a page that is refused is not made")
-
-
 @provokes("{tmp}/index.html: exists and is no report of Broadaxe; choose another file", RequestError)
 def page_on_another_file(tmp: Path) -> None:
     (tmp / "index.html").write_text("<p>mine</p>")
-    write(tmp / "index.html", page)
+    command("report", copied(tmp), "--html", tmp / "index.html")
 
 
 @provokes("{tmp}/pages: is no folder; make it, or choose another file", RequestError)
 def page_into_no_folder(tmp: Path) -> None:
-    write(tmp / "pages" / "report.html", page)
+    command("report", copied(tmp), "--html", tmp / "pages" / "report.html")
 
 
 @provokes("{tmp}/report.html: cannot be written (Permission denied); choose another file", RequestError)
 def page_that_may_not_be_written(tmp: Path) -> None:
-    with mock.patch.object(Path, "write_text", side_effect=PermissionError(13, "Permission denied")):
-        write(tmp / "report.html", lambda: "")
+    build = copied(tmp)
+    with mock.patch.object(Path, "write_bytes", side_effect=PermissionError(13, "Permission denied")):
+        write_html(build, tmp / "report.html", read_report(build))
+
+
+@provokes(
+    "{tmp}/build: certificate.json: digest: the text was changed after it was written; compile again",
+    VerificationError,
+)
+def page_of_a_build_that_was_changed(tmp: Path) -> None:
+    build = copied(tmp)
+    report = read_report(build)
+    certificate = build / "certificate.json"
+    certificate.write_text(certificate.read_text().replace('"broadaxe', '"otheraxe', 1))
+    write_html(build, tmp / "report.html", report)
 
 
 @provokes("{tmp}/sweep.json: is missing or no sweep; give the folder that broadaxe sweep has written", RequestError)

@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 from unittest import mock
 
+from broadaxe.configuration.complaints import Complaint
 from broadaxe.errors import BroadaxeError
 
 from . import Case
 from .sites import PACKAGE, Site, makers, sites
 
 _made: list[tuple[BroadaxeError, list[Site]]] = []
+_complaints: list[tuple[Complaint, list[Site]]] = []
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ def run(case: Case, tmp: Path) -> Outcome:
             case.provoke(tmp)
         except BroadaxeError as error:
             text = str(error)
-            reached = frozenset(site for made, found in _made for site in found if _told(str(made), text))
+            words = [(str(made), found) for made, found in _made] + [(c.text, found) for c, found in _complaints]
+            reached = frozenset(site for made, found in words for site in found if _told(made, text))
             if not case.says(text, tmp):
                 wrong: str | None = f"says   {text}\n  wanted {case.message.replace('{tmp}', str(tmp))}"
             elif type(error) is not case.error:
@@ -80,8 +84,15 @@ def watched() -> Iterator[None]:
         initialise(self, *given)
         _made.append((self, _makes(sys._getframe(1))))
 
+    complain = Complaint.__init__
+
+    def complained(self: Complaint, *given: Any, **named: Any) -> None:
+        complain(self, *given, **named)
+        _complaints.append((self, _makes(sys._getframe(1))))
+
     _made.clear()
-    with mock.patch.object(BroadaxeError, "__init__", noted):
+    _complaints.clear()
+    with mock.patch.object(BroadaxeError, "__init__", noted), mock.patch.object(Complaint, "__init__", complained):
         yield
 
 
@@ -91,7 +102,7 @@ def _makes(frame: FrameType | None) -> list[Site]:
     while frame is not None:
         path = Path(frame.f_code.co_filename)
         file = path.relative_to(PACKAGE).as_posix() if path.is_relative_to(PACKAGE) else ""
-        if file != "errors.py":
+        if file not in ("errors.py", "configuration/complaints.py"):  # where the classes themselves stand
             found += [s for s in sites() if s.file == file and s.first <= frame.f_lineno <= s.last]
             if (file, frame.f_code.co_name) not in makers():
                 break

@@ -1,4 +1,7 @@
-"""Where the product builds its messages: every call of an error class of broadaxe.errors, or of a function that returns one."""
+"""Where the product builds its messages: every call of an error class, or of a function that returns an error.
+
+A `Complaint` is what one setting is told, and becomes a line of an error.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ from pathlib import Path
 
 import broadaxe
 from broadaxe import errors
+from broadaxe.configuration.complaints import Complaint, SettingsError
 
 PACKAGE = Path(broadaxe.__file__).parent
 CLASSES = {n for n, found in vars(errors).items() if isinstance(found, type) and issubclass(found, BaseException)}
+CLASSES |= {SettingsError.__name__, Complaint.__name__}
 
 
 @dataclass(frozen=True)

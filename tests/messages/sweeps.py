@@ -41,7 +41,7 @@ def sweep(tmp: Path, **changes: Any) -> None:
     net = Network(4)
     model = net.finish(net.node("MatMul", "x", np.eye(4, 3, dtype=np.float32), name="fc"))
     given = {"calibration": X, "validation": X, "output": tmp / "out", "jobs": 1, "acc_bits": 8, "methods": "axe"}
-    broadaxe.sweep(changes.pop("model", model), **given | changes)
+    broadaxe.search.sweep(changes.pop("model", model), **given | changes)
 
 
 # The request
@@ -49,7 +49,7 @@ def sweep(tmp: Path, **changes: Any) -> None:
 
 @provokes("sweep: got a config and beside it acc_bits, methods; give one or the other", RequestError)
 def config_and_options(tmp: Path) -> None:
-    sweep(tmp, config=broadaxe.SweepConfig(acc_bits=(8,)))
+    sweep(tmp, config=broadaxe.search.SweepConfig(acc_bits=(8,)))
 
 
 @provokes("sweep: jobs: 0 is not allowed; give 1 or more", RequestError)

@@ -52,9 +52,11 @@ def audit(
 
     from broadaxe.auditing.audit import audit as run
     from broadaxe.auditing.table import AuditTable
-    from broadaxe.data import write_data
+    from broadaxe.data import check_output, write_data
 
     types = typed_inputs(inputs)
+    if output is not None:
+        check_output(output, data)
     with working() as progress:
         result = run(model, hls4ml, inputs=types, data=data, seconds=seconds, seed=seed, progress=progress)
     if output is not None and result.witness:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
+from broadaxe.commands.complete import one_of
 from broadaxe.commands.output import say
 
 if TYPE_CHECKING:
@@ -14,7 +15,14 @@ if TYPE_CHECKING:
 
 
 def new(
-    kind: Annotated[str, typer.Argument(metavar="compile|quantize|sweep", help="Whose settings.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="compile|quantize|sweep",
+            help="Whose settings.",
+            autocompletion=one_of("compile", "quantize", "sweep")["autocompletion"],
+        ),
+    ],
     output: Annotated[
         Optional[Path], typer.Option("-o", "--output", metavar="FILE.yaml", help="Default: standard output.")
     ] = None,
@@ -51,6 +59,7 @@ def check(
             "--for",
             metavar="KIND",
             help="compile, quantize, sweep, folding, latencies or hls4ml; default: found by its keys.",
+            autocompletion=one_of("compile", "quantize", "sweep", "folding", "latencies", "hls4ml")["autocompletion"],
         ),
     ] = None,
 ) -> None:

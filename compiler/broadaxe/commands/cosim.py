@@ -61,8 +61,9 @@ def cosim(
     from broadaxe.vendor.bundle import bundle as pack
     from broadaxe.vendor.table import OutcomeTable
 
-    if sum(option is not None for option in (step, read, bundle)) > 1:
-        raise RequestError("cosim: give one of --step, --read and --bundle")
+    given = [name for name, value in (("--step", step), ("--read", read), ("--bundle", bundle)) if value is not None]
+    if len(given) > 1:
+        raise RequestError(f"broadaxe cosim: {' and '.join(given)} are different requests; give one of them")
     if bundle is not None:
         names = pack(build, bundle)
         if not any(name.endswith((".log", ".rpt")) for name in names):

@@ -35,8 +35,10 @@ def demo(
         broadaxe report build/digits
         broadaxe verify build/digits
     """
+    from broadaxe.build import check_output
     from broadaxe.resources import demo_script
 
+    check_output(output)
     silent = redirect_stdout(StringIO()) if manner().quiet else nullcontext()
     try:
         script = runpy.run_path(str(demo_script()))

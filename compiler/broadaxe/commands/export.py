@@ -33,9 +33,12 @@ def export(
         broadaxe audit model.onnx --hls4ml config.yml
     """
     from broadaxe.auditing.export import export_finn, export_hls4ml, write
+    from broadaxe.data import check_apart
 
     if finn == hls4ml:
-        raise RequestError("export: give either --finn or --hls4ml")
+        given = "both --finn and --hls4ml are" if finn else "neither --finn nor --hls4ml is"
+        raise RequestError(f"broadaxe export: {given} given; give one of them")
+    check_apart(output, model)
     types = typed_inputs(inputs)
     with working() as progress:
         made = (export_finn if finn else export_hls4ml)(model, inputs=types, progress=progress)

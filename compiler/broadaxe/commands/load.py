@@ -37,8 +37,10 @@ def load(
     """
     from json import dumps
 
+    from broadaxe.data import check_apart
     from broadaxe.loading import load_parameters, write_parameters
 
+    check_apart(output, model)
     with working() as progress:
         loaded = load_parameters(build, model, progress=progress)
     beside = write_parameters(loaded, output)

@@ -128,7 +128,7 @@ def warn(text: str) -> None:
         messages().print(Text.assemble(("warning:", "yellow"), f" {text}"), soft_wrap=True)
 
 
-def fail(text: str) -> None:
+def print_error(text: str) -> None:
     """An error as one line."""
     from rich.text import Text
 

@@ -29,8 +29,14 @@ def placed(error: Any, context: Any) -> Any:
 def nearest(text: str, known: Iterable[str]) -> str | None:
     """The known name that was probably meant."""
     names = {name.lower(): name for name in known}
-    found = get_close_matches(text.lower(), names, n=1, cutoff=0.6)
-    return names[found[0]] if found else None
+    begun = [name for name in names if len(text) > 2 and name.startswith(text.lower())]
+    found = begun or get_close_matches(text.lower(), names, n=3, cutoff=0.6)
+    return names[max(found, key=lambda name: _shared(name, text.lower()))] if found else None
+
+
+def _shared(one: str, other: str) -> int:
+    """Characters that two names begin with."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def no_command(path: str, given: str, known: Iterable[str]) -> RequestError:

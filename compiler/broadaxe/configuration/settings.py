@@ -128,6 +128,14 @@ class Settings(BaseModel):
             raise origin.refusal(found)
         return made
 
+    def place(self, *path: str) -> str:
+        """Where a setting was given, to open a message: `quant.yaml:3: layers.conv1`, `--act-bits` or `settings: act_bits`."""
+        origin = self._origin
+        given = origin.document is not None and path[0] in origin.document.values
+        if given or path[0] in origin.options or path[0] in origin.files:
+            return origin.place(path)
+        return ": ".join(("settings", *path))
+
     def contradictions(self, named: Callable[[str], str]) -> list[Complaint]:
         """What is wrong with settings that are each allowed.
 

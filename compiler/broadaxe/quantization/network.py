@@ -178,16 +178,15 @@ def _check_layers(model: onnx.ModelProto, config: QuantConfig, own_bits: bool) -
     for pattern, layer in config.layers.items():
         if not own_bits and not any(fnmatchcase(name, pattern) for name in names):
             shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-            raise RequestError(f"settings: layers: {pattern}: no layer has such a name; there are {shown or 'none'}")
+            where = config.place("layers", pattern)
+            raise RequestError(f"{where}: no layer has such a name; there are {shown or 'none'}")
         if not own_bits and layer.act_bits is not None:
-            raise RequestError(
-                f"settings: layers: {pattern}: act_bits: the model has quantizers of its own; leave it out"
-            )
+            where = config.place("layers", pattern, "act_bits")
+            raise RequestError(f"{where}: the model has quantizers of its own; leave it out")
     ignored = sorted(config.model_fields_set & FLOAT_MODELS_ONLY)
     if ignored and not own_bits:
-        raise RequestError(
-            f"settings: {ignored[0]}: is for float models, this one has quantizers of its own; leave it out"
-        )
+        where = config.place(ignored[0])
+        raise RequestError(f"{where}: is for float models, this one has quantizers of its own; leave it out")
 
 
 def _warnings(output_error: float | None, records: list[LayerRecord]) -> tuple[str, ...]:

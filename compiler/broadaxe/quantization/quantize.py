@@ -149,8 +149,8 @@ def quantize(
     rows = None if validation is None else source.rows(validation)
     if rows is None:
         if chosen.search or chosen.max_drop is not None:
-            what = "search" if chosen.search else "max_drop"
-            raise RequestError(f"settings: {what}: there are no validation rows to choose by; give some (--val)")
+            where = chosen.place("search" if chosen.search else "max_drop")
+            raise RequestError(f"{where}: there are no validation rows to choose by; give some (--val)")
         result, record = source.quantized(chosen, said)
         return Quantized(result, record.model_copy(update={"model": file, "rows": (source.calibration,)}))
     from broadaxe.evaluation import Judge, Rows, shared_rows

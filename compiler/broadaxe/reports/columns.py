@@ -124,6 +124,10 @@ LAYER = (
         "saved_bits", "saved", "accumulator", "data type bound less declared width, in bits", lambda e: e.saved_bits
     ),
     Column(
+        "tile", "tile T", "accumulator", "inputs per inner sum, where a layer accumulates in stages", lambda e: e.tile
+    ),
+    Column("inner_bits", "P_I", "accumulator", "bits of the inner accumulator, of one tile", lambda e: e.inner_bits),
+    Column(
         "mode",
         "mode",
         "accumulator",
@@ -131,10 +135,6 @@ LAYER = (
         lambda e: e.mode,
         "text",
     ),
-    Column(
-        "tile", "tile T", "accumulator", "inputs per inner sum, where a layer accumulates in stages", lambda e: e.tile
-    ),
-    Column("inner_bits", "P_I", "accumulator", "bits of the inner accumulator, of one tile", lambda e: e.inner_bits),
     Column(
         "budget",
         "asked",

@@ -65,8 +65,7 @@ def explain(
         RequestError: there is no such layer or channel, or the file cannot be written.
     """
     said = progress or (lambda _: None)
-    said("lowering to integers")
-    design = opened(build)
+    design = opened(build, said)
     node, op = _layer(design, layer)
     sizes = next(a for a in accumulators(design.graph) if a.name == node.name)
     attained = op.attained(*design.graph.inputs_of(node))

@@ -85,8 +85,8 @@ class Change(_Entry):
 
     product: Annotated[int, Field(description="index of the product, in the order of the hardware")]
     place: Annotated[str, Field(description="kh, kw and c of a window's tap, or the input's index")]
-    before: int
-    after: int
+    before: Annotated[int, Field(description="the weight as it is")]
+    after: Annotated[int, Field(description="the nearest to it that would do")]
 
 
 class Over(_Entry):

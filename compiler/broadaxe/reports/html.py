@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from broadaxe.reports.drawing import drawings
 from broadaxe.reports.pareto import Pareto, read_sweep
 from broadaxe.reports.schema import Port, Report
 from broadaxe.reports.words import WORDS
+from broadaxe.whole import write_files
 
 MARK = '<meta name="generator" content="Broadaxe">'
 """In the beginning of every page of ours, so that no other file is overwritten."""
@@ -111,13 +111,8 @@ def write_html(
         raise VerificationError(f"{build}: {failure}; compile again") from None
     said("writing the page")
     page = render_html(report, proof=proof, sweep=points, build=str(build)).encode()
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with _writing(path):
-        try:
-            partial.write_bytes(page)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_files({path: page})
     return len(page)
 
 

@@ -179,9 +179,10 @@ class _Request:
         self.model = loaded_model(model, calibration)  # type: ignore[arg-type]
         floats = not has_quantizers(self.model)
         if config.act_bits is not None and not floats:
+            given = ",".join(map(str, config.act_bits))
             raise RequestError(
-                f"settings: act_bits: {','.join(map(str, config.act_bits))} is for float models, this one has quantizers of its"
-                " own; leave it out (--act-bits)"
+                f"{config.place('act_bits')}: {given} is for float models, this one has quantizers of its own; leave it out"
+                " (--act-bits)"
             )
         self.runs = config.runs(floats=floats)
         if not self.runs:

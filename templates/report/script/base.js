@@ -19,7 +19,12 @@ const make = (space) => (tag, attributes, ...children) => {
 const el = make(null);
 const svg = make(SVG);
 
-const number = (value) => (value === null || value === undefined ? "" : value.toLocaleString("en-US"));
+// Exact, or marked: what lies beyond 2^53 has lost its last digits here; tables that stand in the page have all of them.
+const exact = (value) => !Number.isInteger(value) || Number.isSafeInteger(value);
+const number = (value) => {
+  if (value === null || value === undefined) return "";
+  return exact(value) ? value.toLocaleString("en-US") : `\u2248 ${value.toExponential(9)}`;
+};
 const amount = (value) => number(Math.round(value));
 const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}\u2026` : text);
 const name = (text) => el("bdi", {}, text);

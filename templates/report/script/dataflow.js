@@ -34,7 +34,7 @@ const gantt = () => {
     draw();
   } }), "changes of lanes and copies");
   return [el("h3", {}, "One frame, design empty"),
-    el("p", { class: "soft" }, "From each process' first beat to its last, in cycles, at the latest. Layers are dark. The table below has the same figures."),
+    el("p", { class: "soft" }, "From each process' first beat to its last, in cycles, at the latest. Layers have the strong colour. The table below has the same figures."),
     REPORT.kernels.some((kernel) => hidden.has(kernel.kind)) ? el("div", { class: "controls" }, toggle) : null, holder];
 };
 

@@ -31,8 +31,10 @@ const widthsChart = (layer) => {
   const top = Math.max(layer.width, layer.budget && layer.budget.of === "sum" ? layer.budget.bits : 0, ...range(bits));
   return [el("h3", {}, "Bits of each channel's sum"), chart({
     key: "widths", title: `Bits of each channel's sum in ${layer.name}`, count: bits.length, y: [0, top], height: 150,
-    summary: `Two's-complement bits that each of ${plural(bits.length, "channel")} needs by itself. ${counts}. Declared for all: ${layer.width}.`,
-    readout: (i) => `channel ${i}: ${plural(bits[i], "bit")} by itself, ${layer.width} declared`,
+    summary: `Two's-complement bits that each of ${plural(bits.length, "channel")} needs by itself. ${counts}. Declared for all: ${layer.width}.`
+      + (layer.mode === "offset" ? " Each sum starts at a constant of its own, so that fewer bits can be enough than from 0." : ""),
+    readout: (i) => `channel ${i}: ${plural(bits[i], "bit")} by itself${layer.mode === "offset" ? " from 0" : ""}, ${layer.width} declared`
+      + (layer.mode === "offset" ? `, start ${number(layer.starts[i])}` : ""),
     xLabel: "channel",
     marks: (x, y, slot) => [
       svg("path", { class: "fill-proven", d: barPath(bits.length, x, y, slot, () => 0, (i) => bits[i]) }),
@@ -112,7 +114,7 @@ const endPanel = (layer, which, proven) => {
     el("h4", {}, which === "low" ? "Low end" : "High end"),
     el("p", {}, "The sum is ", el("strong", { "data-key": `witness-${which}` }, number(sum)),
       sum === proven ? ", the proven end. " : `; the proven end is ${number(proven)}. `,
-      computed === sum ? `This page has added its ${plural(left.length, "product")} up: ${number(computed)}.` : `The products add up to ${number(computed)}: that differs.`),
+      !exact(computed) ? "Numbers of this size are not added up here." : computed === sum ? `This page has added its ${plural(left.length, "product")} up: ${number(computed)}.` : `The products add up to ${number(computed)}: that differs.`),
     el("p", { class: "soft" }, `${plural(up.length, "positive product")} add up to ${number(up.reduce((a, b) => a + b, 0))}, `
       + `${number(down.length)} negative to ${number(down.reduce((a, b) => a + b, 0))}, ${number(left.length - up.length - down.length)} are 0. `
       + `Inputs: ${inputs.slice(0, 6).map(([value, times]) => `${number(value)} (${number(times)} times)`).join(", ")}${inputs.length > 6 ? ", \u2026" : ""}.`),
@@ -135,13 +137,14 @@ const witnessPanel = (layer) => {
   const { channel } = layer.witness;
   const node = layer.name;
   return el("div", { class: "panel" },
-    el("h3", {}, "Witness: why the width cannot be less"),
+    el("h3", {}, layer.mode === "loadable" ? "Witness of the present weights" : "Witness: why the width cannot be less"),
+    layer.mode === "loadable" ? el("p", {}, "The width is the one asked for: other weights may be loaded, and are held to it.") : null,
     el("p", {}, `Inputs that the layer can see take channel `, el("strong", { "data-key": "witness-channel" }, number(channel)),
       ` to both ends of its interval: [${number(layer.lo[channel])}, ${number(layer.hi[channel])}], start left out.`),
     el("div", { class: "columns2" }, endPanel(layer, "low", layer.lo[channel]), endPanel(layer, "high", layer.hi[channel])),
     el("h4", {}, "Run it"),
-    el("pre", { tabindex: "0" }, `broadaxe explain ${DATA.build} ${node} --channel ${channel} --witness ${node}.npz\nbroadaxe verify ${DATA.build}`),
-    el("p", { class: "soft" }, "The first writes these inputs to a file and says what one bit less would cost; the second runs both ends of every layer through the C++."));
+    el("pre", { tabindex: "0" }, `broadaxe explain ${DATA.build} ${node} --channel ${channel} --witness ${node}.npz --run\nbroadaxe verify ${DATA.build}`),
+    el("p", { class: "soft" }, "The first writes these inputs to a file, says what one bit less would cost, and runs the layer's C++ on them with and without that bit; the second runs both ends of every layer."));
 };
 
 const requantizerPanel = (layer) => {

@@ -75,7 +75,7 @@ const beforePrint = () => {
       fill(view);
     }
   }
-  for (const table of enhanced) table.all();
+  for (const table of enhanced) table.onPaper();
   drawAll(document);
   document.body.dataset.printing = shownView;
 };
@@ -83,7 +83,7 @@ const afterPrint = () => {
   document.body.classList.remove("one-view");
   delete document.body.dataset.printing;
   if (VIEWS.has("layer")) VIEWS.get("layer").replaceChildren();
-  for (const table of enhanced) table.restore();
+  for (const table of enhanced) table.onScreen();
   route(false);
 };
 window.addEventListener("beforeprint", beforePrint);

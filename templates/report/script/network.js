@@ -1,7 +1,7 @@
 // The network: boxes by rank and height as they were laid out, ranks broken into lines for the width that there is.
-const BOX = { width: 132, height: 40, gap: 84, row: 54, line: 30, margin: 26 };
+const BOX = { width: 140, height: 40, gap: 78, row: 54, line: 30, margin: 26 };
 const TRACK = 14;
-const NARROW = 430;
+const NARROW = 440;
 const OTHER_NAMES = { matvec: "", grouped_matvec: "grouped", scaled_add: "add", window_max: "max", requantize: "requantize" };
 
 const network = () => {
@@ -34,7 +34,7 @@ const network = () => {
         el("button", { type: "button", "aria-label": "Zoom in", onclick: scale(1.25) }, "+"),
         el("button", { type: "button", onclick: scale(0) }, "Fit"))),
     el("p", { class: "soft" },
-      "Boxes are processes, lines are FIFOs with type and lanes; layers have a strong frame, their accumulator's bits, and open their page."),
+      "Boxes are processes, lines FIFOs with type \u00d7 lanes. Framed boxes are layers, with their accumulator's bits; they open the layer's page."),
     holder,
   ];
 };
@@ -166,7 +166,7 @@ const drawn = (drawing, available, zoom) => {
     svg("title", {}, `${id}\n${kernel.node}\n${plural(kernel.trips, "trip")}, ${amount(kernel.resources.lut)} LUT`),
     svg("rect", { width: BOX.width, height: BOX.height, rx: 4 }),
     svg("text", { class: "name", x: 8, y: 16 }, cut(title, 18)),
-    svg("text", { x: 8, y: 31 }, cut(sub, 21)));
+    svg("text", { x: 8, y: 31 }, cut(sub, 23)));
   });
   return svg("svg", {
     viewBox: `0 0 ${d(width)} ${d(top)}`, width: d(width * zoom), height: d(top * zoom), role: "group",

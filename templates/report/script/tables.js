@@ -6,6 +6,7 @@ const key = (cell, isNumber) => {
   return isNumber ? Number(text.replaceAll(",", "")) : text;
 };
 const compare = (a, b) => (typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true }));
+const WIDEST_ON_PAPER = 15;
 const quoted = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
 
 const enhance = (table) => {
@@ -111,8 +112,27 @@ const enhance = (table) => {
   area.before(el("div", { class: "controls" },
     few ? null : search, few || kinds.length < 2 ? null : pick, few ? null : count, choices,
     el("span", { class: "push" }, copyButton("Copy CSV", `${caption} as CSV`, csv))));
-  // For print: every column, and afterwards those that were shown.
-  return { all: () => groups.forEach((group) => showGroup(group, true)), restore: () => {
+  // On paper: every column, a wide table in parts that each begin with the first column; afterwards as it was.
+  const onPaper = () => {
+    groups.forEach((group) => showGroup(group, true));
+    if (heads.length <= WIDEST_ON_PAPER) return;
+    const parts = [[]];
+    for (const group of groups) {
+      const own = heads.map((_, column) => column).filter((column) => column && heads[column].dataset.group === group);
+      if (parts.at(-1).length + own.length > WIDEST_ON_PAPER) parts.push([]);
+      parts.at(-1).push(...own);
+    }
+    area.classList.add("in-parts");
+    area.after(...parts.map((part) => {
+      const copied = (row) => el("tr", {}, [0, ...part].map((column) => row.cells[column].cloneNode(true)));
+      const columns = el("tr", {}, [0, ...part].map((column) => el("th", { class: heads[column].className, "data-key": heads[column].dataset.key }, heads[column].textContent)));
+      return el("table", { class: "printed" }, el("thead", {}, columns), el("tbody", {}, order.map(copied), foot ? copied(foot) : null));
+    }));
+  };
+  const onScreen = () => {
     groups.forEach((group, i) => i && showGroup(group, choices.querySelectorAll("input")[i - 1].checked));
-  } };
+    area.classList.remove("in-parts");
+    for (const part of area.parentElement.querySelectorAll(".printed")) part.remove();
+  };
+  return { onPaper, onScreen };
 };
