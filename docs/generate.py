@@ -70,6 +70,21 @@ def default(field: FieldInfo) -> str:
     return "" if text in ("", {}, ()) else f"`{', '.join(value) if isinstance(value, tuple) else text}`"
 
 
+def meaning(field: FieldInfo) -> str:
+    """Its description, with the unit and an example where it has them."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    unit = f" [{extra['unit']}]" if "unit" in extra else ""
+    example = f"; such as `{flow(field.examples[0])}`" if field.examples else ""
+    return f"{cell(field.description or '')}{unit}{cell(example)}"
+
+
+def flow(value: Any) -> str:
+    """A value as YAML in one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{flow(key)}: {flow(part)}" for key, part in value.items()) + "}"
+    return '"*"' if value == "*" else str(value)
+
+
 def fields(model: type[BaseModel], *, defaults: bool) -> Iterator[str]:
     """A table of a model's fields."""
     yield "| field | type | default | meaning |" if defaults else "| field | type | meaning |"
@@ -77,7 +92,7 @@ def fields(model: type[BaseModel], *, defaults: bool) -> Iterator[str]:
     for name, field in model.model_fields.items():
         columns = [f"`{name}`", cell(kind(field.annotation))]
         columns += [default(field)] if defaults else []
-        yield f"| {' | '.join([*columns, cell(field.description or '')])} |".replace("  ", " ")
+        yield f"| {' | '.join([*columns, meaning(field)])} |".replace("  ", " ")
 
 
 def schema(root: type[BaseModel], *, defaults: bool = False, level: int = 3) -> str:

@@ -159,7 +159,7 @@ def report(
     fork = None
     for i, one in enumerate(made):
         if i in blocks and i + 1 < layers:
-            copy = kernel(f"copy{i}", "copy", "", 64, 4)
+            copy = kernel(f"s_quant{i - 1}_to_window{i}_and_adder", "copy", "", 64, 4)
             fifo(last, copy, "uint", 4)
             fork = last = copy
         window = kernel(f"window{i}", "window", one.node, 70, 60)

@@ -30,6 +30,11 @@ VARYING = (
     (re.compile(r"\b\d[\d,.]* s\b"), "# s", "seconds are those of the machine"),
     (re.compile(r"(?<=\bbroadaxe )\d+\.\d+\S*"), "#", "the version changes"),
     (re.compile(r"(?<=\bpython )3\.\d+\.\d+\S*", re.IGNORECASE), "#", "so does Python's"),
+    (
+        re.compile(r"\b(?=[0-9a-f]*[a-f])[0-9a-f]{12}\b"),
+        "#",
+        "digests of models have every last bit of their scales in them",
+    ),
     (re.compile(r"(?<=float32 onnxruntime: )[\d,]+(?= of [\d,]+ activations)"), "#", FLOAT32),
     (re.compile(r"(?<=, )[\d,]+(?= explained; end to end)"), "#", FLOAT32),
     (re.compile(r"(?<=end to end )[\d,]+(?= of [\d,]+ inputs differ)"), "#", FLOAT32),

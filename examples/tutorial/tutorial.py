@@ -326,6 +326,10 @@ broadaxe.compile(narrow, "narrow", calibration=x_train, target_fps=100_000)
 print(broadaxe.compare("build", "narrow", x_test, y_test))
 
 # %% [markdown]
+# Layer by layer what A has, what B has, and the change; `compare` also says whether two builds compute the same function.
+# Two bits less in every accumulator, and as many test images right (0.44 % are two of them). Registers get smaller at once;
+# a network of this size has few of them, and FIFOs and control cost what they did.
+#
 # ## 12. The project for the vendor's tools
 #
 # Everything so far was g++ and proofs. Now the vendor: every build has scripts for Vivado HLS and Vitis HLS.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from broadaxe.manifest import check_files, read_manifest
 from broadaxe.reference import run
 from broadaxe.schedule.devices import device
 from broadaxe.schedule.optimize import Dead
+from broadaxe.version import __version__
 
 from . import provokes
 
@@ -152,6 +154,18 @@ def file_that_was_changed(tmp: Path) -> None:
     folder = compiled(tmp).path
     (folder / "model.onnx").write_bytes(b"")
     check_files(folder)
+
+
+@provokes(
+    f"{{tmp}}/build/build.json: was written by broadaxe 0.0.1, and {__version__} cannot read its settings; compile again",
+    RequestError,
+)
+def settings_of_another_version(tmp: Path) -> None:
+    place = compiled(tmp).path / "build.json"
+    manifest = json.loads(place.read_text()) | {"broadaxe": "0.0.1"}
+    manifest["settings"]["unheard_of"] = 1
+    place.write_text(json.dumps(manifest))
+    broadaxe.load(tmp / "build")
 
 
 # data for a build

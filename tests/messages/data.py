@@ -12,7 +12,7 @@ import numpy as np
 from models import Network
 
 from broadaxe import data as reading
-from broadaxe.data import gathered, read_data, read_labelled, write_data
+from broadaxe.data import check_output, gathered, read_data, read_labelled, write_data
 from broadaxe.errors import RequestError
 from broadaxe.evaluation import Judge, read_rows, rows_from, rows_of
 from broadaxe.frontend.standard import expand_quant
@@ -235,6 +235,11 @@ def results_as_text(tmp: Path) -> None:
 @provokes("{tmp}/results/out.npz: its folder does not exist; create it first", RequestError)
 def results_into_no_folder(tmp: Path) -> None:
     write_data(tmp / "results" / "out.npz", {"y": X})
+
+
+@provokes("{tmp}/x.npz: is read, and the output would replace it; choose another output", RequestError)
+def results_over_their_data(tmp: Path) -> None:
+    check_output(tmp / "x.npz", None, tmp / "." / "x.npz")
 
 
 @provokes("{tmp}/y.npz: cannot be written (Is a directory); choose another output", RequestError)

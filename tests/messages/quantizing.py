@@ -20,8 +20,10 @@ from test_quantize import DATA, NETWORKS, two_inputs
 from torch import nn
 
 import broadaxe
+from broadaxe.configuration.complaints import SettingsError
 from broadaxe.errors import BudgetError, MissingToolError, ProofError, RequestError
 from broadaxe.quantization.budget import Budget
+from broadaxe.quantization.config import QuantConfig
 from broadaxe.quantization.grid import WeightGrid
 from broadaxe.quantization.matrices import Matrices
 from broadaxe.quantization.moments import Moments, MomentSum
@@ -512,4 +514,28 @@ loading(
     "bipolar weights of a module",
     lambda: Net(QuantLinear(4, 3, bias=False, weight_quant=SignedBinaryWeightPerTensorConst)),
     one_layer,
+)
+
+
+# settings that contradict each other
+
+
+def contradicting(message: str, name: str, **values: object) -> None:
+    provokes(message, SettingsError, name)(lambda tmp: QuantConfig(**values))
+
+
+contradicting(
+    "settings: tile: 8 needs acc_bits, the width of a tile's accumulator; give it", "tile_without_a_budget", tile=8
+)
+contradicting(
+    "settings: search: needs acc_bits, the budget under which bits are chosen; give it",
+    "search_without_a_budget",
+    search=True,
+)
+contradicting(
+    "settings: max_drop: 1 beside search, which is another goal; give one of both",
+    "two_goals",
+    acc_bits=12,
+    search=True,
+    max_drop=1.0,
 )

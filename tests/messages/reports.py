@@ -1,4 +1,4 @@
-"""Reports: the one of a build, its page, a sweep beside it, explanations of layers."""
+"""Reports: the one of a build, its page, a sweep beside it, explanations of layers, two builds side by side."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from hashlib import sha256
 from pathlib import Path
 from unittest import mock
 
-from small_builds import compiled, copied
+import numpy as np
+from small_builds import compiled, copied, layer
 
 import broadaxe
 from broadaxe import alone
 from broadaxe.auditing.reach import Reading
 from broadaxe.errors import RequestError, VerificationError
 from broadaxe.reports import witness as witnesses
+from broadaxe.reports.compare import compare
 from broadaxe.reports.explain import explain
 from broadaxe.reports.html import write_html
 from broadaxe.reports.pareto import read_sweep
@@ -154,3 +156,26 @@ def build_that_may_not_be_written(tmp: Path) -> None:
     build = broadaxe.load(copied(tmp))
     with mock.patch.object(Path, "mkdir", side_effect=PermissionError(13, "Permission denied")):
         explain(build, "matmul0", 0, run=True)
+
+
+@provokes("labels: say nothing without data; give both", RequestError)
+def comparison_of_labels_alone(tmp: Path) -> None:
+    compare(compiled(), compiled(), labels=np.zeros(3, dtype=np.int64))
+
+
+@provokes("{tmp}/x.npz: labels go from 0 to 3, A has 3 outputs; give classes 0 to 2", RequestError)
+def comparison_on_labels_that_are_no_classes(tmp: Path) -> None:
+    np.savez(tmp / "x.npz", x=np.zeros((4, 4), dtype=np.float32), labels=np.arange(4))
+    compare(compiled(), compiled(), tmp / "x.npz")
+
+
+@provokes("{tmp}/xy.npz: gives A 3 samples and B 2; give both the same", RequestError)
+def comparison_on_other_counts_of_samples(tmp: Path) -> None:
+    model = layer()
+    model.graph.input[0].name = "y"
+    for node in model.graph.node:
+        node.input[:] = ["y" if name == "x" else name for name in node.input]
+    broadaxe.compile(model, tmp / "other")
+    rows = np.zeros((3, 4), dtype=np.float32)
+    np.savez(tmp / "xy.npz", x=rows, y=rows[:2])
+    compare(compiled(), tmp / "other", tmp / "xy.npz")

@@ -23,7 +23,7 @@ from broadaxe.sweeps.config import SweepConfig
 from . import provokes
 from .running import command
 
-COVERS = ("config.py", "configuration/", "quantization/config.py", "sweeps/config.py")
+COVERS = ("config.py", "configuration/", "sweeps/config.py")
 
 
 def refused(kind: str, content: str | bytes, tmp: Path, mistake: int = 0) -> None:

@@ -40,11 +40,12 @@ def simulate(
     """
     from json import dumps
 
-    from broadaxe.data import check_output, read_data, write_data
+    from broadaxe.data import check_output
 
     check_output(output, data, loaded)
     with working() as progress:
         progress("reading the build")
+        from broadaxe.data import read_data, write_data
         from broadaxe.verification import simulate as run
 
         design = filled(build, loaded, progress)

@@ -203,9 +203,7 @@ class _Conversion:
         elif node.op_type in MOVERS and node.domain in STANDARD and list(node.input[:1]) == read:
             self._move(node, self.codes[read[0]])
         else:
-            raise UnsupportedModelError(
-                f"{where(node)}: reads the integers of {where(self.codes[read[0]].node)}; put a DequantizeLinear before it"
-            )
+            raise _reads(node, self.codes[read[0]])
 
     # pairs
 
@@ -312,9 +310,7 @@ class _Conversion:
     def _move(self, node: onnx.NodeProto, codes: _Codes) -> None:
         """An operator that moves integers moves what they stand for instead."""
         if codes.values is not None or codes.parameters.scale.ndim or len([n for n in node.output if n]) != 1:
-            raise UnsupportedModelError(
-                f"{where(node)}: reads the integers of {where(codes.node)}; put a DequantizeLinear before it"
-            )
+            raise _reads(node, codes)
         if codes.reals is None:
             target = self.wiring.fresh(f"{node.input[0]}_reals")
             scale, lo, hi = self._range(codes)
@@ -613,6 +609,12 @@ class _Conversion:
         array = np.ascontiguousarray(value).reshape(value.shape)
         self.model.graph.initializer.append(numpy_helper.from_array(array, name))
         return name
+
+
+def _reads(node: onnx.NodeProto, codes: _Codes) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"{where(node)}: reads the integers of {where(codes.node)}; put a DequantizeLinear before it"
+    )
 
 
 def _around(lo: int, hi: int) -> tuple[int, bool, bool]:

@@ -21,7 +21,7 @@ from broadaxe.errors import GraphError
 from broadaxe.hardware import Resources, Trace, repeated
 from broadaxe.ir import WIDEST, Bounds, Example, IntArray, Lanes, OnnxBuilder, Op, Shape, Value, hull
 from broadaxe.ops import costs
-from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, Tail, Tensor, arrange, imports
+from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, Tail, Tensor, arrange, imports, refuse_waiting
 from broadaxe.ops.joining import by_channel
 from broadaxe.ops.memories import fitting
 from broadaxe.ops.select import common_scale
@@ -160,8 +160,7 @@ def arg_max(graph: GraphBuilder, node: ModelNode, x: Scaled, axis: int, least: b
         axis: of the model's tensor, from 1 up.
         last: of equals the last one.
     """
-    if x.pools:
-        raise node.fail("reads a MaxPool that no Quant follows; put a Quant behind the pool")
+    refuse_waiting(node, x)
     wanted = np.moveaxis(x.index[0], axis - 1, -1)
     affine = _affine(graph, x, wanted) if len(x.chain) == 1 and wanted.shape[-1] <= MOST_CHOICES else None
     if affine is None:

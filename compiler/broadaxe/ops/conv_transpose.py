@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
 
 import numpy as np
 
-from broadaxe.ops.geometry import MAX_PAD, Geometry
+from broadaxe.ops.geometry import MAX_PAD, Geometry, whole_numbers
 from broadaxe.ops.importing import (
     GraphBuilder,
     Grid,
@@ -130,14 +129,12 @@ def _axes(node: ModelNode, size: list[int], kernel: list[int]) -> tuple[Axis, Ax
     count = len(kernel)
 
     def numbers(name: str, default: list[int], least: int) -> list[int]:
-        given: Any = node.attribute(name, default)
-        if not isinstance(given, list | tuple) or not all(isinstance(v, int) for v in given):
-            raise node.fail(f"its {name} {given!r} are not a list of integers; repair the model")
+        given = whole_numbers(node, node.attribute(name, default), name)
         if len(given) != len(default) or min(given) < least or max(given) > MAX_PAD:
             raise node.fail(
-                f"its {name} {list(given)} are not {len(default)} numbers from {least} to {MAX_PAD}; repair the model"
+                f"its {name} {given} are not {len(default)} numbers from {least} to {MAX_PAD}; repair the model"
             )
-        return list(given)
+        return given
 
     if numbers("kernel_shape", kernel, 1) != kernel:
         raise node.fail(f"its kernel_shape is not that of its weight, {kernel}; repair the model")

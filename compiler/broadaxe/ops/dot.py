@@ -235,10 +235,10 @@ def multiply_matrices(graph: GraphBuilder, node: ModelNode, turned: bool = False
             " both the axes (batch, ..., rows, columns)"
         )
     right = y.index if turned else y.index.swapaxes(-1, -2)
-    if x.shape[-1] != right.shape[-1]:
-        raise node.fail(f"multiplies activations of shapes {x.shape} and {y.shape}; repair the model")
     try:
         leading = np.broadcast_shapes(x.shape[:-2], right.shape[:-2])
+        if x.shape[-1] != right.shape[-1]:
+            raise ValueError
     except ValueError:
         raise node.fail(f"multiplies activations of shapes {x.shape} and {y.shape}; repair the model") from None
     sides = [(x, x.index), (y, right)]

@@ -76,7 +76,7 @@ def _ceiling(size: int, before: int, after: int, extent: int, stride: int) -> in
     return max(0, (positions - 1) * stride + extent - padded)
 
 
-def _whole(node: ModelNode, values: Any, role: str) -> list[int]:
+def whole_numbers(node: ModelNode, values: Any, role: str) -> list[int]:
     if not isinstance(values, list | tuple) or not all(isinstance(v, int) for v in values):
         raise node.fail(f"its {role} {values!r} are not a list of integers; repair the model")
     return list(values)
@@ -84,7 +84,7 @@ def _whole(node: ModelNode, values: Any, role: str) -> list[int]:
 
 def _positive(node: ModelNode, values: Any, role: str, axes: int) -> tuple[int, int]:
     """Integers of an attribute as (height, width)."""
-    given = _whole(node, values, role)
+    given = whole_numbers(node, values, role)
     if len(given) != axes:
         raise node.fail(f"its {role} {given} holds {len(given)} numbers for {axes} axes; repair the model")
     if min(given) < 1:
@@ -98,7 +98,9 @@ def _pads(
     """(top, left, bottom, right) from pads and auto_pad."""
     auto = node.attribute("auto_pad", "NOTSET")
     if auto in ("NOTSET", "VALID"):
-        pads = _whole(node, node.attribute("pads", [0] * 2 * axes), "pads") if auto == "NOTSET" else [0] * 2 * axes
+        pads = (
+            whole_numbers(node, node.attribute("pads", [0] * 2 * axes), "pads") if auto == "NOTSET" else [0] * 2 * axes
+        )
         if len(pads) != 2 * axes or min(pads) < 0:
             raise node.fail(f"its pads {pads} are not {2 * axes} numbers from 0 up; only those are supported")
         if max(pads) > MAX_PAD:

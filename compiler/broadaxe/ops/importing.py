@@ -301,6 +301,12 @@ def extend(graph: GraphBuilder, node: ModelNode, x: Scaled, step: Step) -> Scale
     return replace(x, chain=chain)
 
 
+def refuse_waiting(node: ModelNode, x: Scaled) -> None:
+    """Fail where x is a MaxPool's that waits for a quantizer."""
+    if x.pools:
+        raise node.fail("reads a MaxPool that no Quant follows; put a Quant behind the pool")
+
+
 def _beyond_floats(value: Fraction) -> bool:
     return value.numerator.bit_length() - value.denominator.bit_length() > LARGEST_EXPONENT
 

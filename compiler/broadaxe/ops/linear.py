@@ -88,10 +88,10 @@ def convolve(
     rows = weights.integers
     if groups == 1:
         op: Mac = MatVec.of(rows, weights.dtype, tile=stages.tile)
-    elif stages.tile is None or stages.tile >= rows.shape[1]:
-        op = GroupedMatVec.of(rows, groups, slides.taps, weights.dtype)
     else:
-        raise node.fail(f"{TILE} is {stages.tile}; tiles are only supported without groups")
+        if stages.tile is not None and stages.tile < rows.shape[1]:
+            stages.check_whole(node)
+        op = GroupedMatVec.of(rows, groups, slides.taps, weights.dtype)
     out = multiply(graph, node, vectors, affine, op, weights.scale, groups)
     height, width, channels = out.shape
     return Scaled(out.name, channels_first(height, width, channels), (out.affine,))
@@ -149,8 +149,7 @@ def _weights_left(graph: GraphBuilder, node: ModelNode) -> Scaled:
 def _times_matrix(graph: GraphBuilder, node: ModelNode, x: Scaled, weights: WeightRows) -> Scaled:
     """Every vector on x's last axis times the same rows. An order that all vectors share goes into the weights."""
     depth = weights.integers.shape[1]
-    if x.shape[-1] != depth:
-        raise node.fail(f"its weight expects vectors of {depth}, its input has {x.shape[-1]}; repair the model")
+    _check_depth(node, x, depth)
     integers(graph, node, x)
     order = x.index.reshape(-1, depth)[0]
     rows, place = weights.integers, x.index[0]
@@ -165,6 +164,11 @@ def _times_matrix(graph: GraphBuilder, node: ModelNode, x: Scaled, weights: Weig
     return Scaled(out.name, np.arange(out.size).reshape(1, *out.shape), (out.affine,))
 
 
+def _check_depth(node: ModelNode, x: Scaled, depth: int) -> None:
+    if x.shape[-1] != depth:
+        raise node.fail(f"its weight expects vectors of {depth}, its input has {x.shape[-1]}; repair the model")
+
+
 def _times_matrices(graph: GraphBuilder, node: ModelNode, x: Scaled, weight: Constant) -> Scaled:
     """A matrix of weights for each index of the axis before the last two: a product in groups."""
     shape = weight.array.shape
@@ -174,13 +178,11 @@ def _times_matrices(graph: GraphBuilder, node: ModelNode, x: Scaled, weight: Con
             " each index of axis 1 of four is supported"
         )
     groups, depth, outputs = shape[-3:]
-    if x.shape[-1] != depth:
-        raise node.fail(f"its weight expects vectors of {depth}, its input has {x.shape[-1]}; repair the model")
+    _check_depth(node, x, depth)
     rows = weight_rows(node, reshaped(weight, (groups, depth, outputs)), (0, 2, 1), leading=2)
     wanted = x.index[0].transpose(1, 0, 2).reshape(x.shape[2], groups * depth)
     source = arranged(graph, node, x, wanted, np.arange(wanted.size).reshape(1, *wanted.shape))
-    if Stages.of(node).tile is not None:
-        raise node.fail(f"{TILE} is {Stages.of(node).tile}; tiles are only supported without groups")
+    Stages.of(node).check_whole(node)
     op = GroupedMatVec.of(rows.integers, groups, 1, rows.dtype)
     out = multiply(graph, node, graph.values[source.value], integers(graph, node, source), op, rows.scale, groups)
     index = np.arange(out.size).reshape(1, x.shape[2], groups, outputs).transpose(0, 2, 1, 3)
@@ -306,6 +308,11 @@ class Stages:
         if start not in ("zero", "offset"):
             raise node.fail(f"{START} is {start!r}; zero or offset is needed")
         return cls(number(TILE), number(INNER), number(OUTER), start == "offset")
+
+    def check_whole(self, node: ModelNode) -> None:
+        """Fail where there are tiles."""
+        if self.tile is not None:
+            raise node.fail(f"{TILE} is {self.tile}; tiles are only supported without groups")
 
     def check(self, node: ModelNode, op: Mac, x: Value) -> None:
         """Fail where the proven sums do not fit the widths that the metadata promise."""

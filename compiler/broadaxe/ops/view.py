@@ -14,7 +14,7 @@ from onnx import helper
 from broadaxe.chain import Affine, spread
 from broadaxe.errors import GraphError
 from broadaxe.ir import Bounds, Example, IntArray, OnnxBuilder, Op, Shape, Value
-from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, Tail, Tensor, imports
+from broadaxe.ops.importing import GraphBuilder, ModelNode, Scaled, Tail, Tensor, imports, refuse_waiting
 from broadaxe.types import Interval, IntType
 
 
@@ -151,8 +151,7 @@ def import_cast(graph: GraphBuilder, node: ModelNode) -> Tensor:
     kind = helper.tensor_dtype_to_np_dtype(int(node.attribute("to", 0)))
     if kind in (np.float32, np.float64) or (kind.kind in "iu" and _holds_integers(graph, x, kind)):
         return replace(x, kind=kind.name)
-    if x.pools:
-        raise node.fail("reads a MaxPool that no Quant follows; put a Quant behind the pool")
+    refuse_waiting(node, x)
     return Tail(node.output, (node.input_names[0],), node.where)
 
 

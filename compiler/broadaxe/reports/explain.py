@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from broadaxe.build import Build, Progress, opened
-from broadaxe.errors import RequestError
+from broadaxe.errors import BroadaxeError
 from broadaxe.ir import Bounds, Graph, IntArray, Node, Value
 from broadaxe.ops.concat import Concat
 from broadaxe.ops.dot import Dot
@@ -26,6 +25,8 @@ from broadaxe.prove.certificate import witness_channel
 from broadaxe.reports.explanation import Explanation, Ladder, Operand, Seen, Share, Source, Term, Tiles
 from broadaxe.reports.model import budget_of
 from broadaxe.reports.one_bit_less import one_bit_less
+from broadaxe.reports.reading import read_report
+from broadaxe.reports.selection import check_channel, layer_of
 from broadaxe.reports.witness import driven, witness_of
 from broadaxe.serialize import plain
 from broadaxe.types import Interval, IntType
@@ -65,15 +66,14 @@ def explain(
         RequestError: there is no such layer or channel, or the file cannot be written.
     """
     said = progress or (lambda _: None)
+    if isinstance(build, str | os.PathLike):
+        _check_early(Path(build), layer, channel)
     design = opened(build, said)
     node, op = _layer(design, layer)
+    check_channel(node.name, channel, op.outputs)
     sizes = next(a for a in accumulators(design.graph) if a.name == node.name)
     attained = op.attained(*design.graph.inputs_of(node))
     chosen = witness_channel(attained) if channel is None else channel
-    if chosen not in range(op.outputs):
-        raise RequestError(
-            f"{node.name}: has no channel {chosen}; its channels are {f'0 to {op.outputs - 1}' if op.outputs > 1 else '0'}"
-        )
     said("finding inputs that attain both ends")
     found = witness_of(design, node, op, chosen, None if witness is None else Path(witness))
     said("looking at one bit less")
@@ -114,31 +114,24 @@ def _seen(build: Build, node: Node, channel: int) -> Seen | None:
     return None if found is None else Seen(samples=found.samples, least=found.lo[channel], most=found.hi[channel])
 
 
+def _check_early(folder: Path, layer: str, channel: int | None) -> None:
+    """Refuse what the folder's report knows nothing of, before the model is lowered for it."""
+    try:
+        report = read_report(folder)
+    except BroadaxeError:
+        return  # opening the build says what is wrong with it
+    layers = [(entry.name, entry.node) for entry in report.layers]
+    name = layer_of(report.top, layers, ((k.name, k.node, k.kind) for k in report.kernels), layer)
+    check_channel(name, channel, report.layer(name).outputs)
+
+
 def _layer(build: Build, name: str) -> tuple[Node, Accumulating]:
     """A multiply-accumulate layer by its name or its node's."""
-    layers = [(node, node.op) for node in build.graph.nodes if isinstance(node.op, Accumulating)]
-    for node, op in layers:
-        if name == node.name:
-            return node, op
-    for node, op in layers:
-        if name in (node.origin, node.origin.rpartition(" (")[0]):
-            return node, op
-    if not layers:
-        raise RequestError(f"layer {name}: {build.top} has no multiply-accumulate layer; there is nothing to explain")
-    others = [node for node in build.graph.nodes if name in (node.name, node.origin, node.origin.rpartition(" (")[0])]
-    if others:
-        raise RequestError(
-            f"layer {name}: is a {others[0].op.kind}, which has no accumulator; layers are {_some([n.name for n, _ in layers])}"
-        )
-    known = list(dict.fromkeys(text for node, _ in layers for text in (node.name, node.origin.rpartition(" (")[0])))
-    near = get_close_matches(name, known, 3, 0.5)
-    told = f"did you mean {' or '.join(near)}?" if near else f"layers are {_some([node.name for node, _ in layers])}"
-    raise RequestError(f"layer {name}: {build.top} has no multiply-accumulate layer of that name; {told}")
-
-
-def _some(names: Sequence[str], most: int = 8) -> str:
-    """Names, cut where they are many."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    nodes = build.graph.nodes
+    layers = [(node.name, node.origin) for node in nodes if isinstance(node.op, Accumulating)]
+    node = build.graph.node(layer_of(build.top, layers, ((n.name, n.origin, n.op.kind) for n in nodes), name))
+    assert isinstance(node.op, Accumulating)
+    return node, node.op
 
 
 def _room(sizes: Accumulator, attained: Interval) -> int:

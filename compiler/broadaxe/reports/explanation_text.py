@@ -22,12 +22,12 @@ LISTED = 20
 def text(e: Explanation, width: int = WIDTH) -> str:
     """All sections, wrapped."""
     sections = [
-        [_title(e)],
+        textwrap.wrap(_title(e), width, subsequent_indent="  "),
         _paragraphs("What it adds up", _operands(e), width),
         [*_products(e), *_paragraphs("", _totals(e), width)[1:]],
         [f"Why {_bits(e.width)}", *_ladder(e), *_paragraphs("", _why(e), width)[1:]],
         _paragraphs("One bit less", _less(e), width),
-        [*_paragraphs("Inputs that attain both ends", _witness(e), width), *_run(e)],
+        [*_paragraphs("Inputs that attain both ends", _witness(e), width), *_run(e, width)],
     ]
     return "\n\n".join("\n".join(lines) for lines in sections if lines)
 
@@ -335,7 +335,7 @@ def _witness(e: Explanation) -> Iterator[str]:
         yield f"Written to {w.file}, the low end first: {', '.join(w.arrays)}{after}."
 
 
-def _run(e: Explanation) -> list[str]:
+def _run(e: Explanation, width: int) -> list[str]:
     """What the C++ did at both ends."""
     run = e.run
     if run is None:
@@ -358,11 +358,8 @@ def _run(e: Explanation) -> list[str]:
     if run.narrower is not None:
         rows.append(driven("recompiled", run.narrower))
     told = f", start included; codes of {run.requantizer}" if coded else ", start included"
-    lines = [
-        "",
-        f"The generated C++ of {e.layer} alone, channel {e.channel}{told}",
-        *_table(rows, "lrrrr"[: len(header)]),
-    ]
+    title = f"The generated C++ of {e.layer} alone, channel {e.channel}{told}"
+    lines = ["", *textwrap.wrap(title, width, subsequent_indent="  "), *_table(rows, "lrrrr"[: len(header)])]
     if run.narrower is None:
         return [*lines, "  A channel of one bit has no narrower accumulator."]
     told = "as declared it holds both sums, narrower it does not" if run.holds else "NOT as it should be"

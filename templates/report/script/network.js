@@ -48,6 +48,8 @@ const boxLines = (kernel) => {
   if (kernel.kind === "requantize" || kernel.kind === "loadable_requantize") {
     return [kernel.name, REPORT.requantizers.find((r) => r.name === kernel.name)?.form ?? kernel.kind];
   }
+  // Their names are long, and say what the lines say.
+  if (kernel.kind === "lanes" || kernel.kind === "copy") return [kernel.kind, kernel.name];
   return [kernel.name, OTHER_NAMES[kernel.kind] ?? kernel.kind.replaceAll("_", " ")];
 };
 
@@ -149,8 +151,8 @@ const drawn = (drawing, available, zoom) => {
     else if (start.track !== undefined) {
       labels.push([left + 4, bottomOf(Math.floor(start.rank / perLine)) + 6 + start.track * TRACK, text, "start"]);
     } else if (Math.abs(ay - by) < 1) labels.push([(ax + bx) / 2 - 2, ay - 4, text, "middle"]);
-    else if (target.alone) labels.push([bx - 10, ay < by - 8 ? by + 13 : by - 4, text, "end"]);
-    else if (source.alone) labels.push([ax + 4, ay > by + 8 ? ay + 13 : ay - 4, text, "start"]);
+    else if (target.alone) labels.push([bx - 10, ay < by - 1 ? by + 13 : by - 4, text, "end"]);
+    else if (source.alone) labels.push([ax + 4, ay > by + 1 ? ay + 13 : ay - 4, text, "start"]);
     else labels.push([(ax + bx) / 2, (ay + by) / 2 - 4, text, "middle"]);
   }
   const boxes = Object.entries(drawing.boxes).map(([id, [rank, y]]) => {
@@ -165,8 +167,8 @@ const drawn = (drawing, available, zoom) => {
     },
     svg("title", {}, `${id}\n${kernel.node}\n${plural(kernel.trips, "trip")}, ${amount(kernel.resources.lut)} LUT`),
     svg("rect", { width: BOX.width, height: BOX.height, rx: 4 }),
-    svg("text", { class: "name", x: 8, y: 16 }, cut(title, 18)),
-    svg("text", { x: 8, y: 31 }, cut(sub, 23)));
+    svg("text", { class: "name", x: 8, y: 16 }, cut(title, 15)),
+    svg("text", { x: 8, y: 31 }, cut(sub, 19)));
   });
   return svg("svg", {
     viewBox: `0 0 ${d(width)} ${d(top)}`, width: d(width * zoom), height: d(top * zoom), role: "group",
