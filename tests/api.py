@@ -95,8 +95,14 @@ def bare(written: str) -> str:
     return ast.unparse(Strip().visit(ast.parse(written, mode="eval")))
 
 
+SETTINGS = ("CompileSettings", "QuantConfig", "SweepConfig")
+"""Of these, fields are public; what reads them is the compiler's."""
+
+
 def members(cls: type) -> Iterator[tuple[str, Any]]:
     """Public methods and properties that our classes define."""
+    if cls.__name__ in SETTINGS:
+        return
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         if base.__module__.startswith("broadaxe"):

@@ -26,11 +26,10 @@ GOLDEN = Path(__file__).parent / "api.txt"
 THINGS = [pytest.param(thing, id=f"{module}.{name}") for module, name, thing in api.public()]
 FUNCTIONS = [p for p in THINGS if not inspect.isclass(p.values[0])]
 CLASSES = [p for p in THINGS if inspect.isclass(p.values[0])]
-SETTINGS = ("CompileSettings", "QuantConfig", "SweepConfig")
 
 
 def is_result(cls):
-    return (dataclasses.is_dataclass(cls) or issubclass(cls, BaseModel)) and cls.__name__ not in SETTINGS
+    return (dataclasses.is_dataclass(cls) or issubclass(cls, BaseModel)) and cls.__name__ not in api.SETTINGS
 
 
 RESULTS = [p for p in CLASSES if is_result(p.values[0])]
