@@ -45,8 +45,8 @@ class Site:
 def sites() -> tuple[Site, ...]:
     """All of them, in the order of files and lines."""
     trees = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py")) if path.name != "errors.py"}
-    wanted = CLASSES | {name for tree in trees.values() for name in _makers(tree)}
-    return tuple(site for path, tree in trees.items() for site in _calls(path, tree, wanted))
+    public = CLASSES | {name for tree in trees.values() for name in _makers(tree) if not name.startswith("_")}
+    return tuple(site for path, tree in trees.items() for site in _calls(path, tree, public | {*_makers(tree)}))
 
 
 @functools.cache
