@@ -187,6 +187,17 @@ def test_requantizers_name_what_they_read_and_their_form() -> None:
         assert set(r.parameters) == widths.get(r.form, set(r.parameters))
 
 
+def test_a_view_between_a_layer_and_its_requantizer_is_no_kernel() -> None:
+    net = Network(2, 4, 4, seed=4)
+    y = net.conv(net.quant("x"), (3, 2, 3, 3))
+    y = net.node("AveragePool", net.quant(y, 0.5), kernel_shape=[2, 2])
+    report = broadaxe.report(design(net.finish(net.quant(net.node("Flatten", y), 0.25))))
+    processes = {kernel.name for kernel in report.kernels}
+    assert all(r.reads in {*processes, ""} for r in report.requantizers)
+    assert report.layer("avgpool0").requantizers == (report.requantizers[-1].name,)
+    assert report.requantizers[-1].reads == "avgpool0"
+
+
 def test_words_of_fifos_are_lanes_of_their_type(build: Build) -> None:
     for fifo in broadaxe.report(build).fifos:
         assert fifo.bits == fifo.lanes * int(fifo.type.lstrip("uint"))

@@ -160,7 +160,7 @@ def _layer(build: Build, a: Accumulator, cycles: int, spent: Resources) -> Layer
         observed=None if build.observed is None else build.observed.layers.get(a.name),
         weights=_histogram(op.weights) if isinstance(op, Mac) else None,
         witness=_witness(graph, node, op),
-        requantizers=tuple(n.name for n in graph.consumers(node.output) if isinstance(n.op, Requantize)),
+        requantizers=tuple(n.name for n in _readers(graph, node) if isinstance(n.op, Requantize)),
         pe=build.folding[a.name].pe,
         simd=build.folding[a.name].simd,
         **_multipliers(build, a.name),
@@ -217,16 +217,32 @@ def _end(op: Accumulating, vectors: list[IntArray], channel: int) -> End:
     return End(sum=int((left * right).sum()), operands=(tuple(left.tolist()), tuple(right.tolist())))
 
 
+def _readers(graph: Graph, node: Node) -> Iterator[Node]:
+    """The kernels that read what a node writes; what only renames a stream is none."""
+    for reader in graph.consumers(node.output):
+        if reader.op.hardware:
+            yield reader
+        else:
+            yield from _readers(graph, reader)
+
+
+def _writer(graph: Graph, value: str) -> str:
+    """The name of the kernel that writes a value; empty for an input of the network."""
+    node = next((n for n in graph.nodes if n.output == value), None)
+    if node is None:
+        return ""
+    return node.name if node.op.hardware else _writer(graph, node.inputs[0])
+
+
 def _requantizer(graph: Graph, node: Node, op: Requantize) -> Requantizer:
     (x,), output, form = graph.inputs_of(node), graph.values[node.output], op.chosen()
-    writer = next((n.name for n in graph.nodes if n.output == x.name), "")
     return Requantizer(
         name=node.name,
         node=node.origin,
         form=form.name,
         channels=output.channels,
         comparisons=op.comparisons,
-        reads=writer,
+        reads=_writer(graph, x.name),
         input=plain(x.dtype),
         output=plain(output.dtype),
         parameters=dict(form.parameters()),

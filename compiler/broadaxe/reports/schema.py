@@ -162,7 +162,7 @@ class Requantizer(_Entry):
     form: Annotated[str, Field(description="what computes it: threshold-search, multiply-shift, ...")]
     channels: Annotated[int, Field(description="that it has constants for")]
     comparisons: Annotated[int, Field(description="exact integer comparisons that proved the form")]
-    reads: Annotated[str, Field(description="name of the kernel whose integers it reads")]
+    reads: Annotated[str, Field(description="name of the kernel whose integers it reads; empty where that is an input")]
     input: Annotated[str, Field(description="their type, such as int14")]
     output: Annotated[str, Field(description="type of its codes, such as uint4")]
     parameters: Annotated[
