@@ -19,10 +19,11 @@ from broadaxe.build import Build
 from broadaxe.cli import app
 from broadaxe.errors import RequestError
 from broadaxe.ops.mac import Accumulating, Mac
+from broadaxe.printing import plain
 from broadaxe.reference import run
 from broadaxe.reports.observe import observe
 from broadaxe.reports.schema import Layer, Report
-from broadaxe.reports.terminal import ReportTable, text
+from broadaxe.reports.terminal import ReportTable
 
 
 def budgeted() -> onnx.ModelProto:
@@ -265,7 +266,7 @@ def test_the_command_prints_both_tables(folder: Path) -> None:
 @pytest.mark.parametrize("width", [60, 80, 100, 130])
 def test_a_table_has_the_columns_that_fit(folder: Path, width: int) -> None:
     report = broadaxe.report(folder / "build")
-    shown = text(report, width)
+    shown = plain(ReportTable(report), width)
     assert all(len(line) <= width for line in shown.splitlines())
     assert "width" in shown
     assert ("left out for want of width" in shown) == (width < 82)
