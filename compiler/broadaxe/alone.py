@@ -13,7 +13,7 @@ import numpy as np
 
 from broadaxe.build import Build
 from broadaxe.csim import Mode, compile_sources, run_program
-from broadaxe.emit import _at_both_ends, _environment
+from broadaxe.emit import _at_both_ends
 from broadaxe.errors import RequestError, VerificationError
 from broadaxe.ir import IntArray, Node, Value
 from broadaxe.manifest import check_files
@@ -21,6 +21,7 @@ from broadaxe.ops.budget import Budgeted, words
 from broadaxe.ops.mac import Accumulating
 from broadaxe.ops.memories import by_lane
 from broadaxe.ops.requantize import Requantize
+from broadaxe.templating import templates
 from broadaxe.types import IntType
 from broadaxe.version import __version__
 
@@ -110,7 +111,7 @@ def _sources(
     build: Build, node: Node, op: Accumulating, channel: int, reader: Node | None, narrow: int
 ) -> dict[str, str]:
     """The harness, and the narrower kernel if there is one, by name."""
-    graph, lanes, environment = build.graph, build.lanes, _environment()
+    graph, lanes, environment = build.graph, build.lanes, templates()
     inputs, out = graph.inputs_of(node), graph.values[node.output]
     words_of = op.parameters(inputs, out, lanes[node.name])
     context: dict[str, Any] = {

@@ -5,16 +5,11 @@ All C++ stands in templates/. Every identifier is one of the graph's own names, 
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
-import jinja2
 import numpy as np
 
-from broadaxe import resources
 from broadaxe.ir import Graph, IntArray, Lanes, Node, Value, constant_array
 from broadaxe.ops.budget import Budgeted, words
 from broadaxe.ops.mac import Accumulating
@@ -22,6 +17,7 @@ from broadaxe.ops.memories import by_lane
 from broadaxe.ops.requantize import Requantize
 from broadaxe.prove.certificate import witness_channel
 from broadaxe.schedule.dataflow import Dataflow, Parameters, Port, Stream, dataflow
+from broadaxe.templating import templates
 from broadaxe.version import __version__
 
 __all__ = ["Dataflow", "Parameters", "Port", "Stream", "dataflow", "firmware", "loading_vectors", "testbench"]
@@ -35,20 +31,20 @@ def firmware(
     Args:
         options: `sideband` (0 for Vitis HLS, 1 for Vivado HLS) and `control` (s_axilite or ap_ctrl_none).
     """
-    templates = _environment()
+    environment = templates()
     ports = {"inputs": flow.inputs, "outputs": flow.outputs, "parameters": flow.parameters}
     common = {"top": top, "version": __version__, **ports, **options}
     nodes = [node for node in graph.nodes if node.op.hardware]
     files = {
-        "firmware/types.hpp": templates.get_template("firmware/types.hpp.jinja").render(values=graph.values.values()),
-        f"firmware/{top}.hpp": templates.get_template("firmware/top.hpp.jinja").render(common),
-        f"firmware/{top}.cpp": templates.get_template("firmware/top.cpp.jinja").render(
+        "firmware/types.hpp": environment.get_template("firmware/types.hpp.jinja").render(values=graph.values.values()),
+        f"firmware/{top}.hpp": environment.get_template("firmware/top.hpp.jinja").render(common),
+        f"firmware/{top}.cpp": environment.get_template("firmware/top.cpp.jinja").render(
             common, nodes=[node.name for node in nodes], streams=flow.streams, calls=flow.calls
         ),
     }
     for node in nodes:
         inputs, output = graph.inputs_of(node), graph.values[node.output]
-        files[f"firmware/{node.name}.hpp"] = templates.get_template("firmware/node.hpp.jinja").render(
+        files[f"firmware/{node.name}.hpp"] = environment.get_template("firmware/node.hpp.jinja").render(
             name=node.name,
             kind=node.op.kind,
             version=__version__,
@@ -72,15 +68,15 @@ def testbench(
 
     Vectors of a design that loads parameters have `loading_vectors` behind them.
     """
-    templates = _environment()
+    environment = templates()
     common = {"top": top, "inputs": flow.inputs, "outputs": flow.outputs, "parameters": flow.parameters}
     files = {
-        f"tb/{name}": templates.get_template(f"tb/{name}.jinja").render(common)
+        f"tb/{name}": environment.get_template(f"tb/{name}.jinja").render(common)
         for name in ("beats.hpp", "testbench.cpp", "library.cpp", "bounded.cpp")
     }
     layers = [_witnesses(graph, node, node.op, lanes) for node in graph.nodes if isinstance(node.op, Accumulating)]
     loads = [layer["words"] for layer in layers if layer["parameters"]]
-    files["tb/witness.cpp"] = templates.get_template("tb/witness.cpp.jinja").render(layers=layers, loads=bool(loads))
+    files["tb/witness.cpp"] = environment.get_template("tb/witness.cpp.jinja").render(layers=layers, loads=bool(loads))
     if loads:
         files["tb/witness.dat"] = "\n".join(" ".join(map(str, row)) for part in loads for row in part.tolist()) + "\n"
     files["tb/vectors.dat"] = _vectors(graph, inputs, outputs)
@@ -171,29 +167,3 @@ def _at_both_ends(op: Budgeted, inputs: Sequence[Value]) -> tuple[Budgeted, Budg
     """The same weights from the starts with which each channel's least sum, or its largest, is the accumulator's."""
     (lo, hi), held = op.sums(*inputs), op.budget.outer_dtype.range
     return op.starting_at(constant_array(held.lo - lo)), op.starting_at(constant_array(held.hi - hi))
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(resources.folder("templates")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # C++, not HTML; no text of the model file reaches a template
-    )
-    environment.filters["numbers"] = _numbers
-    return environment
-
-
-def _numbers(values: Sequence[Any], suffix: str) -> str:
-    """Integers as C++ literals; nested lists as nested braces. The lowest long long has no literal of its own.
-
-    By way of JSON, whose encoder is quick: a memory holds up to millions of words.
-    """
-    text = json.dumps(values)[1:-1]
-    if suffix:
-        text = re.sub(r"\d+", rf"\g<0>{suffix}", text)
-        text = text.replace("-9223372036854775808LL", "(-9223372036854775807LL - 1)")
-    return text.replace("], [", "},\n{").replace("[", "{").replace("]", "}")

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 
-import jinja2
 from rich.console import Console, ConsoleRenderable
 from rich.table import Table
 from rich.text import Text
 
-from broadaxe import resources
 from broadaxe.printing import plain
+from broadaxe.templating import templates
 
 ROWS = 200
 """Of a table; of a longer one the first and the last half of them."""
@@ -52,7 +50,7 @@ def html(result: object) -> str:
         parts = list(_parts(result.__rich_console__(console, console.options)))
     else:
         parts = [_Part(lines=_some_lines([_plain(line) for line in str(result).splitlines()]), spaced=True)]
-    return _template().render(parts=parts)
+    return templates().get_template("notebook/result.html.jinja").render(parts=parts)
 
 
 def _parts(content: Iterable[object]) -> Iterator[_Part]:
@@ -92,15 +90,3 @@ def _plain(item: object) -> str:
     else:
         text = str(item)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(resources.folder("templates")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=True,
-    )
-    return environment.get_template("notebook/result.html.jinja")

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from broadaxe import resources
 from broadaxe.configuration.allowed import Schema, schema_at, schema_of, words
 from broadaxe.configuration.kinds import Kind, model_of
 from broadaxe.configuration.settings import Settings, flow
 from broadaxe.errors import RequestError
+from broadaxe.templating import templates
 from broadaxe.version import __version__
 
 WIDTH = 110
@@ -44,14 +42,7 @@ def default_file(kind: Kind) -> str:
     """
     model = model_of(kind)
     sections = [(title, [_entry(model, name) for name in names]) for title, names in model.sections]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(resources.folder("templates")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("settings.yaml.jinja").render(kind=kind, version=__version__, sections=sections)
+    return templates().get_template("settings.yaml.jinja").render(kind=kind, version=__version__, sections=sections)
 
 
 def _entry(model: type[Settings], name: str) -> Entry:

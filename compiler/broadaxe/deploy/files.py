@@ -11,7 +11,7 @@ from broadaxe.build import Build
 from broadaxe.deploy.guide import rows
 from broadaxe.deploy.layout import MOVER_BYTES, Layout
 from broadaxe.deploy.ports import parameters_port, port_facts, ports_files
-from broadaxe.emit import _environment
+from broadaxe.templating import templates
 from broadaxe.version import __version__
 
 COPIED, RENDERED = ("driver.py",), ("README.md", "block_design.tcl")
@@ -34,13 +34,13 @@ def deployment(build: Build) -> dict[str, bytes]:
     """The files of deploy/, by path inside the build folder."""
     known = port_facts(build)
     files = ports_files(build, known)
-    facts, templates = _facts(build), _environment()
+    facts, environment = _facts(build), templates()
     facts |= {"rows": rows(build, known), "head": known["head"], "tail": known["tail"]}
     vitis = facts["xrt"]
     for name in COPIED + (XRT_COPIED if vitis else ()):
         files[name] = (resources.folder("templates") / "deploy" / name).read_bytes()
     for name in RENDERED + (XRT_RENDERED if vitis else ()):
-        files[name] = templates.get_template(f"deploy/{name}.jinja").render(facts).encode()
+        files[name] = environment.get_template(f"deploy/{name}.jinja").render(facts).encode()
     return {f"deploy/{name}": content for name, content in files.items()}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from broadaxe.emit import _environment
 from broadaxe.ir import Graph
 from broadaxe.ops.mac import Accumulating
 from broadaxe.schedule.dataflow import Dataflow
@@ -10,6 +9,7 @@ from broadaxe.schedule.folding import fold_of, folding_entries
 from broadaxe.schedule.problem import kernel_resources
 from broadaxe.schedule.resources import total_of
 from broadaxe.schedule.targets import FoldingPlan, amounts, rate
+from broadaxe.templating import templates
 
 
 def folding_file(graph: Graph, plan: FoldingPlan, flow: Dataflow, clock_ns: float) -> str:
@@ -39,7 +39,7 @@ def folding_file(graph: Graph, plan: FoldingPlan, flow: Dataflow, clock_ns: floa
             }
         )
     return (
-        _environment()
+        templates()
         .get_template("folding.yaml.jinja")
         .render(
             kernels=kernels,

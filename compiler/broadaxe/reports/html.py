@@ -12,21 +12,19 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
-from broadaxe import resources
 from broadaxe.errors import RequestError, VerificationError
 from broadaxe.reports.columns import elements, shown, tables
 from broadaxe.reports.drawing import drawings
 from broadaxe.reports.pareto import Pareto, read_sweep
 from broadaxe.reports.schema import Port, Report
 from broadaxe.reports.words import WORDS
+from broadaxe.templating import templates
 from broadaxe.whole import write_files
 
 MARK = '<meta name="generator" content="Broadaxe">'
@@ -52,9 +50,10 @@ def render_html(report: Report, *, proof: Proof | None, sweep: Pareto | None = N
         sweep: for a plot of accuracy against accumulator bits.
         build: the folder, as it stands in commands to type.
     """
-    templates = _environment()
-    style = templates.get_template("report/style.css").render()
-    script = templates.get_template("report/script.js.jinja").render()
+    environment = templates()
+    environment.filters["shown"] = shown
+    style = environment.get_template("report/style.css").render()
+    script = environment.get_template("report/script.js.jinja").render()
     data = {
         "report": report.model_dump(mode="json") | {"inputs": _ports(report.inputs), "outputs": _ports(report.outputs)},
         "proof": proof and asdict(proof),
@@ -62,7 +61,7 @@ def render_html(report: Report, *, proof: Proof | None, sweep: Pareto | None = N
         "drawings": {level: asdict(drawing) for level, drawing in drawings(report).items()},
         "build": quote(build),
     }
-    return templates.get_template("report/page.html.jinja").render(
+    return environment.get_template("report/page.html.jinja").render(
         mark=Markup(MARK),
         report=report,
         tables=tables(report),
@@ -153,17 +152,3 @@ def _inline(data: object) -> str:
 def _digest(text: str) -> str:
     """As a content security policy names what may run."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(resources.folder("templates")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=jinja2.select_autoescape(enabled_extensions=("html.jinja",), default=False),
-    )
-    environment.filters["shown"] = shown
-    return environment

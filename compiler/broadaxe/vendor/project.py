@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
-from broadaxe import emit
 from broadaxe.errors import RequestError
 from broadaxe.schedule.devices import DEFAULT_PART
+from broadaxe.templating import templates
 from broadaxe.vendor.versions import FIRST_WITH_CONFIG, LAST_WITH_VITIS_HLS, VITIS_HLS, VIVADO_HLS, Tool, written
 from broadaxe.version import __version__
 
@@ -42,8 +42,8 @@ def project(top: str, tool: Tool, part: str | None, clock_ns: float) -> dict[str
         part: number of the part; None is broadaxe.schedule.devices.DEFAULT_PART.
         clock_ns: clock period.
     """
-    templates = emit._environment()
-    templates.filters |= {"tcl": tcl, "cfg": cfg}
+    environment = templates()
+    environment.filters |= {"tcl": tcl, "cfg": cfg}
     versions = VITIS_HLS if tool == "vitis" else VIVADO_HLS
     common = {
         "top": top,
@@ -63,9 +63,9 @@ def project(top: str, tool: Tool, part: str | None, clock_ns: float) -> dict[str
         "vectors": "../../tb/vectors.dat",
     }
     beside = {"sources": [f"../firmware/{top}.cpp"], "testbench": "../tb/testbench.cpp", "vectors": "../tb/vectors.dat"}
-    files = {"vendor/project.tcl": templates.get_template("vendor/project.tcl.jinja").render(common, **above)}
+    files = {"vendor/project.tcl": environment.get_template("vendor/project.tcl.jinja").render(common, **above)}
     for step in (*steps_of(tool), "all"):
-        files[f"vendor/{step}.tcl"] = templates.get_template("vendor/step.tcl.jinja").render(
+        files[f"vendor/{step}.tcl"] = environment.get_template("vendor/step.tcl.jinja").render(
             common,
             what=WHAT[step],
             after="csynth" if step in ("cosim", "export") else "",
@@ -74,14 +74,14 @@ def project(top: str, tool: Tool, part: str | None, clock_ns: float) -> dict[str
         )
     if tool == "vitis":
         for name, flow, output in (("hls.cfg", "vivado", "ip_catalog"), ("hls_xo.cfg", "vitis", "xo")):
-            files[f"vendor/{name}"] = templates.get_template("vendor/hls.cfg.jinja").render(
+            files[f"vendor/{name}"] = environment.get_template("vendor/hls.cfg.jinja").render(
                 common,
                 **beside,
                 what=WHAT["export" if output == "ip_catalog" else "export_xo"],
                 flow=flow,
                 format=output,
             )
-    files["vendor/README.txt"] = templates.get_template("vendor/README.txt.jinja").render(
+    files["vendor/README.txt"] = environment.get_template("vendor/README.txt.jinja").render(
         common, commands=_by_hand(tool)
     )
     return files
