@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -278,6 +280,30 @@ def test_a_reader_that_has_seen_enough_is_no_error(folder):
         os.close(writing)
         assert running.stderr.read() == ""
         assert running.wait() == 141
+
+
+def test_help_that_nobody_reads(folder):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with started(folder, "--help", stdout=writing) as running:
+        os.close(writing)
+        assert running.stderr.read() == ""
+        assert running.wait() == 141
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_are_as_if_nobody_reads(folder, closed):
+    words = [sys.executable, "-m", "broadaxe.cli", "report", str(folder / "build")]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *words], env=env, text=True, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("model_top: ") == (closed == "2>&-")
+
+
+def test_commands_to_type_hold_any_path(folder, run, tmp_path):
+    place = tmp_path / "my $HOME's build"
+    shutil.copytree(folder / "build", place)
+    assert run("report", place)[1].splitlines()[-1] == f"next: broadaxe verify {shlex.quote(str(place))}"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full; run it on Linux")

@@ -155,6 +155,15 @@ def test_a_weight_in_the_certificate_decides(folder: Path, monkeypatch: pytest.M
         place.write_text(text)
 
 
+def test_a_build_in_memory_is_itself_whatever_its_folder_holds_now(tmp_path: Path) -> None:
+    net = Network(4)
+    model = net.finish(net.node("MatMul", "x", net.weights(4, 3), name="fc"))
+    a, b = (broadaxe.compile(model, tmp_path / "build", inputs={"x": kind}) for kind in ("uint4", "int8"))
+    assert compare(a, b).same.claim == "open"
+    assert compare(a, tmp_path / "build").same.claim == "open"
+    assert compare(b, tmp_path / "build").same.claim == compare(a, a).same.claim == "proven"
+
+
 # Layers that are not alike
 
 

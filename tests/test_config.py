@@ -759,3 +759,15 @@ def test_models_of_kinds_have_every_setting_in_one_section() -> None:
         model = model_of(kind)
         assert model is MODELS[kind]
         assert sorted(name for _, names in model.sections for name in names) == sorted(model.model_fields)
+
+
+@pytest.mark.parametrize("text", ["0x", "0x_", "0o_", "0b", "0b__"])
+def test_a_base_without_digits_is_text(tmp_path: Path, text: str) -> None:
+    (tmp_path / "s.yaml").write_text(f"name: {text}\n")
+    assert read_document(tmp_path / "s.yaml").values == {"name": text}
+
+
+def test_nothing_inside_a_value_is_shown_as_yaml_has_it(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("max_dsp: {x: null}\n")
+    message = f"{tmp_path}/s.yaml:1: max_dsp: {{'x': null}} is not allowed; give a whole number from 0 to 2147483647"
+    assert lines_of(check_file, tmp_path / "s.yaml") == [message]

@@ -468,3 +468,19 @@ def test_refusals(tmp_path: Path, once: Once, run: Callable[..., tuple[int, str,
     with pytest.raises(RequestError) as error:
         explain(folder, "matmul0", witness=tmp_path / "ends.txt")
     assert str(error.value) == f"{tmp_path / 'ends.txt'}: results are .npz files; name the output *.npz"
+
+
+def test_weights_that_are_all_one_are_weights() -> None:
+    """Unlike those of a pool."""
+    net = Network(3)
+    build = design(net.finish(net.node("MatMul", net.quant("x", bits=4, narrow=1), net.quant(np.ones((3, 1)), 1.0))))
+    found = explain(build, "matmul0")
+    assert (found.least, found.most, found.width) == (-21, 21, 6)
+    assert found.less is not None
+    (over,) = found.less.worst
+    assert (over.excess, over.steps, over.fewest) == (11, 1, True)
+    net = Network(1, 2, 2)
+    pool = net.node("AveragePool", net.quant("x", bits=4), kernel_shape=[2, 2])
+    less = explain(design(net.finish(pool)), "avgpool0").less
+    assert less is not None
+    assert [over.steps for over in less.worst] == [None]

@@ -18,6 +18,7 @@ import pytest
 from models import small_cnn
 
 import broadaxe
+import broadaxe_command
 from broadaxe.whole import write_files
 
 LINE = "interrupted; nothing was left half-written"
@@ -151,3 +152,15 @@ def test_a_command_on_its_own(inputs, tmp_path):
     assert rest.splitlines()[-1] == LINE
     assert "Traceback" not in rest
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("cause", "code"), [(KeyboardInterrupt(), 130), (None, None)])
+def test_an_interrupt_that_a_module_in_c_makes_an_import_error(cause, code, monkeypatch, capsys):
+    def broken(**_: object) -> int:
+        raise ImportError("initialization failed") from cause
+
+    monkeypatch.setattr("broadaxe.cli.app", broken)
+    with pytest.raises(SystemExit if code else ImportError) as stopped:
+        broadaxe_command.main()
+    assert getattr(stopped.value, "code", None) == code
+    assert capsys.readouterr().err == (f"{LINE}\n" if code else "")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import small_builds
 from models import Network, design, f32, small_cnn
 
 import broadaxe
@@ -201,3 +205,35 @@ def test_a_damaged_manifest_is_no_build_folder(tmp_path: Path, text: str) -> Non
     with pytest.raises(RequestError) as caught:
         read_report(tmp_path)
     assert str(caught.value) == f"{tmp_path}: is not a build folder; make one with `broadaxe compile`"
+
+
+DAMAGED: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "no number": lambda r: r["resources"].update(lut=float("nan")),
+    "no end": lambda r: r["resources"].update(ff=float("inf")),
+    "channels are missing": lambda r: r["layers"][0]["lo"].pop(),
+    "no channels": lambda r: r["layers"][0].update(outputs=0, lo=[], hi=[], starts=[], channel_bits=[]),
+    "products are missing": lambda r: r["layers"][0]["witness"]["low"]["operands"][1].pop(),
+    "one factor": lambda r: r["layers"][0]["witness"]["low"]["operands"].pop(),
+    "no such channel": lambda r: r["layers"][0]["witness"].update(channel=-1),
+    "no bins": lambda r: r["layers"][0]["weights"].update(counts=[]),
+    "no scale": lambda r: r["inputs"][0].update(scale=[]),
+    "frames at once": lambda r: r.update(interval=0),
+    "no clock": lambda r: r.update(clock_ns=0),
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGED, "no text"])
+def test_a_damaged_report_is_refused(tmp_path: Path, damage: str) -> None:
+    """Though its hash is right: whoever shows it meets no figure that cannot be."""
+    folder = small_builds.copied(tmp_path)
+    report, manifest = (json.loads((folder / name).read_text()) for name in ("report.json", "build.json"))
+    if damage in DAMAGED:
+        DAMAGED[damage](report)
+    content = json.dumps(report).encode() if damage in DAMAGED else b"\xff\xfe"
+    (folder / "report.json").write_bytes(content)
+    manifest["files"]["report.json"] = hashlib.sha256(content).hexdigest()
+    (folder / "build.json").write_text(json.dumps(manifest))
+    with pytest.raises(RequestError) as refused:
+        read_report(folder)
+    expected = f"{folder}/report.json: is missing, damaged or of another version of Broadaxe; compile again"
+    assert str(refused.value) == expected

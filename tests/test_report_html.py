@@ -304,10 +304,25 @@ def test_the_build_is_found_in_a_sweep(tmp_path: Path, build: Path) -> None:
     assert read_sweep(tmp_path, b"another").mine is None
 
 
-@pytest.mark.parametrize("damage", ["missing", "no JSON", "no table", "other JSON"])
+NO_SWEEP = {
+    "no JSON": "{",
+    "other JSON": "[1]",
+    "too deep": "[" * 100_000,
+    "no score": SWEEP.read_text().replace("96.1057", "NaN"),
+}
+
+
+@pytest.mark.parametrize("damage", ["missing", "no table", "long table", "endless score", *NO_SWEEP])
 def test_no_sweep(tmp_path: Path, damage: str) -> None:
     if damage != "missing":
-        (tmp_path / "sweep.json").write_text({"no JSON": "{", "other JSON": "[1]"}.get(damage) or SWEEP.read_text())
+        (tmp_path / "sweep.json").write_text(NO_SWEEP.get(damage) or SWEEP.read_text())
+    table = SWEEP.with_suffix(".csv").read_text()
+    if damage == "long table":
+        table += "x" * 200_000
+    elif damage == "endless score":
+        table = "method,M,N,P,bits,validation,error\naxe,4,4,14,14,inf,\n"
+    if damage not in ("missing", "no table"):
+        (tmp_path / "sweep.csv").write_text(table)
     with pytest.raises(RequestError) as refused:
         read_sweep(tmp_path)
     assert str(refused.value) == (
@@ -373,6 +388,23 @@ def test_no_page_of_a_certificate_that_does_not_hold(build: Path, tmp_path: Path
     with pytest.raises(VerificationError, match=r"^.*build: certificate\.json: .*; compile again$"):
         write_html(broken, page, content)
     assert not page.exists()
+
+
+@pytest.mark.parametrize("what", ["width", "lo", "hi", "starts", "name", "exact_bits"])
+def test_no_page_of_figures_that_the_certificate_does_not_have(build: Path, tmp_path: Path, what: str) -> None:
+    content = read_report(build)
+    layer = content.layers[1]
+    value = getattr(layer, what)
+    other = (
+        value + (1 if isinstance(value, int) else "x") if not isinstance(value, tuple) else (value[0] + 1, *value[1:])
+    )
+    layers = (content.layers[0], layer.model_copy(update={what: other}), *content.layers[2:])
+    with pytest.raises(VerificationError) as refused:
+        write_html(build, tmp_path / "report.html", content.model_copy(update={"layers": layers}))
+    assert str(refused.value) == f"{build / 'report.json'}: is not what certificate.json proves; compile again"
+    with pytest.raises(VerificationError):
+        write_html(build, tmp_path / "report.html", content.model_copy(update={"layers": content.layers[1:]}))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interruption_leaves_nothing(build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,31 @@ def test_sums_are_those_of_the_weights_one_by_one(build: Build) -> None:
         assert layer.shape == build.graph.values[layer.name].shape or layer.name
 
 
+def bits(lo: int, hi: int) -> int:
+    """The narrowest two's complement that holds both, by trying."""
+    return next(n for n in range(1, 64) if -(1 << n - 1) <= lo and hi < 1 << n - 1)
+
+
+def test_partial_sums_and_widths_one_by_one(build: Build) -> None:
+    for layer, op in layers(build):
+        ends = list(zip(layer.lo, layer.hi, layer.starts, strict=True))
+        assert layer.channel_bits == tuple(bits(lo, hi) for lo, hi, _ in ends)
+        assert layer.exact_bits == max(layer.channel_bits)
+        assert layer.offset_bits == max(max(1, (hi - lo).bit_length()) for lo, hi, _ in ends)
+        if layer.mode != "loadable":
+            assert layer.width == max(bits(lo + start, hi + start) for lo, hi, start in ends)
+        if not isinstance(op, Mac):
+            continue
+        (x,) = build.graph.inputs_of(build.graph.node(layer.name))
+        index = np.broadcast_to(op.operand_indices(), op.weights.shape)
+        hulls = []
+        for row, at, start in zip(op.weights.tolist(), index.tolist(), layer.starts, strict=True):
+            products = [(w * x.bounds[i].lo, w * x.bounds[i].hi, 0) for w, i in zip(row, at, strict=True)]
+            hulls.append((start + sum(map(min, products)), start + sum(map(max, products))))
+        assert layer.prefix == (min(lo for lo, _ in hulls), max(hi for _, hi in hulls))
+        assert layer.prefix_bits == max(bits(*hull) for hull in hulls)
+
+
 def fits(layer: Layer, width: int, more: int) -> bool:
     """Whether every channel's sum, `more` counts longer, fits: at either end, or in all where the start is free."""
     if layer.mode == "offset":

@@ -157,9 +157,14 @@ def compile(
         UnsupportedModelError: names the node that cannot be compiled, why, and what would help.
         RequestError: a file, folder or option is wrong. Nothing is written then.
     """
+    from broadaxe.config import CompileSettings as Known
     from broadaxe.config import settings as validated
 
     said = progress or (lambda _: None)
+    if settings is not None and options:
+        raise RequestError(f"compile: both settings and {', '.join(options)}; give one or the other")
+    if settings is not None and not isinstance(settings, Known):
+        raise RequestError(f"settings: are of type {type(settings).__name__}; give broadaxe.CompileSettings(...)")
     chosen = settings or validated(**options)
     with _writing(Path(output)):
         target = _target(Path(output))
@@ -288,7 +293,12 @@ def named(data: Array | Mapping[str, Array], inputs: list[str]) -> dict[str, Arr
         return dict(data)
     if len(inputs) != 1:
         raise RequestError(f"data: one array for {len(inputs)} inputs; give a mapping with {', '.join(inputs)}")
-    return {inputs[0]: np.asarray(data)}
+    try:
+        return {inputs[0]: np.asarray(data)}
+    except ValueError:
+        raise RequestError(
+            f"input {inputs[0]}: is no array, its rows differ in shape; give numbers of one shape a sample"
+        ) from None
 
 
 def _design(

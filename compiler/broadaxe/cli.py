@@ -38,6 +38,7 @@ from broadaxe.commands.usage import USAGE, translated
 from broadaxe.commands.verify import verify
 from broadaxe.errors import BroadaxeError, MissingToolError, RequestError
 from broadaxe.version import __version__
+from broadaxe_command import interrupted
 
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Quantize a network": (quantize, diagnose, sweep),
@@ -147,6 +148,9 @@ def main() -> None:
 
     `broadaxe_command` imports this module, so that an interrupt meanwhile is caught as well.
     """
+    if sys.stdout is None or sys.stderr is None:  # closed by whoever started this: nobody reads
+        nobody = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+        sys.stdout, sys.stderr = sys.stdout or nobody, sys.stderr or nobody
     sys.exit(_flushed(_status()))
 
 
@@ -164,8 +168,16 @@ def _status() -> int:
         if package is None:
             raise
         return _failed(MissingToolError(f"{package}: is not installed; broadaxe doctor says how to get it"))
+    except ImportError as error:
+        if not interrupted(error):
+            raise
+        return INTERRUPTED
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
+    except SystemExit as stop:  # click's, where nobody reads its help
+        if not isinstance(stop.__context__, BrokenPipeError):
+            raise
+        return UNREAD
     except OSError as error:
         return UNREAD if error.errno == errno.EPIPE else _failed(_refused(error))
 

@@ -151,7 +151,9 @@ def _placed(output: HostOutput, x: Floats, batch: int) -> Floats:
 def _checked(info: onnx.ValueInfoProto, data: Mapping[str, Array]) -> Array:
     name, declared = info.name, info.type.tensor_type
     if name not in data:
-        raise RequestError(f"input {name}: is missing, the data hold {', '.join(sorted(data)) or 'nothing'}; name it")
+        raise RequestError(
+            f"input {name}: is missing, the data hold {', '.join(sorted(map(str, data))) or 'nothing'}; name it"
+        )
     x = np.asarray(data[name])
     shape = tuple(int(d.dim_value) for d in declared.shape.dim[1:])
     if x.dtype.kind not in "fiub":

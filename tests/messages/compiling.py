@@ -181,6 +181,26 @@ def one_array_for_two_inputs(tmp: Path) -> None:
     design(inputs_of_two()).codes(np.zeros((1, 4)))
 
 
+@provokes("input x: is no array, its rows differ in shape; give numbers of one shape a sample", RequestError)
+def rows_of_different_lengths(tmp: Path) -> None:
+    small().codes([[1, 2, 3, 4], [5]])
+
+
+@provokes("input x: is missing, the data hold 5, y; name it", RequestError)
+def names_that_are_no_text(tmp: Path) -> None:
+    small().codes({"y": 1, 5: 2})
+
+
+@provokes("compile: both settings and clock_ns; give one or the other", RequestError)
+def settings_and_options(tmp: Path) -> None:
+    broadaxe.compile(layer(), tmp / "out", settings=broadaxe.CompileSettings(), clock_ns=4)
+
+
+@provokes("settings: are of type dict; give broadaxe.CompileSettings(...)", RequestError)
+def settings_of_another_type(tmp: Path) -> None:
+    broadaxe.compile(layer(), tmp / "out", settings={})
+
+
 def feeding(message: str, data: object) -> None:
     """A case that gives the build of a layer some data."""
     provokes(message, RequestError, f"data: {message.partition(': ')[2].partition(';')[0]}")(

@@ -123,6 +123,11 @@ quantizing(
     acc_bits=4,
 )
 quantizing(
+    "quantize: config is of type str; give broadaxe.QuantConfig(...)",
+    "config of another type",
+    config="a.yaml",
+)
+quantizing(
     "settings: search: there are no validation rows to choose by; give some (--val)",
     "search without rows",
     search=True,

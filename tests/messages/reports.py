@@ -64,6 +64,14 @@ def page_on_another_file(tmp: Path) -> None:
     command("report", copied(tmp), "--html", tmp / "index.html")
 
 
+@provokes("{tmp}/build/report.json: is not what certificate.json proves; compile again", VerificationError)
+def page_of_figures_that_nobody_proved(tmp: Path) -> None:
+    build = copied(tmp)
+    report = read_report(build)
+    narrower = report.layers[0].model_copy(update={"width": report.layers[0].width - 1})
+    write_html(build, tmp / "report.html", report.model_copy(update={"layers": (narrower,)}))
+
+
 @provokes("{tmp}/pages: is no folder; make it, or choose another file", RequestError)
 def page_into_no_folder(tmp: Path) -> None:
     command("report", copied(tmp), "--html", tmp / "pages" / "report.html")
@@ -120,6 +128,16 @@ def explanation_where_no_layer_adds_up(tmp: Path) -> None:
 @provokes("matmul0: has no channel 3; its channels are 0 to 2", RequestError)
 def explanation_of_channel_4_of_3(tmp: Path) -> None:
     explain(compiled(), "matmul0", 3)
+
+
+@provokes("matmul0: has no channel True; its channels are 0 to 2", RequestError)
+def explanation_of_a_channel_that_is_no_number(tmp: Path) -> None:
+    explain(compiled(), "matmul0", True)
+
+
+@provokes("layer 5: net_top has no multiply-accumulate layer of that name; layers are matmul0", RequestError)
+def explanation_of_a_layer_that_is_no_text(tmp: Path) -> None:
+    explain(compiled(), 5)  # type: ignore[arg-type]
 
 
 @provokes("matmul0: its witnesses give 0 and 0, not -144 and 141; report it", VerificationError)

@@ -10,7 +10,7 @@ import typer
 from broadaxe.commands import complete
 from broadaxe.commands.complete import one_of
 from broadaxe.commands.options import DATA, InputTypes, Json, SettingsFile, typed_inputs
-from broadaxe.commands.output import asked, give, say, warn, working
+from broadaxe.commands.output import asked, give, say, typed, warn, working
 
 TOOLS = ("vitis", "vivado")
 WEIGHTS = ("fixed", "runtime")
@@ -148,4 +148,4 @@ def compile(
     if build.parameters is not None:
         words = f"{len(build.parameters):,} words of 64 bits"
         say(f"weights are loaded at run time: parameters.bin has those of this model, {words}")
-    say(f"next: broadaxe verify {output}")
+    say(f"next: broadaxe verify {typed(output)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional, cast
 import typer
 
 from broadaxe.commands.complete import one_of
-from broadaxe.commands.output import say
+from broadaxe.commands.output import say, typed
 
 if TYPE_CHECKING:
     from broadaxe.configuration.kinds import FileKind, Kind
@@ -48,7 +48,7 @@ def new(
         return
     write_default(wanted, output, force=force)
     say(f"wrote {output}: every setting of broadaxe {wanted}")
-    say(f"next: edit it, then broadaxe config check {output}")
+    say(f"next: edit it, then broadaxe config check {typed(output)}")
 
 
 def check(
@@ -78,4 +78,4 @@ def check(
 
     result = check_file(file, cast("FileKind", known_kind(kind, FILE_KINDS)) if kind else None)
     typer.echo(str(result))
-    say(f"next: {USED[result.kinds[0]].format(file)}")
+    say(f"next: {USED[result.kinds[0]].format(typed(file))}")

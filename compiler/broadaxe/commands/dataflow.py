@@ -8,7 +8,7 @@ import typer
 
 from broadaxe.commands import complete
 from broadaxe.commands.options import BuildFolder, Json
-from broadaxe.commands.output import give, say, show, working
+from broadaxe.commands.output import give, say, show, typed, working
 from broadaxe.errors import RequestError
 
 
@@ -59,7 +59,7 @@ def dataflow(
             give(content.as_json())
         else:
             show(DataflowTable(content))
-            say(f"next: broadaxe dataflow {build} --run")
+            say(f"next: broadaxe dataflow {typed(build)} --run")
         return
     from json import dumps
 
@@ -82,7 +82,7 @@ def dataflow(
         show(Text(str(result), style="green" if result.passed else "bold red"))
     if not result.passed:
         raise typer.Exit(1)
-    say(f"next: broadaxe verify {build}")
+    say(f"next: broadaxe verify {typed(build)}")
 
 
 def _depth(text: str) -> tuple[str, int]:

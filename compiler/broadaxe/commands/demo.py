@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from broadaxe.commands.output import manner, say
+from broadaxe.commands.output import manner, say, typed
 from broadaxe.errors import MissingToolError
 
 
@@ -46,4 +46,4 @@ def demo(
         raise MissingToolError(f"demo: {error.name} is not installed; pip install 'broadaxe[demo]'") from None
     with silent:
         script["main"](str(output))
-    say(f"next: broadaxe report {output}, broadaxe verify {output}")
+    say(f"next: broadaxe report {typed(output)}, broadaxe verify {typed(output)}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from broadaxe.commands.options import InputTypes, typed_inputs
-from broadaxe.commands.output import say, working
+from broadaxe.commands.output import say, typed, working
 from broadaxe.errors import RequestError
 
 
@@ -46,4 +46,4 @@ def export(
     say(f"wrote {output}")
     if isinstance(made, str) and (remarked := made.count("\n  # ")):
         say(f"{remarked} layers are sized inexactly or not at all; comments in the file say why")
-    say(f"next: broadaxe audit {output if finn else f'{model} --hls4ml {output}'}")
+    say(f"next: broadaxe audit {typed(output) if finn else f'{typed(model)} --hls4ml {typed(output)}'}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from broadaxe.commands.options import BuildFolder, Json
-from broadaxe.commands.output import give, say, working
+from broadaxe.commands.output import give, say, typed, working
 
 
 def load(
@@ -48,4 +48,4 @@ def load(
     if json:
         give(dumps({"wrote": [str(output), str(beside)], "words": words}, indent=1))
     say(f"wrote {output}: {words:,} words of 64 bits, all within the budgets; {beside}: what the ports' integers mean")
-    say(f"next: broadaxe simulate {build} --load {model} --data x.npz -o y.npz")
+    say(f"next: broadaxe simulate {typed(build)} --load {typed(model)} --data x.npz -o y.npz")

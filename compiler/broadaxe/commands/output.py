@@ -135,6 +135,11 @@ def print_error(text: str) -> None:
     messages().print(Text.assemble(("error:", "bold red"), f" {text}"), soft_wrap=True)
 
 
+def typed(place: str | os.PathLike[str]) -> str:
+    """A path in a command to type, as a shell takes it."""
+    return shlex.quote(os.fspath(place))
+
+
 def asked() -> str:
     """The command line, as a shell would take it again."""
     return shlex.join([PROGRAM, *sys.argv[1:]])

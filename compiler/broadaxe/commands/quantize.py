@@ -21,7 +21,7 @@ from broadaxe.commands.options import (
     WeightBits,
     opened_rows,
 )
-from broadaxe.commands.output import give, say, working
+from broadaxe.commands.output import give, say, typed, working
 
 
 def quantize(
@@ -111,4 +111,4 @@ def quantize(
         give(result.record.model_dump_json(indent=1))
     say(RecordTable(result.record))
     say(f"wrote {output} and {output.with_suffix('.json')}")
-    say(f"next: broadaxe compile {output} -o build")
+    say(f"next: broadaxe compile {typed(output)} -o build")

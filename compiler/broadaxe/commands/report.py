@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from broadaxe.commands.options import DATA, BuildFolder, Json
-from broadaxe.commands.output import give, say, show, working
+from broadaxe.commands.output import give, say, show, typed, working
 from broadaxe.errors import RequestError
 
 
@@ -72,4 +72,4 @@ def report(
         give(content.as_json())
         return
     show(ReportTable(content, full=True))
-    say(f"next: broadaxe verify {build}")
+    say(f"next: broadaxe verify {typed(build)}")

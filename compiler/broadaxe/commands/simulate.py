@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from broadaxe.commands.options import DATA, BuildFolder, Json, LoadedModel, filled
-from broadaxe.commands.output import give, say, working
+from broadaxe.commands.output import give, say, typed, working
 
 
 def simulate(
@@ -57,4 +57,4 @@ def simulate(
         give(dumps({"wrote": str(output), "outputs": made}, indent=1))
     shapes = ", ".join(f"{name} {value.shape}" for name, value in outputs.items())
     say(f"wrote {output}: {shapes}")
-    say(f"next: broadaxe report {build}")
+    say(f"next: broadaxe report {typed(build)}")

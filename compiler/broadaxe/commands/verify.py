@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from broadaxe.commands.options import DATA, BuildFolder, Json, LoadedModel, filled
-from broadaxe.commands.output import give, say, show, working
+from broadaxe.commands.output import give, say, show, typed, working
 
 
 def verify(
@@ -56,4 +56,4 @@ def verify(
         show(VerificationLines(result))
     if not result.ok:
         raise typer.Exit(1)
-    say(f"next: broadaxe simulate {build} --data x.npz -o y.npz")
+    say(f"next: broadaxe simulate {typed(build)} --data x.npz -o y.npz")

@@ -95,9 +95,16 @@ def _dotted(path: KeyPath) -> str:
     return ".".join(map(str, path))
 
 
+class _Short(reprlib.Repr):
+    """Python's, with nothing inside a list or mapping as YAML writes it."""
+
+    def repr_NoneType(self, value: None, level: int) -> str:  # noqa: N802 - the name that reprlib looks for
+        return "null"
+
+
 def brief(value: Any) -> str:
     """A value as part of a message, however long it is."""
-    short = reprlib.Repr()
+    short = _Short()
     short.maxlevel, short.maxstring, short.maxother = 2, 80, 80
     try:
         return short.repr(value)

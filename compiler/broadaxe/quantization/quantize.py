@@ -141,6 +141,8 @@ def quantize(
     """
     if config is not None and options:
         raise RequestError(f"quantize: both a config and {', '.join(options)}; give one or the other")
+    if config is not None and not isinstance(config, QuantConfig):
+        raise RequestError(f"quantize: config is of type {type(config).__name__}; give broadaxe.QuantConfig(...)")
     chosen = config or quant_config(**options)
     said = progress or (lambda _: None)
     file = os.fspath(model) if isinstance(model, str | os.PathLike) else None
@@ -282,7 +284,9 @@ def checked(
     samples = set()
     for name, info in infos.items():
         if name not in data:
-            raise RequestError(f"{what}: input {name} is missing; there are {', '.join(sorted(data)) or 'none'}")
+            raise RequestError(
+                f"{what}: input {name} is missing; there are {', '.join(sorted(map(str, data))) or 'none'}"
+            )
         array = np.asarray(data[name])
         wanted = [d.dim_value or None for d in info.shape.dim][1:]
         shown = ", ".join("any" if n is None else str(n) for n in wanted)

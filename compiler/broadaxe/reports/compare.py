@@ -226,7 +226,7 @@ def _same(
     ran: Run | None,
 ) -> Same:
     if first.made.model_sha256 == second.made.model_sha256:
-        ours, theirs = _certified(place_of(a)), _certified(place_of(b))
+        ours, theirs = _certified(a), _certified(b)
         if ours is not None and ours == theirs:
             return Same(
                 claim="proven",
@@ -249,12 +249,20 @@ FREE = ("form", "comparisons")
 """What a certificate says of a requantizer that does not change what it computes: every form is proven equal to the chain."""
 
 
-def _certified(folder: Path) -> Any:
-    """The integer graph that a build's certificate is about, without what does not change its function; None without one."""
+def _certified(build: builds.Build | str | os.PathLike[str]) -> Any:
+    """A build's integer graph without what does not change its function; None where a folder's certificate cannot be read.
+
+    Of a build in memory its own: what stands in its folder may since be another.
+    """
     try:
-        graph = json.loads((folder / "certificate.json").read_text())["graph"]
+        if isinstance(build, str | os.PathLike):
+            graph = json.loads((Path(build) / "certificate.json").read_text())["graph"]
+        else:
+            from broadaxe.serialize import graph_json
+
+            graph = json.loads(json.dumps(graph_json(build.graph)))
         for node in graph["nodes"]:
             node["attributes"] = {k: v for k, v in node["attributes"].items() if k not in FREE}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return graph

@@ -108,11 +108,35 @@ def write_html(
         proof = Proof(accepted=True, says=check(build))
     except CertificateError as failure:
         raise VerificationError(f"{build}: {failure}; compile again") from None
+    _refuse_uncertified(build, report)
     said("writing the page")
     page = render_html(report, proof=proof, sweep=points, build=str(build)).encode()
     with _writing(path):
         write_files({path: page})
     return len(page)
+
+
+CERTIFIED = (
+    *("name", "mode", "tile", "inner_bits", "exact_bits", "prefix_bits", "offset_bits", "width"),
+    *("multiplier", "sums", "start"),
+)
+"""What report and certificate both say of a layer."""
+
+
+def _refuse_uncertified(build: Path, report: Report) -> None:
+    """What the checker has accepted is what the page shows."""
+    layers = json.loads((build / "certificate.json").read_text())["layers"]
+    certified = [[layer[key] for key in CERTIFIED] for layer in layers]
+    shown = [
+        [
+            *(getattr(layer, key) for key in CERTIFIED[:-2]),
+            [*map(list, zip(layer.lo, layer.hi, strict=True))],
+            [*layer.starts],
+        ]
+        for layer in report.layers
+    ]
+    if shown != certified:
+        raise VerificationError(f"{build / 'report.json'}: is not what certificate.json proves; compile again")
 
 
 def _refuse_others(path: Path) -> None:

@@ -25,6 +25,8 @@ from broadaxe.reports.explanation import Change, OneBitLess, Over, Saving
 from broadaxe.types import IntType
 
 MOST_LISTED = 20
+WEIGHTED = tuple(f" ({operator})" for operator in ("Conv", "ConvTranspose", "Gemm", "MatMul"))
+"""How the nodes end that have weights of their own."""
 Place = Callable[[int], str]
 
 
@@ -50,7 +52,7 @@ def one_bit_less(build: Build, node: Node, op: Accumulating, channel: int, place
     described = []
     for c in shown:
         taken, fewest = None, True
-        if isinstance(op, Mac) and not _adds(op):
+        if isinstance(op, Mac) and not _adds(node, op):
             taken, fewest = fewest_steps(op.weights[c], *_row(op, inputs[0], c), needs[:, c].tolist(), free)
         changes = _changes(op, c, taken, place)
         steps = None if taken is None else int(taken.sum())
@@ -86,9 +88,10 @@ def _needs(op: Accumulating, inputs: Sequence[Value], bits: int, free: bool) -> 
     return np.stack([hi + op.start - held.hi, held.lo - lo - op.start])
 
 
-def _adds(op: Mac) -> bool:
-    """Whether a layer has no weights of its own: a pool's are all 1."""
-    return (op.weight_ends.lo, op.weight_ends.hi) == (1, 1)
+def _adds(node: Node, op: Mac) -> bool:
+    """Whether a layer has no weights of its own: those of a pool are all 1, and its operator takes none."""
+    ones = (op.weight_ends.lo, op.weight_ends.hi) == (1, 1)
+    return ones and not node.origin.endswith(WEIGHTED)
 
 
 def _row(op: Mac, x: Value, channel: int) -> tuple[IntArray, IntArray]:

@@ -16,7 +16,7 @@ from broadaxe.errors import RequestError
 class Point(BaseModel):
     """A run of the sweep: the widest accumulator that its network needs, proven, and its score in percent."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     method: str
     weight_bits: int | None
     input_bits: int | None
@@ -29,7 +29,7 @@ class Point(BaseModel):
 class Pareto(BaseModel):
     """Runs, frontier and the model as given; scores of `rows`, those of the runs always of validation rows."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     metric: str
     rows: str
     runs: tuple[Point, ...]
@@ -70,7 +70,7 @@ def read_sweep(folder: Path, model: bytes | None = None) -> Pareto:
             as_given=content["as_given"].get("test" if tested else "validation"),
             mine=_mine(file.parent, frontier, model),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, csv.Error):
         raise RequestError(f"{file}: is missing or no sweep; give the folder that broadaxe sweep has written") from None
 
 

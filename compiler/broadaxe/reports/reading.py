@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from broadaxe.errors import RequestError
 from broadaxe.manifest import check_files
 from broadaxe.reports.schema import Report
@@ -16,7 +14,7 @@ def read_report(folder: Path) -> Report:
     check_files(folder)
     try:
         return Report.model_validate_json((folder / "report.json").read_text())
-    except (OSError, ValidationError):
+    except (OSError, ValueError):  # of pydantic, or no UTF-8
         raise RequestError(
             f"{folder / 'report.json'}: is missing, damaged or of another version of Broadaxe; compile again"
         ) from None

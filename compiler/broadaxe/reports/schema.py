@@ -9,7 +9,7 @@ import re
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from broadaxe.errors import RequestError
 from broadaxe.reports.terminal import text
@@ -28,7 +28,7 @@ def numbers_in_lines(text: str) -> str:
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Packed(_Entry):
@@ -69,8 +69,8 @@ class Histogram(_Entry):
     """Integer weights of a layer: bin i counts those from lo + i * step to lo + (i + 1) * step - 1."""
 
     lo: Annotated[int, Field(description="least weight of the first bin")]
-    step: Annotated[int, Field(description="integers in a bin")]
-    counts: Annotated[tuple[int, ...], Field(description="weights in each bin")]
+    step: Annotated[int, Field(ge=1, description="integers in a bin")]
+    counts: Annotated[tuple[int, ...], Field(min_length=1, description="weights in each bin")]
     zeros: Annotated[int, Field(description="weights that are 0")]
 
 
@@ -152,6 +152,20 @@ class Layer(_Entry):
     packing: Annotated[Packed | None, Field(description="how products share a DSP block, where they do")]
     cycles: Annotated[int, Field(description="model: loop trips per frame at II = 1, pipeline fill apart")]
     resources: Annotated[Amounts, Field(description="model: of this layer's kernel alone")]
+
+    @model_validator(mode="after")
+    def _every_channel(self) -> Layer:
+        """Tables and pages count on a figure for each channel and each product."""
+        columns = [self.lo, self.hi, self.starts, self.channel_bits]
+        columns += [] if self.observed is None else [self.observed.lo, self.observed.hi]
+        if self.outputs < 1 or any(len(column) != self.outputs for column in columns):
+            raise ValueError("there is a figure for each output channel")
+        if self.witness is not None:
+            sides = [*self.witness.low.operands, *self.witness.high.operands]
+            known = 0 <= self.witness.channel < self.outputs
+            if not known or len(sides) != 4 or any(len(side) != self.depth for side in sides):
+                raise ValueError("a witness has two factors for each product of one of the channels")
+        return self
 
 
 class Requantizer(_Entry):
@@ -247,8 +261,11 @@ class Port(_Entry):
         tuple[int, ...] | None,
         Field(description="where in the stream each element of the tensor stands; null unless order says so"),
     ]
-    scale: Annotated[tuple[float, ...], Field(description="one, or one for each channel, the last axis of the stream")]
-    shift: Annotated[tuple[float, ...], Field(description="as scale")]
+    scale: Annotated[
+        tuple[float, ...],
+        Field(min_length=1, description="one, or one for each channel, the last axis of the stream"),
+    ]
+    shift: Annotated[tuple[float, ...], Field(min_length=1, description="as scale")]
     zero_point: Annotated[
         tuple[int, ...] | None, Field(description="-shift / scale, as scale; null where that is no integer")
     ]
@@ -300,14 +317,15 @@ class Report(_Entry):
     interval: Annotated[
         int,
         Field(
-            description="model: cycles from one frame to the next: loop trips and pipeline fill of the slowest process"
+            ge=1,
+            description="model: cycles from one frame to the next: loop trips and pipeline fill of the slowest process",
         ),
     ]
     slowest: Annotated[str, Field(description="the process that sets the interval")]
     latency: Annotated[
         int, Field(description="model: cycles from a frame's first beat in to its last beat out, at most, design empty")
     ]
-    clock_ns: Annotated[float, Field(description="clock period that rates are counted with")]
+    clock_ns: Annotated[float, Field(gt=0, description="clock period that rates are counted with")]
     kernels: Annotated[tuple[Kernel, ...], Field(description="processes of the dataflow")]
     fifos: Annotated[tuple[Fifo, ...], Field(description="streams between them")]
     resources: Annotated[Amounts, Field(description="model: of all kernels and FIFOs")]

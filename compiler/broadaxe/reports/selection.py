@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+from broadaxe.configuration.settings import brief
 from broadaxe.errors import RequestError
 
 LISTED = 8
@@ -22,6 +24,7 @@ def layer_of(top: str, layers: Sequence[tuple[str, str]], others: Iterable[tuple
     Raises:
         RequestError: there is none; the message has the nearest.
     """
+    name = name if isinstance(name, str) else brief(name)  # whatever a program passes
     for own, _ in layers:
         if name == own:
             return own
@@ -48,6 +51,7 @@ def _names(node: str) -> tuple[str, str]:
 
 def check_channel(layer: str, channel: int | None, outputs: int) -> None:
     """RequestError unless a layer of so many outputs has the channel, if one is asked for."""
-    if channel is not None and channel not in range(outputs):
+    whole = isinstance(channel, numbers.Integral) and not isinstance(channel, bool)
+    if channel is not None and not (whole and 0 <= channel < outputs):
         last = f"0 to {outputs - 1}" if outputs > 1 else "0"
-        raise RequestError(f"{layer}: has no channel {channel}; its channels are {last}")
+        raise RequestError(f"{layer}: has no channel {brief(channel)}; its channels are {last}")
