@@ -484,3 +484,13 @@ def test_weights_that_are_all_one_are_weights() -> None:
     less = explain(design(net.finish(pool)), "avgpool0").less
     assert less is not None
     assert [over.steps for over in less.worst] == [None]
+
+
+def test_one_count_too_many_is_too_many() -> None:
+    net = Network(4)
+    ones = net.quant(np.ones((4, 1)), 1.0)
+    found = explain(design(net.finish(net.node("MatMul", net.quant("x", 1.0, bits=1, signed=0), ones))), "matmul0")
+    assert (found.least, found.most) == (0, 4)
+    assert found.less is not None
+    assert [(over.channel, over.excess, over.steps) for over in found.less.worst] == [(0, 1, 1)]
+    assert found.less.channels == (0,)
