@@ -1,12 +1,15 @@
 """What pages of the documentation start from: a digits network, rows of images, a quantized model, a build.
 
-Each makes files in a folder; `DIGITS` also names its rows in the page's Python session. Trained in float64 and rounded to
+Each makes files in a folder (`python tests/page_inputs.py NAME`: in this one); `DIGITS` also names its rows in a page's session.
+
+Trained in float64 and rounded to
 multiples of 1/4096, so that every processor and every number of threads gives the same weights, and pages the same figures.
 """
 
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -127,3 +130,11 @@ PREPARED = {
     "build": Prepared(build, DIGITS),
     "examples": Prepared(examples),
 }
+
+if __name__ == "__main__":
+    if sys.argv[1:] not in [[name] for name in PREPARED]:
+        sys.exit(
+            f"give one of {', '.join(PREPARED)}: the files that pages with `<!-- needs: ... -->` start from, made here"
+        )
+    PREPARED[sys.argv[1]].files(Path.cwd())
+    print("\n".join(sorted(path.name for path in Path.cwd().iterdir())))

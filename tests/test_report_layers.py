@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 import broadaxe
 from broadaxe.build import Build
 from broadaxe.cli import app
-from broadaxe.errors import RequestError
+from broadaxe.errors import DataWarning, RequestError
 from broadaxe.ops.mac import Accumulating, Mac
 from broadaxe.printing import plain
 from broadaxe.reference import run
@@ -279,8 +280,10 @@ def test_the_command_prints_both_tables(folder: Path) -> None:
     assert result.exit_code == 0
     first = report.layers[0]
     assert first.observed is not None
-    for shown in (f"{min(first.lo):,} .. {max(first.hi):,}", f"{min(first.observed.lo)} .. {max(first.observed.hi)}"):
-        assert shown in result.stdout
+    starts = np.array(first.starts)
+    for lo, hi in ((first.lo, first.hi), (first.observed.lo, first.observed.hi)):
+        assert f"{(np.array(lo) + starts).min():,} .. {(np.array(hi) + starts).max():,}" in result.stdout
+    assert any(starts)
     assert "observed on 9 inputs of rows.npz" in result.stdout
     asked = CliRunner().invoke(app, ["report", str(folder / "build"), "--json"])
     assert asked.stdout == (folder / "build" / "report.json").read_text()
@@ -294,3 +297,22 @@ def test_a_table_has_the_columns_that_fit(folder: Path, width: int) -> None:
     assert "width" in shown
     assert ("left out for want of width" in shown) == (width < 82)
     assert ReportTable(report).full is False
+
+
+def test_data_that_were_not_scaled_draw_a_warning(folder: Path) -> None:
+    build, rows = broadaxe.load(folder / "build"), np.random.default_rng(0).uniform(0, 3.75, (40, 12))
+    x = rows.astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build.codes(x)
+    with pytest.warns(DataWarning) as seen:
+        build.codes(4 * x)
+    share = float(np.mean(4 * x > 3.875))
+    expected = (
+        f"input x: {share:.0%} of its values are beyond what its quantizer represents, 0 to 3.75; scale data as for"
+    )
+    assert [str(w.message) for w in seen] == [f"{expected} calibration"]
+    np.savez(folder / "unscaled.npz", x=4 * x)
+    result = CliRunner().invoke(app, ["report", str(folder / "build"), "--data", str(folder / "unscaled.npz")])
+    assert result.exit_code == 0
+    assert "".join(result.stderr.split()).count("".join(f"warning: {expected} calibration".split())) == 1

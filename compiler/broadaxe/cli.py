@@ -78,7 +78,7 @@ def spoken(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(*, quiet: bool = False, verbose: bool = False, **values: Any) -> None:
         output.begin(quiet, verbose, json=bool(values.get("json")), more=True)
-        with output.logging_to_stderr():
+        with output.logging_to_stderr(), output.warnings_as_lines():
             _log_request(command.__name__, values)
             try:
                 command(**values)

@@ -81,6 +81,10 @@ class GraphError(VerificationError):
     """An integer graph breaks its own contract; the message names the pass that broke it."""
 
 
+class DataWarning(UserWarning):
+    """Data that can be computed and are probably not meant, such as images that were not scaled."""
+
+
 class MissingToolError(BroadaxeError):
     """A program or package that this step needs is not installed; the message says how to get it."""
 

@@ -6,6 +6,7 @@ from the last integers to reals, evaluated in float64, and any float operators t
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,7 @@ from onnx import helper
 
 from broadaxe.chain import Floats
 from broadaxe.constants import run_float
-from broadaxe.errors import RequestError, elements_of, said_by
+from broadaxe.errors import DataWarning, RequestError, elements_of, said_by
 from broadaxe.frontend.batch import symbolic_batch
 from broadaxe.frontend.finn import qonnx_from_finn
 from broadaxe.frontend.standard import expand_quant, session
@@ -28,6 +29,8 @@ from broadaxe.lower import HostInput, HostOutput, Lowered, extract
 from broadaxe.types import Interval
 
 Array = npt.NDArray[Any]
+CLIPPED = 0.05
+"""Share of an input's values beyond its quantizer's range from which on a warning is due: calibration may clip a few."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +98,27 @@ class Host:
                     f"data: onnxruntime cannot compute the quantized inputs, {said_by(error)}; check the model"
                 ) from None
             floats = dict(zip(names, results, strict=True))
+        self._warn_of_clipped(reals)
         return {i.value: self._integers(i, floats.get(i.quantized or "", reals[i.tensor])) for i in self.lowered.inputs}
+
+    def _warn_of_clipped(self, reals: Mapping[str, Array]) -> None:
+        """Say which inputs go straight into a quantizer that clips many of their values."""
+        quants = {n.output[0]: n.input[0] for n in self.qonnx.graph.node if n.op_type in ("Quant", "IntQuant")}
+        for host in self.lowered.inputs:
+            value, x = self.graph.values[host.value], reals[host.tensor]
+            straight = host.quantized is not None and quants.get(host.quantized) == host.tensor
+            if not straight or len({*value.scale}) > 1 or len({*value.shift}) > 1 or not x.size:
+                continue
+            step, shift = float(value.scale[0]), float(value.shift[0])
+            low, high = sorted((step * value.hull.lo + shift, step * value.hull.hi + shift))
+            share = float(np.mean((x < low - abs(step) / 2) | (x > high + abs(step) / 2)))
+            if share > CLIPPED:
+                warnings.warn(
+                    f"input {host.tensor}: {share:.0%} of its values are beyond what its quantizer represents, {low:.4g} to"
+                    f" {high:.4g}; scale data as for calibration",
+                    DataWarning,
+                    stacklevel=3,
+                )
 
     def _integers(self, host: HostInput, x: Array) -> IntArray:
         value = self.graph.values[host.value]

@@ -9,6 +9,7 @@ import logging
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from broadaxe.commands import progress as stages
-from broadaxe.errors import RequestError
+from broadaxe.errors import DataWarning, RequestError
 from broadaxe.printing import WIDTH_OF_A_PIPE
 
 if TYPE_CHECKING:
@@ -163,6 +164,22 @@ def working() -> Iterator[Callable[[str], None]]:
 
 def _line(text: str) -> None:
     typer.echo(text, err=True)
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Warnings about data as lines of ours, each once; those of other packages are not for users of a command."""
+    said: set[str] = set()
+
+    def shown(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        if issubclass(category, DataWarning) and str(message) not in said:
+            said.add(str(message))
+            warn(str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DataWarning)
+        warnings.showwarning = shown
+        yield
 
 
 @contextmanager

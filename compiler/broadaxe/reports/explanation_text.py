@@ -47,7 +47,7 @@ def _paragraphs(title: str, sentences: Iterable[str], width: int) -> list[str]:
 
 
 def _title(e: Explanation) -> str:
-    widest = ", the widest" if e.widest else f", which needs {e.channel_bits} of its {_bits(e.width)}"
+    widest = ", among the widest" if e.widest else f", which needs {e.channel_bits} of its {_bits(e.width)}"
     of = f" of {e.channels}" if e.channels > 1 else ""
     return f"{e.layer}, {e.node}: channel {e.channel}{of}{widest if e.channels > 1 else ''}, {_bits(e.width)}"
 

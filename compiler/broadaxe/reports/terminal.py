@@ -63,9 +63,9 @@ class ReportTable:
             (
                 layer.op,
                 "x".join(map(str, layer.shape)),
-                interval(min(layer.lo), max(layer.hi)),
+                held(layer, layer.lo, layer.hi),
                 interval(*layer.prefix),
-                "" if layer.observed is None else interval(min(layer.observed.lo), max(layer.observed.hi)),
+                "" if layer.observed is None else held(layer, layer.observed.lo, layer.observed.hi),
                 "" if layer.tile is None or layer.inner is None else f"{layer.tile}: {interval(*layer.inner)}",
                 "" if layer.margin_bits is None else str(layer.margin_bits),
                 f"{layer.margin:,}",
@@ -78,13 +78,21 @@ class ReportTable:
         empty = {name for name, *cells in zip(SUMS, *rows, strict=False) if name in optional and not any(cells)}
         seen = report.calibration
         yield (
-            "sums as proven, partial sums in any order from the start on"
+            "what accumulators hold, their starts included: sums as proven, partial sums in any order"
             + (f", sums observed on {seen.samples:,} inputs of {seen.source}" if seen else "")
             + "; margin in bits below what was asked, and in counts up to the width"
         )
         yield from _table(report, SUMS, rows, empty, width, left=("op", "shape"))
         if seen is None:
             yield "no observed sums: compile with --calib DATA, or give this report --data DATA"
+
+
+def held(layer: Layer, lo: Sequence[int], hi: Sequence[int]) -> str:
+    """From the least to the largest of all channels' accumulators, for sums between these ends."""
+    return interval(
+        min(a + start for a, start in zip(lo, layer.starts, strict=True)),
+        max(b + start for b, start in zip(hi, layer.starts, strict=True)),
+    )
 
 
 def interval(lo: int, hi: int) -> str:

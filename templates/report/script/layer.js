@@ -91,7 +91,7 @@ const weightsChart = (layer) => {
 
 const endPanel = (layer, which, proven) => {
   const { sum, operands: [left, right] } = layer.witness[which];
-  const products = left.map((value, k) => value * right[k]);
+  const products = left.map((value, k) => value * right[k] + 0);
   const computed = products.reduce((a, b) => a + b, 0);
   const partial = [];
   products.reduce((a, b, k) => (partial[k] = a + b), 0);
