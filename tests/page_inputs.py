@@ -1,9 +1,8 @@
 """What pages of the documentation start from: a digits network, rows of images, a quantized model, a build.
 
-Each makes files in a folder (`python tests/page_inputs.py NAME`: in this one); `DIGITS` also names its rows in a page's session.
-
-Trained in float64 and rounded to
-multiples of 1/4096, so that every processor and every number of threads gives the same weights, and pages the same figures.
+Each makes files in a folder (`python tests/page_inputs.py NAME`: in this one); `DIGITS` also names its rows in a session.
+Trained in float64 and rounded to multiples of 1/4096, so that every processor and every number of threads gives the same
+weights, and pages the same figures.
 """
 
 from __future__ import annotations

@@ -144,8 +144,11 @@ def test_a_drop_under_a_tight_budget_starts_from_few_bits(task):
             "settings: search: there are no validation rows to choose by; give some (--val)",
         ),
         ({"max_drop": 1.0}, "settings: max_drop: there are no validation rows to choose by; give some (--val)"),
-        ({"search": True}, "settings: search needs acc_bits, the budget under which bits are chosen"),
-        ({"search": True, "max_drop": 1.0}, "settings: search and max_drop are two goals; give one of them"),
+        ({"search": True}, "settings: search: needs acc_bits, the budget under which bits are chosen; give it"),
+        (
+            {"search": True, "max_drop": 1.0},
+            "settings: max_drop: 1 beside search, which is another goal; give one of both",
+        ),
     ],
 )
 def test_goals_that_cannot_be(task, options, message):

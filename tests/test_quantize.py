@@ -674,8 +674,7 @@ COMMANDS = {
     ),
     "preset": (
         ["--preset", "good"],
-        "broadaxe quantize: --preset: 'good' is not allowed; allowed are axe, axe-search, best, rtn, project and"
-        " project-search",
+        "--preset: 'good' is not allowed; use axe, axe-search, best, rtn, project or project-search",
     ),
     "data": (["--calib", "wrong.npz"], "calibration: input x has shape (5, 7); give (samples, 6)"),
     "no data": (
