@@ -11,17 +11,12 @@ def main() -> None:
 
         run()
     except (KeyboardInterrupt, ImportError) as error:
+        from broadaxe.errors import interrupted
+
         if not interrupted(error):
             raise
         print("interrupted; nothing was left half-written", file=sys.stderr)
         sys.exit(130)
-
-
-def interrupted(error: BaseException | None) -> bool:
-    """Whether an error is an interrupt's: modules in C turn one that comes while they begin into an ImportError."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 if __name__ == "__main__":

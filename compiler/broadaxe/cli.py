@@ -36,9 +36,8 @@ from broadaxe.commands.simulate import simulate
 from broadaxe.commands.sweep import sweep
 from broadaxe.commands.usage import USAGE, translated
 from broadaxe.commands.verify import verify
-from broadaxe.errors import BroadaxeError, MissingToolError, RequestError
+from broadaxe.errors import BroadaxeError, MissingToolError, RequestError, interrupted
 from broadaxe.version import __version__
-from broadaxe_command import interrupted
 
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Quantize a network": (quantize, diagnose, sweep),

@@ -89,3 +89,10 @@ class MissingToolError(BroadaxeError):
     """A program or package that this step needs is not installed; the message says how to get it."""
 
     exit_code = 3
+
+
+def interrupted(error: BaseException | None) -> bool:
+    """Whether an error is an interrupt's: modules in C turn one that comes while they begin into an ImportError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
