@@ -135,11 +135,20 @@ def sweeping() -> str:
     return schema(SweepConfig, defaults=True)
 
 
+def words() -> str:
+    from broadaxe.reports.words import WORDS
+
+    return "\n".join(
+        ["| word | meaning |", "|---|---|", *(f"| {word} | {cell(text)} |" for word, text in WORDS.items())]
+    )
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "report": report,
     "settings": settings,
     "quantizing": quantizing,
     "sweeping": sweeping,
+    "words": words,
 }
 
 
