@@ -257,7 +257,7 @@ def test_the_text() -> None:
 
 
 TEXT = """
-matmul0, fc (MatMul): channel 1 of 3, the widest, 5 bits
+matmul0, fc (MatMul): channel 1 of 3, among the widest, 5 bits
 
 What it adds up
   3 products of int4 weights and uint2 inputs, in the order of the inputs.

@@ -77,7 +77,7 @@ def build(once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     def compiled(folder: Path) -> None:
         broadaxe.compile(small_cnn(), folder)
 
-    return once("page-build", compiled)
+    return once("report-page", compiled)
 
 
 def test_the_same_report_gives_the_same_page(made: Report) -> None:
