@@ -25,7 +25,7 @@ from broadaxe.printing import plain
 from broadaxe.reference import run
 from broadaxe.reports.observe import observe
 from broadaxe.reports.schema import Layer, Report
-from broadaxe.reports.terminal import ReportTable
+from broadaxe.reports.terminal import ReportTable, held
 
 
 def budgeted() -> onnx.ModelProto:
@@ -282,7 +282,9 @@ def test_the_command_prints_both_tables(folder: Path) -> None:
     assert first.observed is not None
     starts = np.array(first.starts)
     for lo, hi in ((first.lo, first.hi), (first.observed.lo, first.observed.hi)):
-        assert f"{(np.array(lo) + starts).min():,} .. {(np.array(hi) + starts).max():,}" in result.stdout
+        expected = f"{(np.array(lo) + starts).min():,} .. {(np.array(hi) + starts).max():,}"
+        assert held(first, lo, hi) == expected  # beside it stand partial sums, which may be the same
+        assert expected in result.stdout
     assert any(starts)
     assert "observed on 9 inputs of rows.npz" in result.stdout
     asked = CliRunner().invoke(app, ["report", str(folder / "build"), "--json"])
@@ -316,3 +318,12 @@ def test_data_that_were_not_scaled_draw_a_warning(folder: Path) -> None:
     result = CliRunner().invoke(app, ["report", str(folder / "build"), "--data", str(folder / "unscaled.npz")])
     assert result.exit_code == 0
     assert "".join(result.stderr.split()).count("".join(f"warning: {expected} calibration".split())) == 1
+
+
+def test_what_accumulators_hold_begins_at_their_starts(folder: Path) -> None:
+    first = broadaxe.report(folder / "build").layers[0]
+    moved = first.model_copy(update={"starts": tuple(1000 * (c + 1) for c in range(first.outputs))})
+    least = min(lo + 1000 * (c + 1) for c, lo in enumerate(first.lo))
+    assert (
+        held(moved, first.lo, first.hi) == f"{least:,} .. {max(hi + 1000 * (c + 1) for c, hi in enumerate(first.hi)):,}"
+    )
